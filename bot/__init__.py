@@ -1,0 +1,1 @@
+"""The Discord side: commands, cards and buttons around the drawing side. Nothing here imports torch."""

@@ -1,0 +1,50 @@
+"""``python -m bot``: reads the settings, says in one sentence what is wrong with them, or runs the bot.
+
+Nothing heavy is imported at the top: worker processes are spawned from this module and must not pull Discord in.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import sys
+
+from bot.settings import Settings, SettingsError, explain
+
+
+def main() -> int:
+    """Run until interrupted; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bot",
+        description="A Discord bot that draws pictures from prompts. Without DISCORD_TOKEN it opens a local preview.",
+        epilog="Settings, from the environment or a file .env in the current folder:\n" + explain(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.parse_args()
+    from dotenv import dotenv_values
+
+    try:
+        settings = Settings.from_environ({**dotenv_values(".env"), **os.environ})
+    except SettingsError as error:
+        return _refuse(error)
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    from bot.app import StartError, run
+
+    try:
+        asyncio.run(run(settings))
+    except StartError as error:
+        return _refuse(error)
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+def _refuse(error: Exception) -> int:
+    print(f"The bot cannot start. {error}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""What the people who run the bot can set: read once, from a mapping that is passed in, checked, and frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class SettingsError(ValueError):
+    """A setting that cannot be used; the message names its key, its value and what is possible."""
+
+
+def _setting(
+    default: Any, about: str, *, low: float | None = None, high: float | None = None, secret: bool = False
+) -> Any:
+    return field(default=default, repr=not secret, metadata={"about": about, "low": low, "high": high})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Every setting; the environment variable of a field is its name in capitals."""
+
+    discord_token: str | None = _setting(
+        None, "Token of the bot's Discord application. Without one the bot opens the local preview.", secret=True
+    )
+    data_dir: Path = _setting(ROOT / "data", "Folder of the database and the pictures.")
+    catalog: Path = _setting(ROOT / "models" / "models.toml", "The catalogue of models.")
+    device: str = _setting("auto", "Device to draw on: auto, cuda, cuda:1, xpu, mps or cpu.")
+    precision: str = _setting("auto", "Precision to draw in: auto, float16, bfloat16 or float32.")
+    cache_gib: float | None = _setting(
+        None, "Memory for loaded models in GiB; by default half of what the device has.", low=0.1
+    )
+    max_batch: int = _setting(8, "Pictures drawn together at most, a power of two.", low=4, high=64)
+    queue_limit: int = _setting(200, "Orders that may wait in all.", low=1, high=100_000)
+    queue_limit_per_user: int = _setting(10, "Orders that one person may have waiting.", low=1, high=100_000)
+    load_timeout_s: float = _setting(600.0, "Seconds that loading a model may take.", low=1)
+    step_timeout_s: float = _setting(120.0, "Seconds that one drawing step may take.", low=1)
+    preview_host: str = _setting("127.0.0.1", "Address of the local preview.")
+    preview_port: int = _setting(8765, "Port of the local preview; 0 takes any free one.", low=0, high=65_535)
+    log_level: str = _setting("INFO", "How much is logged: DEBUG, INFO, WARNING or ERROR.")
+
+    def __post_init__(self) -> None:
+        if self.max_batch & (self.max_batch - 1):
+            raise SettingsError(f"MAX_BATCH must be a power of two; {self.max_batch} is none.")
+        if self.log_level not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
+            raise SettingsError(f"LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR, not {self.log_level!r}.")
+
+    @property
+    def pictures_dir(self) -> Path:
+        return self.data_dir / "pictures"
+
+    @property
+    def database_path(self) -> Path:
+        return self.data_dir / "bot.sqlite3"
+
+    @property
+    def cache_bytes(self) -> int | None:
+        return None if self.cache_gib is None else int(self.cache_gib * 2**30)
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str | None]) -> Settings:
+        """Read the settings; raises ``SettingsError``. An empty value counts as not set."""
+        given = {setting.name: (environ.get(setting.name.upper()) or "").strip() for setting in fields(cls)}
+        return cls(**{s.name: _parse(s, given[s.name]) for s in fields(cls) if given[s.name]})
+
+
+def explain() -> str:
+    """Every setting with what it does and its default, one to a line."""
+    lines = []
+    for setting in fields(Settings):
+        default = "not set" if setting.default is None else _shown(setting.default)
+        lines.append(f"  {setting.name.upper():<22} {setting.metadata['about']} [{default}]")
+    return "\n".join(lines)
+
+
+def _parse(setting: Field[Any], text: str) -> Any:
+    key, kind = setting.name.upper(), str(setting.type).removesuffix(" | None")
+    match kind:
+        case "str":
+            return text
+        case "Path":
+            return Path(text).expanduser().resolve()
+        case "int" | "float":
+            return _number(setting, key, text, int if kind == "int" else float)
+        case _:
+            raise AssertionError(f"no parser for {kind}")
+
+
+def _number(setting: Field[Any], key: str, text: str, kind: type[int] | type[float]) -> int | float:
+    word = "a whole number" if kind is int else "a number"
+    low, high = setting.metadata["low"], setting.metadata["high"]
+    try:
+        value = kind(text)
+    except ValueError:
+        raise SettingsError(f"{key} must be {word}; {text!r} is none.") from None
+    if not (low is None or value >= low) or not (high is None or value <= high):
+        bounds = f"at least {low:g}" if high is None else f"between {low:g} and {high:g}"
+        raise SettingsError(f"{key} must be {bounds}, not {text}.")
+    return value
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, Path) and value.is_relative_to(ROOT):
+        return str(value.relative_to(ROOT))
+    return f"{value:g}" if isinstance(value, float) else str(value)

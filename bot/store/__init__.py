@@ -1,0 +1,38 @@
+"""What the bot remembers, in one SQLite file."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from bot.store.database import Database, DatabaseError, open_database
+from bot.store.jobs import Jobs
+from bot.store.records import Job, JobState, Origin, Place, StoredPicture
+
+__all__ = ["DatabaseError", "Job", "JobState", "Jobs", "Origin", "Place", "Store", "StoredPicture", "open_store"]
+
+
+class Store:
+    """The rooms of the database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.jobs = Jobs(database)
+
+    async def remembered(self, key: str) -> str | None:
+        """A small fact that the bot kept for itself."""
+        row = await self._database.fetch_one("SELECT value FROM remembered WHERE key = ?", (key,))
+        return None if row is None else str(row["value"])
+
+    async def remember(self, key: str, value: str) -> None:
+        """Keep a small fact, replacing what stood under ``key``."""
+        async with self._database.transaction() as connection:
+            await connection.execute("INSERT OR REPLACE INTO remembered (key, value) VALUES (?, ?)", (key, value))
+
+
+@asynccontextmanager
+async def open_store(path: Path, *, migrations: Path) -> AsyncIterator[Store]:
+    """The store in the database at ``path``; raises ``DatabaseError`` with a sentence for the person who starts it."""
+    async with open_database(path, migrations=migrations) as database:
+        yield Store(database)

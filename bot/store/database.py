@@ -1,0 +1,108 @@
+"""The SQLite file: opened by one bot at a time, migrated, and written in whole transactions."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sqlite3
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import aiosqlite
+
+Parameters: TypeAlias = tuple[Any, ...]
+
+
+class DatabaseError(Exception):
+    """The bot cannot work with this database; the message says why and what to do."""
+
+
+class Database:
+    """One connection. Reads may come at any time; writes go through ``transaction``, one after the other.
+
+    The connection is shared by all tasks, so a write outside ``transaction`` would slip into somebody else's.
+    """
+
+    def __init__(self, connection: aiosqlite.Connection) -> None:
+        self._connection = connection
+        self._writing = asyncio.Lock()
+
+    async def fetch_all(self, sql: str, parameters: Parameters = ()) -> Iterable[aiosqlite.Row]:
+        return await self._connection.execute_fetchall(sql, parameters)
+
+    async def fetch_one(self, sql: str, parameters: Parameters = ()) -> aiosqlite.Row | None:
+        async with self._connection.execute(sql, parameters) as cursor:
+            return await cursor.fetchone()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[aiosqlite.Connection]:
+        """All of it or nothing."""
+        async with self._writing:
+            await self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+            except BaseException:
+                await self._connection.rollback()
+                raise
+            await self._connection.commit()
+
+
+@asynccontextmanager
+async def open_database(path: Path, *, migrations: Path) -> AsyncIterator[Database]:
+    """Open or create the database at ``path``, bring it up to date, and keep other bots away until the end.
+
+    Raises ``DatabaseError`` when the folder cannot be written, another bot has the database, or it is newer than this
+    program.
+    """
+    with closing(_lock(path)):
+        async with aiosqlite.connect(path, isolation_level=None) as connection:
+            connection.row_factory = aiosqlite.Row
+            for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON", "busy_timeout = 5000"):
+                await connection.execute(f"PRAGMA {pragma}")
+            await _migrate(connection, path, migrations)
+            yield Database(connection)
+
+
+def _lock(path: Path) -> sqlite3.Connection:
+    """Hold a lock that the operating system takes back when the process ends, however it ends."""
+    lock_path = path.with_name(path.name + ".lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = sqlite3.connect(lock_path, timeout=0.5, isolation_level=None)
+        lock.execute("BEGIN EXCLUSIVE")
+        lock.execute("PRAGMA user_version = 1")  # a read-only folder shows only at the first write
+    except (OSError, sqlite3.OperationalError) as error:
+        if "locked" in str(error):
+            raise DatabaseError(f"Another bot is using {path}. Stop it, or set DATA_DIR to another folder.") from error
+        raise DatabaseError(
+            f"The data folder {path.parent} cannot be written ({error}). Mend its permissions, or set DATA_DIR to a "
+            "folder that this user may write."
+        ) from error
+    return lock
+
+
+async def _migrate(connection: aiosqlite.Connection, path: Path, migrations: Path) -> None:
+    """Apply the numbered files that the database has not seen, each together with its number or not at all."""
+    files = _numbered(migrations)
+    async with connection.execute("PRAGMA user_version") as cursor:
+        row = await cursor.fetchone()
+    version = row[0] if row else 0
+    if version > max(files, default=0):
+        raise DatabaseError(
+            f"{path} was written by a newer version of the bot (schema {version}, this one knows {max(files)}). "
+            "Update the bot, or set DATA_DIR to another folder."
+        )
+    for number in sorted(number for number in files if number > version):
+        script = files[number].read_text(encoding="utf-8")
+        try:
+            await connection.executescript(f"BEGIN;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
+        except sqlite3.Error as error:
+            await connection.rollback()
+            raise DatabaseError(f"Migration {files[number].name} failed on {path}: {error}") from error
+
+
+def _numbered(migrations: Path) -> dict[int, Path]:
+    matches = ((re.match(r"(\d{4})_", file.name), file) for file in migrations.glob("*.sql"))
+    return {int(match[1]): file for match, file in matches if match}

@@ -1,0 +1,95 @@
+"""Orders and their pictures in the database: every step of a job's life is one transaction here."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from bot.store.database import Database
+from bot.store.records import Job, StoredPicture, job_from, picture_from, to_row
+from inference.contract import Finished
+
+
+class Jobs:
+    """The jobs and pictures of one database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(self, job: Job) -> None:
+        """Make an order durable."""
+        row = to_row(job)
+        columns, marks = ", ".join(row), ", ".join("?" * len(row))
+        await self._write(f"INSERT INTO jobs ({columns}) VALUES ({marks})", tuple(row.values()))
+
+    async def get(self, job_id: str) -> Job | None:
+        row = await self._database.fetch_one("SELECT * FROM jobs WHERE id = ?", (job_id,))
+        return None if row is None else job_from(row)
+
+    async def set_message(self, job_id: str, message_id: int) -> None:
+        """Remember which message is the job's card."""
+        await self._write("UPDATE jobs SET message_id = ? WHERE id = ?", (message_id, job_id))
+
+    async def running(self, job_id: str) -> None:
+        await self._write("UPDATE jobs SET state = 'running' WHERE id = ? AND state = 'queued'", (job_id,))
+
+    async def finish(self, job_id: str, finished: Finished) -> None:
+        """Record the pictures together with the end of the job."""
+        async with self._database.transaction() as connection:
+            await connection.execute(
+                "UPDATE jobs SET state = 'done', seconds = ? WHERE id = ?", (finished.seconds, job_id)
+            )
+            await connection.executemany(
+                "INSERT OR REPLACE INTO pictures"
+                " (id, job_id, position, seed, width, height, bucket, pixels_sha256, bytes)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (p.id, job_id, p.index, p.seed, p.width, p.height, p.bucket, p.pixels_sha256, p.bytes)
+                    for p in finished.pictures
+                ],
+            )
+
+    async def fail(self, job_id: str, failure: str) -> None:
+        await self._write("UPDATE jobs SET state = 'failed', failure = ? WHERE id = ?", (failure, job_id))
+
+    async def cancel(self, job_id: str) -> None:
+        await self._write("UPDATE jobs SET state = 'cancelled' WHERE id = ?", (job_id,))
+
+    async def delivered(self, job_id: str) -> None:
+        """The person was shown how the job ended."""
+        await self._write("UPDATE jobs SET delivered_at = ? WHERE id = ?", (time.time(), job_id))
+
+    async def unfinished(self) -> list[Job]:
+        """Orders that a stopped bot left behind, oldest first."""
+        return await self._jobs("WHERE state IN ('queued', 'running') ORDER BY created_at")
+
+    async def undelivered(self) -> list[Job]:
+        """Jobs that ended without anybody being told, oldest first."""
+        return await self._jobs("WHERE delivered_at IS NULL AND state NOT IN ('queued', 'running') ORDER BY created_at")
+
+    async def history(self, user_id: int, *, limit: int, offset: int = 0) -> list[Job]:
+        """A person's drawn orders, newest first."""
+        where = "WHERE user_id = ? AND state = 'done' ORDER BY created_at DESC LIMIT ? OFFSET ?"
+        return await self._jobs(where, (user_id, limit, offset))
+
+    async def pictures(self, job_id: str) -> list[StoredPicture]:
+        """The pictures of a job in their order."""
+        rows = await self._database.fetch_all("SELECT * FROM pictures WHERE job_id = ? ORDER BY position", (job_id,))
+        return [picture_from(row) for row in rows]
+
+    async def picture_ids(self) -> set[str]:
+        """Every picture that a job has."""
+        return {row["id"] for row in await self._database.fetch_all("SELECT id FROM pictures")}
+
+    async def delete(self, job_id: str) -> list[str]:
+        """Forget a job; returns the ids of its pictures, whose files the caller removes."""
+        ids = [picture.id for picture in await self.pictures(job_id)]
+        await self._write("DELETE FROM jobs WHERE id = ?", (job_id,))
+        return ids
+
+    async def _jobs(self, where: str, parameters: tuple[Any, ...] = ()) -> list[Job]:
+        return [job_from(row) for row in await self._database.fetch_all(f"SELECT * FROM jobs {where}", parameters)]
+
+    async def _write(self, sql: str, parameters: tuple[Any, ...]) -> None:
+        async with self._database.transaction() as connection:
+            await connection.execute(sql, parameters)

@@ -1,0 +1,168 @@
+"""What a job and a picture are in the bot's memory, and how they lie in a row."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import aiosqlite
+
+from inference.contract import Adapter, ImageRequest
+
+
+class JobState(StrEnum):
+    """Where a job stands. Whether its end was shown is another matter: ``Job.delivered_at``."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Origin(StrEnum):
+    """How an order came about."""
+
+    IMAGINE = "imagine"
+    REROLL = "reroll"
+    SAME_SEED = "same_seed"
+    EDIT = "edit"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where the card of a job lives and by what right it can be edited.
+
+    ``token`` is the interaction's, good until ``token_expires_at`` (Unix seconds). ``attachment_size_limit`` is in
+    bytes per file.
+    """
+
+    guild_id: int | None
+    channel_id: int
+    message_id: int | None
+    application_id: int
+    token: str | None
+    token_expires_at: float
+    attachment_size_limit: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One order. ``failure`` is worded for people; times are Unix seconds, ``seconds`` is what drawing took."""
+
+    id: str
+    state: JobState
+    origin: Origin
+    parent_id: str | None
+    user_id: int
+    place: Place
+    request: ImageRequest
+    created_at: float
+    failure: str | None = None
+    seconds: float | None = None
+    delivered_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredPicture:
+    """A picture of a job; its file is ``<id>.png``. ``index`` counts from 0."""
+
+    id: str
+    job_id: str
+    index: int
+    seed: int
+    width: int
+    height: int
+    bucket: int
+    pixels_sha256: str
+    bytes: int
+
+
+def to_row(job: Job) -> dict[str, Any]:
+    place, request = job.place, job.request
+    return {
+        "id": job.id,
+        "state": job.state.value,
+        "origin": job.origin.value,
+        "parent_id": job.parent_id,
+        "user_id": job.user_id,
+        "guild_id": place.guild_id,
+        "channel_id": place.channel_id,
+        "message_id": place.message_id,
+        "application_id": place.application_id,
+        "token": place.token,
+        "token_expires_at": place.token_expires_at,
+        "attachment_size_limit": place.attachment_size_limit,
+        "prompt": request.prompt,
+        "negative": request.negative,
+        "model": request.model,
+        "adapters": _adapters_to_json(request.adapters),
+        "seed": request.seed,
+        "count": request.count,
+        "steps": request.steps,
+        "guidance": request.guidance,
+        "width": request.width,
+        "height": request.height,
+        "bucket": request.bucket,
+        "failure": job.failure,
+        "seconds": job.seconds,
+        "created_at": job.created_at,
+        "delivered_at": job.delivered_at,
+    }
+
+
+def job_from(row: aiosqlite.Row) -> Job:
+    return Job(
+        id=row["id"],
+        state=JobState(row["state"]),
+        origin=Origin(row["origin"]),
+        parent_id=row["parent_id"],
+        user_id=row["user_id"],
+        place=Place(
+            guild_id=row["guild_id"],
+            channel_id=row["channel_id"],
+            message_id=row["message_id"],
+            application_id=row["application_id"],
+            token=row["token"],
+            token_expires_at=row["token_expires_at"],
+            attachment_size_limit=row["attachment_size_limit"],
+        ),
+        request=ImageRequest(
+            prompt=row["prompt"],
+            negative=row["negative"],
+            model=row["model"],
+            adapters=tuple(Adapter(name=name, strength=strength) for name, strength in json.loads(row["adapters"])),
+            seed=row["seed"],
+            count=row["count"],
+            steps=row["steps"],
+            guidance=row["guidance"],
+            width=row["width"],
+            height=row["height"],
+            bucket=row["bucket"],
+        ),
+        created_at=row["created_at"],
+        failure=row["failure"],
+        seconds=row["seconds"],
+        delivered_at=row["delivered_at"],
+    )
+
+
+def picture_from(row: aiosqlite.Row) -> StoredPicture:
+    return StoredPicture(
+        id=row["id"],
+        job_id=row["job_id"],
+        index=row["position"],
+        seed=row["seed"],
+        width=row["width"],
+        height=row["height"],
+        bucket=row["bucket"],
+        pixels_sha256=row["pixels_sha256"],
+        bytes=row["bytes"],
+    )
+
+
+def _adapters_to_json(adapters: Iterable[Adapter]) -> str:
+    return json.dumps([[adapter.name, adapter.strength] for adapter in adapters])

@@ -1,0 +1,1 @@
+"""Few-step pictures from Latent Consistency Models: a library, a command line and the bot's drawing process."""

@@ -1,0 +1,282 @@
+"""What may be asked of the drawing side and what it answers: frozen messages, nothing that needs torch or Discord.
+
+Three vocabularies stand here, from the outside in:
+
+* ``ImageRequest`` is what a person ordered. ``JobEvent`` is what that person hears about it, ending in exactly one of
+  ``Finished``, ``Failed`` or ``Cancelled``.
+* ``Batch`` is what the worker draws in one go: rows of one or several requests that share a model, adapters, steps and
+  size. ``Progress`` travels back meanwhile.
+* ``ToWorker`` and ``FromWorker`` are all that crosses the pipe between the bot and a worker process.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeAlias
+from uuid import UUID, uuid5
+
+from inference.errors import Failure
+
+MAX_SEED = 2**32 - 1
+MAX_COUNT = 4
+MAX_STEPS = 50
+"""LCM distils along 50 points of the training schedule (``original_inference_steps``); there are no more to visit."""
+MAX_PROMPT_CHARACTERS = 1_000
+SIZE_MULTIPLE = 8
+"""Pixels per latent cell along each side: every VAE of the Stable Diffusion family shrinks by 8."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adapter:
+    """A style LoRA of the catalogue, by name, with its strength (1.0 is as trained; -2 to 2 are accepted)."""
+
+    name: str
+    strength: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageRequest:
+    """An order of ``count`` pictures; picture *i* is drawn from seed ``(seed + i) mod 2**32``.
+
+    ``guidance`` follows the model's family: an embedded scale for a native LCM (3 to 13), classifier-free guidance for
+    a model with an LCM-LoRA (1 switches it off, at most 2 is sensible). ``bucket`` asks for the padded batch size of
+    an earlier drawing, which makes the pixels come out bit-identical on the same machine; with ``None`` the queue
+    chooses.
+    """
+
+    prompt: str
+    model: str
+    seed: int
+    count: int
+    steps: int
+    guidance: float
+    width: int
+    height: int
+    negative: str = ""
+    adapters: tuple[Adapter, ...] = ()
+    bucket: int | None = None
+
+    def picture_seed(self, index: int) -> int:
+        """The seed of picture ``index`` (0-based) of this order."""
+        return (self.seed + index) % (MAX_SEED + 1)
+
+
+def picture_id(job_id: str, index: int) -> str:
+    """The UUID of picture ``index`` of a job, the same on every attempt: a second try replaces, it never adds."""
+    return str(uuid5(UUID(job_id), str(index)))
+
+
+# -- what is drawn in one go -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One picture of a batch."""
+
+    job_id: str
+    picture_id: str
+    index: int
+    prompt: str
+    negative: str
+    seed: int
+    guidance: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Rows that share one forward pass, padded to ``bucket`` rows (``len(rows) <= bucket``)."""
+
+    id: str
+    model: str
+    adapters: tuple[Adapter, ...]
+    steps: int
+    width: int
+    height: int
+    bucket: int
+    rows: tuple[Row, ...]
+
+
+class Phase(StrEnum):
+    """What a worker is doing with a batch."""
+
+    LOADING = "loading"
+    DRAWING = "drawing"
+    DECODING = "decoding"
+    SAVING = "saving"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Where a batch stands: ``step`` of ``steps`` are done (0 of 0 outside ``Phase.DRAWING``)."""
+
+    phase: Phase
+    step: int = 0
+    steps: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """A picture on disk: ``<pictures folder>/<id>.png`` with its recipe inside.
+
+    ``pixels_sha256`` is the hash of the RGB bytes alone, so two files with equal hashes show the same picture.
+    """
+
+    id: str
+    index: int
+    seed: int
+    width: int
+    height: int
+    bucket: int
+    pixels_sha256: str
+    bytes: int
+
+
+# -- parent to worker --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draw:
+    """Draw this batch; it is queued behind the one in progress."""
+
+    batch: Batch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """This job is not wanted any more; a batch is abandoned at its next step once none of its jobs is."""
+
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shutdown:
+    """Finish what is being saved, then leave."""
+
+
+ToWorker: TypeAlias = Draw | Stop | Shutdown
+
+
+# -- worker to parent --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """The worker can draw. ``device`` and ``precision`` are torch's names (``cuda:0``, ``bfloat16``)."""
+
+    device: str
+    precision: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchProgress:
+    """A batch moved on."""
+
+    batch_id: str
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchDrawn:
+    """The device is free; ``resident`` are the models it holds, ``load_s`` and ``draw_s`` the seconds it took."""
+
+    batch_id: str
+    load_s: float
+    draw_s: float
+    resident: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSaved:
+    """Every picture that the batch held of one job is on disk."""
+
+    batch_id: str
+    job_id: str
+    pictures: tuple[Picture, ...]
+    seconds: float
+    """From the batch's arrival in the worker to the last file of this job, loading included."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchStopped:
+    """The batch was abandoned because nobody wants it; the device is free."""
+
+    batch_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchFailed:
+    """The batch failed and the worker lives; the device is free."""
+
+    batch_id: str
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFailed:
+    """The batch was drawn, but this job's pictures could not be saved."""
+
+    batch_id: str
+    job_id: str
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartFailed:
+    """The worker cannot start at all (no such device, broken installation); it leaves after saying so."""
+
+    failure: Failure
+
+
+FromWorker: TypeAlias = (
+    Ready | BatchProgress | BatchDrawn | JobSaved | BatchStopped | BatchFailed | JobFailed | StartFailed
+)
+
+
+# -- what the person who ordered hears ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """In the queue; ``position`` 1 is next. ``eta_s`` is None while nothing of the kind has been timed yet."""
+
+    position: int
+    eta_s: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """Being drawn."""
+
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retrying:
+    """The worker died with this job in hand; the job runs once more, alone."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """All pictures are on disk."""
+
+    pictures: tuple[Picture, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """There will be no picture."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancelled:
+    """Taken back before it was finished."""
+
+
+Outcome: TypeAlias = Finished | Failed | Cancelled
+JobEvent: TypeAlias = Waiting | Running | Retrying | Finished | Failed | Cancelled

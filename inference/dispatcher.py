@@ -1,0 +1,352 @@
+"""The async queue and the task that drains it: next batch to the worker, its messages back to those who ordered.
+
+One draining task per worker. Every job is settled in exactly one place (``_settle``), which looks whether it is
+settled already: a cancelled order whose worker then crashes must not be answered twice. A failed request and a dead
+worker are different things: the first is answered, after the second the job runs once more, alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import assert_never
+
+from inference.contract import (
+    Batch,
+    BatchDrawn,
+    BatchFailed,
+    BatchProgress,
+    BatchStopped,
+    Cancelled,
+    Draw,
+    Failed,
+    Finished,
+    FromWorker,
+    ImageRequest,
+    JobFailed,
+    JobSaved,
+    Outcome,
+    Phase,
+    Progress,
+    Ready,
+    Retrying,
+    Row,
+    Running,
+    StartFailed,
+    Stop,
+    Waiting,
+    picture_id,
+)
+from inference.errors import Failure, WorkerUnavailable, describe
+from inference.pace import Pace
+from inference.process import WorkerGone, WorkerProcess
+from inference.queue import Entry, FairQueue, bucket_for
+from inference.ticket import Ticket
+
+log = logging.getLogger("inference.dispatcher")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long a silent worker is waited for before it is ended, and how a failing start is repeated."""
+
+    load_timeout_s: float = 600.0
+    step_timeout_s: float = 120.0
+    first_backoff_s: float = 1.0
+    longest_backoff_s: float = 60.0
+    starts_before_giving_up: int = 3
+
+
+@dataclass(slots=True, eq=False)
+class _Station:
+    """A worker with what it has in hand: a batch on the device, and jobs whose pictures are being saved."""
+
+    worker: WorkerProcess
+    batch: Batch | None = None
+    phase: Phase = Phase.LOADING
+    batch_since: float = 0.0
+    heard_at: float = 0.0
+    jobs: dict[str, Entry] = field(default_factory=dict)
+    resident: frozenset[str] = frozenset()
+    failed_starts: int = 0
+
+    def on_device(self) -> list[Entry]:
+        ids = {row.job_id for row in self.batch.rows} if self.batch else set()
+        return [entry for job_id, entry in self.jobs.items() if job_id in ids]
+
+
+class Dispatcher:
+    """Takes orders, keeps them in fair order, and feeds the workers. Lives on one event loop."""
+
+    def __init__(self, *, workers: Sequence[WorkerProcess], queue: FairQueue, patience: Patience | None = None) -> None:
+        self._stations = [_Station(worker) for worker in workers]
+        self._queue = queue
+        self._pace = Pace()
+        self._patience = patience or Patience()
+        self._tickets: dict[str, Ticket] = {}
+        self._attempts: dict[str, int] = {}
+
+    # -- taking orders -------------------------------------------------------------------------------------------------
+
+    def check_room(self, owner: str) -> None:
+        """Raise ``InferenceError`` if another order of this person would be refused now."""
+        self._queue.check_room(owner, retry_after_s=self._seconds_until_room())
+
+    def submit(self, *, job_id: str, owner: str, request: ImageRequest, resumed: bool = False) -> Ticket:
+        """Queue an order; raises ``InferenceError`` like ``check_room``.
+
+        A ``resumed`` order was accepted before a restart and is not turned away now.
+        """
+        if not resumed:
+            self.check_room(owner)
+        ticket = self._tickets[job_id] = Ticket(job_id)
+        self._attempts[job_id] = 0
+        self._queue.add(Entry(job_id=job_id, owner=owner, request=request))
+        self._wake()
+        self._tell_positions()
+        return ticket
+
+    def cancel(self, job_id: str) -> bool:
+        """Take an order back, waiting or running; False if it is not here (any more)."""
+        ticket = self._tickets.get(job_id)
+        if ticket is None:
+            return False
+        self._queue.remove(job_id)
+        self._settle(job_id, Cancelled())
+        for station in self._stations:
+            if any(entry.job_id == job_id for entry in station.on_device()):
+                station.worker.send(Stop(job_id=job_id))
+        self._tell_positions()
+        return True
+
+    # -- draining ------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Drain the queue until cancelled, which also ends the workers; unfinished orders stay open for the next start.
+
+        If this dies of anything else, the bot has to: nothing would ever be drawn again.
+        """
+        async with asyncio.TaskGroup() as group:
+            for station in self._stations:
+                group.create_task(self._drain(station))
+
+    async def _drain(self, station: _Station) -> None:
+        try:
+            while True:
+                try:
+                    await self._serve(station)
+                except WorkerGone as gone:
+                    await self._recover(station, gone.failure)
+        finally:
+            await station.worker.stop()
+
+    async def _serve(self, station: _Station) -> None:
+        """Start the worker, then feed it and hear it until it is gone."""
+        ready = await station.worker.start()
+        station.failed_starts = 0
+        log.info("worker %s draws on %s in %s", station.worker.pid, ready.device, ready.precision)
+        while True:
+            self._feed(station)
+            message = await station.worker.receive(timeout_s=self._timeout(station))
+            if message is not None:
+                self._hear(station, message)
+
+    def _feed(self, station: _Station) -> None:
+        """Send the next batch if the device is free. An order drawn alone has the worker to itself to the end."""
+        leader = self._queue.peek(station.resident)
+        if station.batch is not None or leader is None:
+            return
+        if station.jobs and (leader.alone or any(entry.alone for entry in station.jobs.values())):
+            return
+        entries = self._queue.take(station.resident)
+        station.batch, station.phase = _batch(entries), Phase.LOADING
+        station.batch_since = station.heard_at = time.monotonic()
+        station.jobs.update({entry.job_id: entry for entry in entries})
+        for entry in entries:
+            self._attempts[entry.job_id] += 1
+            self._tickets[entry.job_id].tell(Running(progress=Progress(phase=Phase.LOADING)))
+        station.worker.send(Draw(batch=station.batch))
+        self._tell_positions()
+
+    def _hear(self, station: _Station, message: FromWorker) -> None:
+        station.heard_at = time.monotonic()
+        match message:
+            case BatchProgress(progress=progress):
+                station.phase = progress.phase
+                for entry in station.on_device():
+                    self._tell(entry.job_id, Running(progress=progress))
+            case BatchDrawn(load_s=load_s, draw_s=draw_s, resident=resident):
+                assert station.batch is not None
+                self._pace.record(station.batch, load_s=load_s, draw_s=draw_s)
+                station.resident = frozenset(resident)
+                self._drawn(station)
+            case JobSaved(job_id=job_id, pictures=pictures, seconds=seconds):
+                station.jobs.pop(job_id, None)
+                self._settle(job_id, Finished(pictures=pictures, seconds=seconds))
+            case JobFailed(job_id=job_id, failure=failure):
+                station.jobs.pop(job_id, None)
+                self._settle(job_id, Failed(failure=failure))
+            case BatchFailed(failure=failure):
+                self._batch_failed(station, failure)
+            case BatchStopped():
+                self._release(station)
+            case Ready() | StartFailed():
+                raise AssertionError(f"a running worker said {message}")
+            case _:
+                assert_never(message)
+
+    def _drawn(self, station: _Station) -> None:
+        """The device is free; the worker saves what is still wanted."""
+        for entry in self._release(station):
+            if entry.job_id in self._tickets:
+                station.jobs[entry.job_id] = entry
+                self._tell(entry.job_id, Running(progress=Progress(phase=Phase.SAVING)))
+
+    def _batch_failed(self, station: _Station, failure: Failure) -> None:
+        """The worker lives. Of several orders only one may be to blame, so each is tried by itself."""
+        entries = self._release(station)
+        for entry in entries:
+            if len(entries) > 1 and entry.job_id in self._tickets:
+                self._queue.give_back(entry)
+            else:
+                self._settle(entry.job_id, Failed(failure=failure))
+
+    def _release(self, station: _Station) -> list[Entry]:
+        """Take the batch off the device and return its orders."""
+        entries = station.on_device()
+        station.batch = None
+        for entry in entries:
+            del station.jobs[entry.job_id]
+        return entries
+
+    async def _recover(self, station: _Station, failure: Failure) -> None:
+        """After a worker's death: its jobs run once more, alone, or end here; a failing start is repeated slower."""
+        log.warning("worker lost: %s", describe(failure))
+        in_hand = list(station.jobs.values())
+        station.jobs.clear()
+        station.batch, station.resident = None, frozenset()
+        for entry in in_hand:
+            if entry.job_id not in self._tickets:
+                continue
+            if self._attempts[entry.job_id] > 1:
+                self._settle(entry.job_id, Failed(failure=failure))
+            else:
+                self._tell(entry.job_id, Retrying(failure=failure))
+                self._queue.give_back(entry)
+        if not in_hand:
+            await self._back_off(station, failure)
+
+    async def _back_off(self, station: _Station, failure: Failure) -> None:
+        station.failed_starts += 1
+        if station.failed_starts >= self._patience.starts_before_giving_up:
+            for entry in list(self._queue.in_order()):
+                self._queue.remove(entry.job_id)
+                self._settle(entry.job_id, Failed(failure=WorkerUnavailable(reason=describe(failure))))
+        doubled = self._patience.first_backoff_s * 2 ** (station.failed_starts - 1)
+        await asyncio.sleep(min(doubled, self._patience.longest_backoff_s))
+
+    # -- telling people ------------------------------------------------------------------------------------------------
+
+    def _tell(self, job_id: str, event: Waiting | Running | Retrying) -> None:
+        ticket = self._tickets.get(job_id)
+        if ticket is not None:
+            ticket.tell(event)
+
+    def _settle(self, job_id: str, outcome: Outcome) -> None:
+        """The one place where an order ends."""
+        ticket = self._tickets.pop(job_id, None)
+        self._attempts.pop(job_id, None)
+        if ticket is not None:
+            ticket.settle(outcome)
+
+    def _tell_positions(self) -> None:
+        ahead_s = self._seconds_left()
+        position = 0
+        for batch in self._queue.plan():
+            ahead_s = _sum(ahead_s, self._estimate(batch))
+            for entry in batch:
+                position += 1
+                self._tell(entry.job_id, Waiting(position=position, eta_s=ahead_s))
+
+    def _estimate(self, entries: tuple[Entry, ...]) -> float | None:
+        request = entries[0].request
+        bucket = request.bucket or bucket_for(sum(entry.request.count for entry in entries))
+        draw_s = self._pace.draw_s(
+            model=request.model, bucket=bucket, steps=request.steps, width=request.width, height=request.height
+        )
+        if draw_s is None:
+            return None
+        resident = any(request.model in station.resident for station in self._stations)
+        return (draw_s + (0.0 if resident else self._pace.load_s(request.model))) / len(self._stations)
+
+    def _seconds_left(self) -> float | None:
+        """Until the first device is free; None if what it draws has never been timed."""
+        left: list[float] = []
+        for station in self._stations:
+            batch = station.batch
+            if batch is None:
+                return 0.0
+            expected = self._pace.draw_s(
+                model=batch.model, bucket=batch.bucket, steps=batch.steps, width=batch.width, height=batch.height
+            )
+            if expected is None:
+                return None
+            left.append(max(0.0, expected - (time.monotonic() - station.batch_since)))
+        return min(left, default=None)
+
+    def _seconds_until_room(self) -> float | None:
+        first = next(iter(self._queue.plan()), None)
+        return None if first is None else _sum(self._seconds_left(), self._estimate(first))
+
+    def _timeout(self, station: _Station) -> float | None:
+        """How much longer the worker may stay silent; None while it has nothing to do."""
+        if not station.jobs:
+            return None
+        loading = station.batch is not None and station.phase is Phase.LOADING
+        limit_s = self._patience.load_timeout_s if loading else self._patience.step_timeout_s
+        return max(0.0, station.heard_at + limit_s - time.monotonic())
+
+    def _wake(self) -> None:
+        for station in self._stations:
+            station.worker.wake()
+
+
+def _batch(entries: tuple[Entry, ...]) -> Batch:
+    """The rows of these orders, which share a key, as one padded batch."""
+    request = entries[0].request
+    rows = tuple(row for entry in entries for row in _rows(entry))
+    return Batch(
+        id=uuid.uuid4().hex,
+        model=request.model,
+        adapters=request.adapters,
+        steps=request.steps,
+        width=request.width,
+        height=request.height,
+        bucket=request.bucket or bucket_for(len(rows)),
+        rows=rows,
+    )
+
+
+def _rows(entry: Entry) -> list[Row]:
+    request = entry.request
+    return [
+        Row(
+            job_id=entry.job_id,
+            picture_id=picture_id(entry.job_id, index),
+            index=index,
+            prompt=request.prompt,
+            negative=request.negative,
+            seed=request.picture_seed(index),
+            guidance=request.guidance,
+        )
+        for index in range(request.count)
+    ]
+
+
+def _sum(*seconds: float | None) -> float | None:
+    known = [value for value in seconds if value is not None]
+    return sum(known) if len(known) == len(seconds) else None

@@ -1,0 +1,41 @@
+"""How long things take here: measured seconds per model, for the estimates that people are shown. Pure.
+
+The time of a batch is modelled as proportional to its work, ``bucket × steps × width × height``, with one factor per
+model, learnt as an exponentially weighted mean. The first batch of a model also tells what loading it costs.
+"""
+
+from __future__ import annotations
+
+from inference.contract import Batch
+
+_WEIGHT_OF_NEWEST = 0.3
+
+
+class Pace:
+    """Measured speed of each model on one machine."""
+
+    def __init__(self) -> None:
+        self._seconds_per_work: dict[str, float] = {}
+        self._load_s: dict[str, float] = {}
+
+    def record(self, batch: Batch, *, load_s: float, draw_s: float) -> None:
+        """Learn from a drawn batch; ``load_s`` of 0 means that the model was in memory."""
+        newest = draw_s / work(batch.bucket, batch.steps, batch.width, batch.height)
+        known = self._seconds_per_work.get(batch.model, newest)
+        self._seconds_per_work[batch.model] = known + _WEIGHT_OF_NEWEST * (newest - known)
+        if load_s > 0:
+            self._load_s[batch.model] = load_s
+
+    def draw_s(self, *, model: str, bucket: int, steps: int, width: int, height: int) -> float | None:
+        """Expected seconds for a batch; None for a model that has not been timed."""
+        factor = self._seconds_per_work.get(model)
+        return None if factor is None else factor * work(bucket, steps, width, height)
+
+    def load_s(self, model: str) -> float:
+        """Expected seconds to bring a model into memory; 0 while unknown."""
+        return self._load_s.get(model, 0.0)
+
+
+def work(bucket: int, steps: int, width: int, height: int) -> float:
+    """Work of a batch in megapixel-steps; decoding counts as one more step."""
+    return bucket * (steps + 1) * width * height / 1e6

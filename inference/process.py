@@ -1,0 +1,168 @@
+"""The parent's handle on one worker process: start it, talk to it, notice its death, end it. Knows no queue and no job.
+
+The child's messages arrive through a reader thread, because a pipe cannot be awaited on every platform. The parent
+closes its copy of the child's end, so a dead child shows up as the end of the stream within milliseconds; no polling.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import multiprocessing
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import TypeAlias
+
+from inference.contract import FromWorker, Ready, Shutdown, StartFailed, ToWorker
+from inference.errors import Failure, WorkerDied, WorkerTimedOut
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSpec:
+    """What a worker needs to know: which device to drive, with what weights, and where pictures go.
+
+    ``device`` and ``precision`` take torch's names or ``"auto"``. ``cache_bytes`` bounds the loaded models.
+    """
+
+    catalog_path: Path
+    pictures_dir: Path
+    device: str = "auto"
+    precision: str = "auto"
+    cache_bytes: int | None = None
+    nice: int = 10
+
+
+WorkerMain: TypeAlias = Callable[[Connection, WorkerSpec], None]
+
+
+class WorkerGone(Exception):  # noqa: N818 (an event more than an error)
+    """The worker process is not there (any more)."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure)
+        self.failure = failure
+
+
+class _Wake:
+    """Put into the inbox to make ``receive`` return without a message."""
+
+
+class WorkerProcess:
+    """One worker, started afresh as often as needed; used by a single task."""
+
+    def __init__(self, *, spec: WorkerSpec, main: WorkerMain, start_timeout_s: float = 120.0) -> None:
+        self._spec = spec
+        self._main = main
+        self._start_timeout_s = start_timeout_s
+        self._process: BaseProcess | None = None
+        self._connection: Connection | None = None
+        self._inbox: asyncio.Queue[FromWorker | _Wake | None] = asyncio.Queue()
+        self._ready = False
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the running child."""
+        return self._process.pid if self._process else None
+
+    async def start(self) -> Ready:
+        """Start the child and wait for its handshake; raises ``WorkerGone`` if none comes."""
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        self._inbox = asyncio.Queue()
+        self._connection = ours
+        self._process = context.Process(target=self._main, args=(theirs, self._spec), name="worker", daemon=True)
+        self._process.start()
+        theirs.close()
+        arguments = (ours, self._inbox, asyncio.get_running_loop())
+        threading.Thread(target=_read, args=arguments, name="worker-reader", daemon=True).start()
+        message = await self.receive(timeout_s=self._start_timeout_s)
+        match message:
+            case Ready():
+                self._ready = True
+                return message
+            case StartFailed(failure=failure):
+                await self.kill()
+                raise WorkerGone(failure)
+            case _:
+                raise AssertionError(f"a worker began with {message}")
+
+    def send(self, message: ToWorker) -> None:
+        """Hand a message to the child. A child that died meanwhile is noticed by ``receive``, not here."""
+        if self._connection is not None:
+            with contextlib.suppress(OSError):
+                self._connection.send(message)
+
+    def wake(self) -> None:
+        """Make a waiting ``receive`` return None. A worker that is only starting need not be woken."""
+        if self._ready:
+            self._inbox.put_nowait(_Wake())
+
+    async def receive(self, *, timeout_s: float | None) -> FromWorker | None:
+        """The child's next message, or None after ``wake``.
+
+        Raises ``WorkerGone`` when the child died, or when it said nothing for ``timeout_s`` (it is killed then).
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                message = await self._inbox.get()
+        except TimeoutError:
+            await self.kill()
+            raise WorkerGone(WorkerTimedOut(seconds=timeout_s or 0.0)) from None
+        if message is None:
+            reason = await self._reap()
+            raise WorkerGone(WorkerDied(reason=reason))
+        return None if isinstance(message, _Wake) else message
+
+    async def stop(self, *, grace_s: float = 10.0) -> None:
+        """Ask the child to finish its saving and leave; kill it after ``grace_s`` seconds."""
+        if self._process is None:
+            return
+        self.send(Shutdown())
+        await asyncio.to_thread(self._process.join, grace_s)
+        await self.kill()
+
+    async def kill(self) -> None:
+        """End the child now."""
+        if self._process is not None:
+            self._process.kill()
+            await self._reap()
+
+    async def _reap(self) -> str:
+        """Collect the ended child; says how it ended, for people."""
+        process, self._process, self._ready = self._process, None, False
+        if process is None:
+            return "it had ended already"
+        await asyncio.to_thread(process.join)
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        return _how_it_ended(process.exitcode)
+
+
+def _read(
+    connection: Connection, inbox: asyncio.Queue[FromWorker | _Wake | None], loop: asyncio.AbstractEventLoop
+) -> None:
+    """Carry messages from the pipe to the loop until the child closes its end; runs in a thread."""
+
+    def deliver(message: FromWorker | None) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(inbox.put_nowait, message)
+
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            deliver(connection.recv())
+    deliver(None)
+
+
+def _how_it_ended(exitcode: int | None) -> str:
+    if exitcode is None or exitcode >= 0:
+        return f"exit code {exitcode}"
+    try:
+        return f"killed by {signal.Signals(-exitcode).name}"
+    except ValueError:
+        return f"killed by signal {-exitcode}"

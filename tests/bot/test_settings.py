@@ -1,0 +1,57 @@
+"""Settings: read from a mapping, refused with key and value, and all of them shown in .env.example."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+
+import pytest
+
+from bot.settings import ROOT, Settings, SettingsError, explain
+
+
+def test_an_empty_environment_gives_the_defaults() -> None:
+    assert Settings.from_environ({}) == Settings()
+
+
+def test_an_empty_value_counts_as_not_set() -> None:
+    assert Settings.from_environ({"DISCORD_TOKEN": " ", "MAX_BATCH": ""}) == Settings()
+
+
+def test_values_are_parsed_by_their_kind() -> None:
+    settings = Settings.from_environ({"MAX_BATCH": "16", "CACHE_GIB": "1.5", "DATA_DIR": "/somewhere"})
+    assert (settings.max_batch, settings.cache_bytes) == (16, 3 * 2**29)
+    assert str(settings.database_path) == "/somewhere/bot.sqlite3"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("MAX_BATCH", "many", "MAX_BATCH must be a whole number; 'many' is none."),
+        ("MAX_BATCH", "2", "MAX_BATCH must be between 4 and 64, not 2."),
+        ("MAX_BATCH", "6", "MAX_BATCH must be a power of two; 6 is none."),
+        ("CACHE_GIB", "0", "CACHE_GIB must be at least 0.1, not 0."),
+        ("LOG_LEVEL", "loud", "LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR, not 'loud'."),
+        ("STEP_TIMEOUT_S", "nan", "STEP_TIMEOUT_S must be at least 1, not nan."),
+    ],
+)
+def test_a_wrong_value_is_refused_with_its_key(key: str, value: str, sentence: str) -> None:
+    with pytest.raises(SettingsError, match=re.escape(sentence)):
+        Settings.from_environ({key: value})
+
+
+def test_the_token_is_not_shown() -> None:
+    assert "hush" not in repr(Settings.from_environ({"DISCORD_TOKEN": "hush"}))
+
+
+def test_the_example_file_lists_every_setting_with_its_default() -> None:
+    example = (ROOT / ".env.example").read_text(encoding="utf-8")
+    listed = dict(re.findall(r"^# ([A-Z_]+)=(.*)$", example, flags=re.MULTILINE))
+    assert set(listed) == {setting.name.upper() for setting in fields(Settings)}
+    assert Settings.from_environ({k: str(ROOT / v) if "/" in v or v == "data" else v for k, v in listed.items()}) == (
+        Settings()
+    )
+
+
+def test_the_help_explains_every_setting() -> None:
+    assert all(setting.name.upper() in explain() for setting in fields(Settings))

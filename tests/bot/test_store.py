@@ -1,0 +1,210 @@
+"""The store: what is written stays written, half-done work leaves nothing, wrong databases are refused."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import time
+import uuid
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bot.settings import ROOT
+from bot.store import DatabaseError, Job, JobState, Origin, Place, Store, open_store
+from inference.contract import Adapter, Finished, ImageRequest, Picture, picture_id
+
+MIGRATIONS = ROOT / "migrations"
+
+
+def a_job(**changes: object) -> Job:
+    job = Job(
+        id=str(uuid.uuid4()),
+        state=JobState.QUEUED,
+        origin=Origin.IMAGINE,
+        parent_id=None,
+        user_id=2**62,
+        place=Place(
+            guild_id=1,
+            channel_id=2,
+            message_id=None,
+            application_id=3,
+            token="token",
+            token_expires_at=time.time() + 900,
+            attachment_size_limit=10 * 2**20,
+        ),
+        request=ImageRequest(
+            prompt="a red apple; DROP TABLE jobs 🍎",
+            model="emoji",
+            seed=2**32 - 1,
+            count=2,
+            steps=4,
+            guidance=1.5,
+            width=128,
+            height=128,
+            adapters=(Adapter(name="flat", strength=0.5),),
+            bucket=4,
+        ),
+        created_at=time.time(),
+    )
+    return replace(job, **changes)  # type: ignore[arg-type]
+
+
+def drawn(job: Job) -> Finished:
+    pictures = tuple(
+        Picture(
+            id=picture_id(job.id, index),
+            index=index,
+            seed=job.request.picture_seed(index),
+            width=128,
+            height=128,
+            bucket=4,
+            pixels_sha256=f"{index:064}",
+            bytes=1000,
+        )
+        for index in range(job.request.count)
+    )
+    return Finished(pictures=pictures, seconds=0.5)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "data" / "bot.sqlite3"
+
+
+async def test_a_job_comes_back_as_it_was_after_a_restart(path: Path) -> None:
+    job = a_job()
+    async with open_store(path, migrations=MIGRATIONS) as store:
+        await store.jobs.add(job)
+    async with open_store(path, migrations=MIGRATIONS) as store:
+        assert await store.jobs.get(job.id) == job
+        assert await store.jobs.unfinished() == [job]
+
+
+async def test_a_finished_job_has_its_pictures_and_waits_for_delivery(path: Path) -> None:
+    job = a_job()
+    async with open_store(path, migrations=MIGRATIONS) as store:
+        await store.jobs.add(job)
+        await store.jobs.running(job.id)
+        await store.jobs.finish(job.id, drawn(job))
+        assert [picture.seed for picture in await store.jobs.pictures(job.id)] == [2**32 - 1, 0]
+        assert [waiting.id for waiting in await store.jobs.undelivered()] == [job.id]
+        assert await store.jobs.unfinished() == []
+        await store.jobs.delivered(job.id)
+        assert await store.jobs.undelivered() == []
+
+
+async def test_pictures_and_the_end_of_their_job_are_one_transaction(path: Path) -> None:
+    job, stranger = a_job(), a_job()
+    async with open_store(path, migrations=MIGRATIONS) as store:
+        await store.jobs.add(job)
+        with pytest.raises(sqlite3.IntegrityError):
+            await store.jobs.finish(stranger.id, drawn(stranger))
+        finished = drawn(job)
+        with pytest.raises(sqlite3.Error):
+            await store.jobs.finish(job.id, replace(finished, pictures=(replace(finished.pictures[0], bytes="x"),)))  # type: ignore[arg-type]
+        again = await store.jobs.get(job.id)
+        assert again is not None
+        assert again.state is JobState.QUEUED
+
+
+async def test_a_second_attempt_replaces_the_pictures_of_the_first(path: Path) -> None:
+    job = a_job()
+    async with open_store(path, migrations=MIGRATIONS) as store:
+        await store.jobs.add(job)
+        await store.jobs.finish(job.id, drawn(job))
+        await store.jobs.finish(job.id, drawn(job))
+        assert len(await store.jobs.pictures(job.id)) == 2
+
+
+async def test_history_shows_a_persons_own_drawn_orders_newest_first(path: Path) -> None:
+    jobs = [a_job(created_at=float(when), user_id=user) for when, user in ((1, 7), (2, 8), (3, 7), (4, 7))]
+    async with open_store(path, migrations=MIGRATIONS) as store:
+        for job in jobs:
+            await store.jobs.add(job)
+        for job in jobs[:3]:
+            await store.jobs.finish(job.id, drawn(job))
+        assert [job.id for job in await store.jobs.history(7, limit=10)] == [jobs[2].id, jobs[0].id]
+        assert [job.id for job in await store.jobs.history(7, limit=10, offset=1)] == [jobs[0].id]
+
+
+async def test_a_deleted_job_leaves_nothing_and_its_rerolls_stay(path: Path) -> None:
+    job = a_job()
+    reroll = a_job(parent_id=job.id, origin=Origin.REROLL)
+    async with open_store(path, migrations=MIGRATIONS) as store:
+        await store.jobs.add(job)
+        await store.jobs.add(reroll)
+        await store.jobs.finish(job.id, drawn(job))
+        assert await store.jobs.delete(job.id) == [picture_id(job.id, 0), picture_id(job.id, 1)]
+        assert await store.jobs.get(job.id) is None
+        assert await store.jobs.picture_ids() == set()
+        left = await store.jobs.get(reroll.id)
+        assert left is not None
+        assert left.parent_id is None
+
+
+async def test_small_facts_are_kept(path: Path) -> None:
+    async with open_store(path, migrations=MIGRATIONS) as store:
+        assert await store.remembered("commands") is None
+        await store.remember("commands", "a")
+        await store.remember("commands", "b")
+    async with open_store(path, migrations=MIGRATIONS) as store:
+        assert await store.remembered("commands") == "b"
+
+
+async def test_a_second_bot_on_the_same_database_is_refused(path: Path) -> None:
+    async with open_store(path, migrations=MIGRATIONS):
+        with pytest.raises(DatabaseError, match="Another bot is using"):
+            await open_and_close(path)
+
+
+async def test_a_killed_bot_leaves_no_lock_behind(path: Path) -> None:
+    holder = (
+        "import asyncio, sys; from pathlib import Path; from bot.store import open_store\n"
+        "async def hold():\n"
+        "    async with open_store(Path(sys.argv[1]), migrations=Path(sys.argv[2])): print('held', flush=True); "
+        "await asyncio.sleep(600)\n"
+        "asyncio.run(hold())"
+    )
+    command = [sys.executable, "-c", holder, str(path), str(MIGRATIONS)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "held\n"
+        with pytest.raises(DatabaseError):
+            await open_and_close(path)
+        child.kill()
+    await open_and_close(path)
+
+
+async def test_a_database_of_a_newer_version_is_refused(path: Path) -> None:
+    await open_and_close(path)
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    with pytest.raises(DatabaseError, match="newer version"):
+        await open_and_close(path)
+
+
+async def test_a_data_folder_that_is_a_file_is_refused_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("not a folder")
+    with pytest.raises(DatabaseError, match="cannot be written"):
+        await open_and_close(tmp_path / "data" / "bot.sqlite3")
+
+
+async def test_half_a_migration_leaves_nothing(path: Path, tmp_path: Path) -> None:
+    migrations = tmp_path / "migrations"
+    migrations.mkdir()
+    (migrations / "0001_first.sql").write_text("CREATE TABLE first (id INTEGER);")
+    (migrations / "0002_broken.sql").write_text("CREATE TABLE second (id INTEGER);\nCREATE TABLE second (id INTEGER);")
+    with pytest.raises(DatabaseError, match=r"0002_broken\.sql"):
+        await open_and_close(path, migrations)
+    with sqlite3.connect(path) as connection:
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+        assert tables == {"first"}
+        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+
+
+async def open_and_close(path: Path, migrations: Path = MIGRATIONS) -> None:
+    async with open_store(path, migrations=migrations) as store:
+        assert isinstance(store, Store)

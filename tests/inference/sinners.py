@@ -1,0 +1,115 @@
+"""Entry points for worker processes, each named for its sin: real children that speak the protocol but draw nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from multiprocessing.connection import Connection
+
+from inference.contract import (
+    Batch,
+    BatchDrawn,
+    BatchFailed,
+    BatchProgress,
+    BatchStopped,
+    Draw,
+    JobSaved,
+    Phase,
+    Picture,
+    Progress,
+    Ready,
+    Shutdown,
+    StartFailed,
+    Stop,
+)
+from inference.errors import DeviceUnknown, Unexpected
+from inference.process import WorkerSpec
+
+
+def innocent(connection: Connection, spec: WorkerSpec) -> None:
+    """Does as told. Prompts steer it: ``kill me``, ``kill me once``, ``hang``, ``fail``, ``slow`` (until stopped)."""
+    connection.send(Ready(device="cpu", precision="float32"))
+    while True:
+        match connection.recv():
+            case Draw(batch=batch):
+                _draw(connection, batch, spec)
+            case Stop():
+                pass
+            case Shutdown():
+                return
+
+
+def dead_at_start(connection: Connection, spec: WorkerSpec) -> None:
+    """Never says a word."""
+    os._exit(3)
+
+
+def refusing_at_start(connection: Connection, spec: WorkerSpec) -> None:
+    """Says why it cannot work, and leaves."""
+    connection.send(StartFailed(failure=DeviceUnknown(device="cuda:9", available=("cpu",))))
+
+
+def silent_at_start(connection: Connection, spec: WorkerSpec) -> None:
+    """Lives, and never says that it is ready."""
+    time.sleep(600)
+
+
+def dead_until_the_third_start(connection: Connection, spec: WorkerSpec) -> None:
+    """Dies twice before it works; counts in a file."""
+    counter = spec.pictures_dir / "starts"
+    starts = int(counter.read_text()) + 1 if counter.exists() else 1
+    counter.write_text(str(starts))
+    if starts < 3:
+        os._exit(3)
+    innocent(connection, spec)
+
+
+def _draw(connection: Connection, batch: Batch, spec: WorkerSpec) -> None:
+    connection.send(BatchProgress(batch_id=batch.id, progress=Progress(phase=Phase.LOADING)))
+    prompts = [row.prompt for row in batch.rows]
+    note = spec.pictures_dir / "killed"
+    if "kill me" in prompts or ("kill me once" in prompts and not note.exists()):
+        note.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    if "hang" in prompts:
+        time.sleep(600)
+    if "fail" in prompts:
+        connection.send(BatchFailed(batch_id=batch.id, failure=Unexpected(reference="abc")))
+        return
+    unwanted: set[str] = set()
+    slow = "slow" in prompts
+    for step in range(batch.steps):
+        progress = Progress(phase=Phase.DRAWING, step=step + 1, steps=batch.steps)
+        connection.send(BatchProgress(batch_id=batch.id, progress=progress))
+        while connection.poll(0.02 if not slow else 600):
+            message = connection.recv()
+            if isinstance(message, Shutdown):
+                raise SystemExit
+            if isinstance(message, Stop):
+                unwanted.add(message.job_id)
+                if {row.job_id for row in batch.rows} <= unwanted:
+                    connection.send(BatchStopped(batch_id=batch.id))
+                    return
+                slow = False
+    connection.send(BatchDrawn(batch_id=batch.id, load_s=0.0, draw_s=0.1, resident=(batch.model,)))
+    for job_id in dict.fromkeys(row.job_id for row in batch.rows):
+        if job_id not in unwanted:
+            connection.send(JobSaved(batch_id=batch.id, job_id=job_id, pictures=_pictures(batch, job_id), seconds=0.1))
+
+
+def _pictures(batch: Batch, job_id: str) -> tuple[Picture, ...]:
+    return tuple(
+        Picture(
+            id=row.picture_id,
+            index=row.index,
+            seed=row.seed,
+            width=batch.width,
+            height=batch.height,
+            bucket=batch.bucket,
+            pixels_sha256="0" * 64,
+            bytes=1,
+        )
+        for row in batch.rows
+        if row.job_id == job_id
+    )
