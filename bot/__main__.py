@@ -36,7 +36,7 @@ def main() -> int:
         asyncio.run(run(settings))
     except StartError as error:
         return _refuse(error)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         pass
     return 0
 

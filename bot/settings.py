@@ -39,7 +39,6 @@ class Settings:
     queue_limit_per_user: int = _setting(10, "Orders that one person may have waiting.", low=1, high=100_000)
     load_timeout_s: float = _setting(600.0, "Seconds that loading a model may take.", low=1)
     step_timeout_s: float = _setting(120.0, "Seconds that one drawing step may take.", low=1)
-    preview_host: str = _setting("127.0.0.1", "Address of the local preview.")
     preview_port: int = _setting(8765, "Port of the local preview; 0 takes any free one.", low=0, high=65_535)
     log_level: str = _setting("INFO", "How much is logged: DEBUG, INFO, WARNING or ERROR.")
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import assert_never
@@ -34,14 +33,13 @@ from inference.contract import (
     Progress,
     Ready,
     Retrying,
-    Row,
     Running,
     StartFailed,
     Stop,
     Waiting,
-    picture_id,
 )
 from inference.errors import Failure, WorkerUnavailable, describe
+from inference.orders import batch_of
 from inference.pace import Pace
 from inference.process import WorkerGone, WorkerProcess
 from inference.queue import Entry, FairQueue, bucket_for
@@ -163,7 +161,8 @@ class Dispatcher:
         if station.jobs and (leader.alone or any(entry.alone for entry in station.jobs.values())):
             return
         entries = self._queue.take(station.resident)
-        station.batch, station.phase = _batch(entries), Phase.LOADING
+        station.batch = batch_of({entry.job_id: entry.request for entry in entries})
+        station.phase = Phase.LOADING
         station.batch_since = station.heard_at = time.monotonic()
         station.jobs.update({entry.job_id: entry for entry in entries})
         for entry in entries:
@@ -313,38 +312,6 @@ class Dispatcher:
     def _wake(self) -> None:
         for station in self._stations:
             station.worker.wake()
-
-
-def _batch(entries: tuple[Entry, ...]) -> Batch:
-    """The rows of these orders, which share a key, as one padded batch."""
-    request = entries[0].request
-    rows = tuple(row for entry in entries for row in _rows(entry))
-    return Batch(
-        id=uuid.uuid4().hex,
-        model=request.model,
-        adapters=request.adapters,
-        steps=request.steps,
-        width=request.width,
-        height=request.height,
-        bucket=request.bucket or bucket_for(len(rows)),
-        rows=rows,
-    )
-
-
-def _rows(entry: Entry) -> list[Row]:
-    request = entry.request
-    return [
-        Row(
-            job_id=entry.job_id,
-            picture_id=picture_id(entry.job_id, index),
-            index=index,
-            prompt=request.prompt,
-            negative=request.negative,
-            seed=request.picture_seed(index),
-            guidance=request.guidance,
-        )
-        for index in range(request.count)
-    ]
 
 
 def _sum(*seconds: float | None) -> float | None:

@@ -43,6 +43,13 @@ class NotANumber:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SizeUnreadable:
+    """Text where WIDTHxHEIGHT belongs."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SizeNotPossible:
     """A size that the model cannot draw; ``suggestion`` is the nearest that it can."""
 
@@ -176,6 +183,7 @@ Failure: TypeAlias = (
     | PromptTooLong
     | OutOfRange
     | NotANumber
+    | SizeUnreadable
     | SizeNotPossible
     | UnknownModel
     | UnknownAdapter
@@ -217,6 +225,8 @@ def describe(failure: Failure) -> str:
             return f"The {field} must lie between {low:g} and {high:.10g}; {value} does not."
         case NotANumber(field=field, value=value):
             return f"The {field} must be a number; “{value}” is none."
+        case SizeUnreadable(text=text):
+            return f"“{text}” is no size. Write width and height in pixels, for example 512x512."
         case SizeNotPossible(width=width, height=height, multiple=multiple, smallest=smallest, largest=largest) as size:
             return (
                 f"{width}×{height} is not possible with this model: both sides must be multiples of {multiple} between "

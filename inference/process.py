@@ -40,6 +40,13 @@ class WorkerSpec:
 WorkerMain: TypeAlias = Callable[[Connection, WorkerSpec], None]
 
 
+def draw_for_parent(connection: Connection, spec: WorkerSpec) -> None:
+    """What a worker process runs. It brings torch in there, and only there."""
+    from inference.worker import main
+
+    main(connection, spec)
+
+
 class WorkerGone(Exception):  # noqa: N818 (an event more than an error)
     """The worker process is not there (any more)."""
 
@@ -55,7 +62,7 @@ class _Wake:
 class WorkerProcess:
     """One worker, started afresh as often as needed; used by a single task."""
 
-    def __init__(self, *, spec: WorkerSpec, main: WorkerMain, start_timeout_s: float = 120.0) -> None:
+    def __init__(self, *, spec: WorkerSpec, main: WorkerMain = draw_for_parent, start_timeout_s: float = 120.0) -> None:
         self._spec = spec
         self._main = main
         self._start_timeout_s = start_timeout_s

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 
 from inference.contract import Cancelled, Failed, Finished, JobEvent, Outcome, Retrying, Running, Waiting
@@ -15,18 +16,18 @@ class Ticket:
         self.job_id = job_id
         self._unheard: list[JobEvent] = []
         self._news = asyncio.Event()
-        self._outcome: Outcome | None = None
+        self._end = asyncio.Event()
 
     @property
     def settled(self) -> bool:
         """Whether the last event is known."""
-        return self._outcome is not None
+        return self._end.is_set()
 
     def tell(self, event: Waiting | Running | Retrying) -> None:
-        """Replace news of the same kind that nobody has heard yet."""
+        """Add news, in place of older ones that nobody has heard yet; a retry is never passed over."""
         if self.settled:
             return
-        if self._unheard and type(self._unheard[-1]) is type(event):
+        if self._unheard and not isinstance(self._unheard[-1], Retrying):
             self._unheard.pop()
         self._unheard.append(event)
         self._news.set()
@@ -35,9 +36,15 @@ class Ticket:
         """End the order; the first outcome counts."""
         if self.settled:
             return
-        self._outcome = outcome
         self._unheard.append(outcome)
         self._news.set()
+        self._end.set()
+
+    async def rest(self, seconds: float) -> None:
+        """Let ``seconds`` pass, but not beyond the end of the order: a listener that rests hears less, never late."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._end.wait()
 
     async def events(self) -> AsyncIterator[JobEvent]:
         """What happens to the order, oldest unheard news first; ends after the outcome."""

@@ -33,12 +33,14 @@ class Jobs:
     async def running(self, job_id: str) -> None:
         await self._write("UPDATE jobs SET state = 'running' WHERE id = ? AND state = 'queued'", (job_id,))
 
-    async def finish(self, job_id: str, finished: Finished) -> None:
-        """Record the pictures together with the end of the job."""
+    async def finish(self, job_id: str, finished: Finished) -> bool:
+        """Record the pictures together with the end of the job; False if the job was deleted meanwhile."""
         async with self._database.transaction() as connection:
-            await connection.execute(
+            done = await connection.execute(
                 "UPDATE jobs SET state = 'done', seconds = ? WHERE id = ?", (finished.seconds, job_id)
             )
+            if done.rowcount == 0:
+                return False
             await connection.executemany(
                 "INSERT OR REPLACE INTO pictures"
                 " (id, job_id, position, seed, width, height, bucket, pixels_sha256, bytes)"
@@ -48,6 +50,7 @@ class Jobs:
                     for p in finished.pictures
                 ],
             )
+        return True
 
     async def fail(self, job_id: str, failure: str) -> None:
         await self._write("UPDATE jobs SET state = 'failed', failure = ? WHERE id = ?", (failure, job_id))

@@ -1,0 +1,120 @@
+"""The composition root: builds every part, hands each its collaborators, and runs them until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any
+
+import discord
+
+from bot.client import PictureBot
+from bot.delivery import Delivery
+from bot.endings import Endings
+from bot.gallery import Gallery
+from bot.generate import Generator
+from bot.history import History
+from bot.preview import PreviewError, preview
+from bot.settings import ROOT, Settings
+from bot.store import DatabaseError, Store, open_store
+from inference.catalog import Catalog, CatalogError
+from inference.dispatcher import Dispatcher, Patience
+from inference.process import WorkerProcess, WorkerSpec
+from inference.queue import FairQueue
+
+log = logging.getLogger("bot.app")
+
+
+class StartError(Exception):
+    """The bot cannot start; the message says why and what to do."""
+
+
+async def run(settings: Settings) -> None:
+    """Run the bot until it is told to stop; raises ``StartError``."""
+    _stop_on_terminate()
+    try:
+        async with open_store(settings.database_path, migrations=ROOT / "migrations") as store:
+            await _run(settings, store, Catalog.load(settings.catalog))
+    except (DatabaseError, CatalogError, PreviewError) as error:
+        raise StartError(str(error)) from error
+    except discord.LoginFailure as error:
+        raise StartError("Discord does not accept DISCORD_TOKEN. Copy the bot's token again, or unset it.") from error
+
+
+async def _run(settings: Settings, store: Store, catalog: Catalog) -> None:
+    dispatcher = make_dispatcher(settings)
+    bot = make_bot(settings, store, catalog, dispatcher)
+    await remove_strangers(settings, store)
+    if settings.discord_token is None:
+        async with preview(bot, port=settings.preview_port) as page:
+            say = f"No DISCORD_TOKEN is set, so this is the local preview: {page.url}"
+            print(say, flush=True)  # noqa: T201
+            await _work(bot, dispatcher, page.closed())
+    else:
+        async with bot:
+            await bot.login(settings.discord_token)
+            await _work(bot, dispatcher, bot.connect())
+
+
+async def _work(bot: PictureBot, dispatcher: Dispatcher, until: Coroutine[Any, Any, None]) -> None:
+    """Draw and deliver until ``until`` ends; if drawing or following dies, everything does."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [
+            group.create_task(dispatcher.run(), name="drawing"),
+            group.create_task(bot.generator.run(), name="following"),
+        ]
+        await until
+        for task in tasks:
+            task.cancel()
+
+
+def make_dispatcher(settings: Settings) -> Dispatcher:
+    """The queue with its worker process, not yet started."""
+    spec = WorkerSpec(
+        catalog_path=settings.catalog,
+        pictures_dir=settings.pictures_dir,
+        device=settings.device,
+        precision=settings.precision,
+        cache_bytes=settings.cache_bytes,
+    )
+    queue = FairQueue(
+        limit=settings.queue_limit, limit_per_owner=settings.queue_limit_per_user, max_rows=settings.max_batch
+    )
+    patience = Patience(load_timeout_s=settings.load_timeout_s, step_timeout_s=settings.step_timeout_s)
+    return Dispatcher(workers=[WorkerProcess(spec=spec)], queue=queue, patience=patience)
+
+
+def make_bot(settings: Settings, store: Store, catalog: Catalog, dispatcher: Dispatcher) -> PictureBot:
+    """The Discord client with everything that works through it."""
+    bot = PictureBot(store=store, catalog=catalog, always_sync=settings.discord_token is None)
+    gallery = Gallery(settings.pictures_dir)
+    delivery = Delivery(client=bot)
+    endings = Endings(catalog=catalog, jobs=store.jobs, gallery=gallery, delivery=delivery)
+    bot.generator = Generator(
+        catalog=catalog,
+        jobs=store.jobs,
+        dispatcher=dispatcher,
+        delivery=delivery,
+        endings=endings,
+        gallery=gallery,
+    )
+    bot.history = History(jobs=store.jobs, gallery=gallery, endings=endings)
+    return bot
+
+
+async def remove_strangers(settings: Settings, store: Store) -> None:
+    """Remove files that no job knows: a bot that was killed while saving leaves them."""
+    gone = await Gallery(settings.pictures_dir).sweep(await store.jobs.picture_ids())
+    if gone:
+        log.info("removed %d files that belong to no picture", gone)
+
+
+def _stop_on_terminate() -> None:
+    """Treat the service manager's polite signal as Ctrl-C."""
+    task = asyncio.current_task()
+    assert task is not None
+    with suppress(NotImplementedError):  # Windows has no such signal
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)

@@ -1,0 +1,80 @@
+"""The Discord client: commands and buttons registered, the command tree told to Discord when it has changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from typing import Any
+
+import discord
+from discord import app_commands
+from discord.ext import commands
+
+from bot.buttons import ALL
+from bot.cogs import COGS
+from bot.generate import Generator
+from bot.history import History, PostAgain, Turn
+from bot.replies import answer_error
+from bot.store import Store
+from inference.catalog import Catalog
+
+log = logging.getLogger("bot.client")
+
+
+class Tree(app_commands.CommandTree[discord.Client]):
+    """The slash commands; whatever goes wrong in one is answered."""
+
+    async def on_error(self, interaction: discord.Interaction, error: app_commands.AppCommandError, /) -> None:
+        await answer_error(interaction, error)
+
+
+class PictureBot(commands.Bot):
+    """The bot on Discord. It reads no messages and asks for no privileged intents.
+
+    ``generator`` and ``history`` are given after construction, because they deliver through this client.
+    ``always_sync`` tells Discord the commands at every start, for a server that forgets them.
+    """
+
+    generator: Generator
+    history: History
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        catalog: Catalog,
+        always_sync: bool = False,
+    ) -> None:
+        super().__init__(
+            command_prefix=(),
+            intents=discord.Intents(guilds=True),
+            allowed_mentions=discord.AllowedMentions.none(),
+            help_command=None,
+            tree_cls=Tree,
+        )
+        self.store = store
+        self.catalog = catalog
+        self._always_sync = always_sync
+
+    async def setup_hook(self) -> None:
+        self.add_dynamic_items(*ALL, Turn, PostAgain)
+        for cog in COGS:
+            await self.add_cog(cog(self))
+        await self._sync()
+
+    async def on_ready(self) -> None:
+        log.info("connected as %s to %d servers", self.user, len(self.guilds))
+
+    async def _sync(self) -> None:
+        """Tell Discord the commands if they are not those it was told last: doing so is rate-limited strictly."""
+        known = await self.store.remembered("commands")
+        present = f"{self.application_id}:{_digest(self.tree)}"
+        if self._always_sync or known != present:
+            await self.tree.sync()
+            await self.store.remember("commands", present)
+
+
+def _digest(tree: app_commands.CommandTree[Any]) -> str:
+    described = [command.to_dict(tree) for command in tree.get_commands()]
+    return hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,0 +1,130 @@
+"""Getting a card to the person who ordered, by whatever way is still open.
+
+An interaction's token edits the card anywhere for fifteen minutes; then the bot's own rights do, where it has any; then
+a new message in the channel; then a direct message. What arrives nowhere is still in ``/history``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import discord
+from discord import ui
+
+from bot.attachments import Attachment
+from bot.store import Job
+
+log = logging.getLogger("bot.delivery")
+
+TOKEN_MARGIN_S = 30.0
+"""A token this near to its end is not relied upon."""
+RETRY_AFTER_S = (1.0, 5.0, 30.0)
+"""Waits between attempts while Discord itself is in trouble."""
+NOBODY = discord.AllowedMentions.none()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parcel:
+    """A card that can be packed more than once: ``view`` makes a fresh one, ``files`` are what it refers to."""
+
+    view: Callable[[], ui.LayoutView]
+    files: tuple[Attachment, ...] = ()
+
+    def unpacked(self) -> list[discord.File]:
+        return [discord.File(io.BytesIO(file.content), filename=file.name) for file in self.files]
+
+
+Way: TypeAlias = Callable[[], Awaitable[object]]
+
+
+class Delivery:
+    """Shows cards through one Discord client."""
+
+    def __init__(self, *, client: discord.Client) -> None:
+        self._client = client
+
+    async def show_progress(self, job: Job, view: ui.LayoutView) -> None:
+        """Edit the card; a card that cannot be edited is no misfortune yet."""
+        try:
+            await self._edit(job, Parcel(view=lambda: view))
+        except (discord.HTTPException, OSError) as error:
+            log.debug("progress of job %s not shown: %s", job.id, error)
+
+    async def show_end(self, job: Job, parcel: Parcel) -> bool:
+        """Bring the last card by the first way that is open; False if none is.
+
+        Raises ``discord.HTTPException`` or ``OSError`` when Discord cannot be reached at all.
+        """
+        for way in self._ways(job, parcel):
+            try:
+                await _patiently(way)
+            except (discord.NotFound, discord.Forbidden, discord.HTTPException) as error:
+                if isinstance(error, discord.DiscordServerError):
+                    raise
+                log.info("job %s: one way to deliver is closed: %s", job.id, error)
+            else:
+                return True
+        return False
+
+    def _ways(self, job: Job, parcel: Parcel) -> Iterator[Way]:
+        if _token_lives(job):
+            yield lambda: self._edit_by_token(job, parcel)
+        if job.place.message_id is not None:
+            yield lambda: self._edit_by_right(job, parcel)
+        yield lambda: self._send(self._channel(job), job, parcel)
+        yield lambda: self._send_directly(job, parcel)
+
+    async def _edit(self, job: Job, parcel: Parcel) -> None:
+        if _token_lives(job):
+            await self._edit_by_token(job, parcel)
+        elif job.place.message_id is not None:
+            await self._edit_by_right(job, parcel)
+
+    async def _edit_by_token(self, job: Job, parcel: Parcel) -> None:
+        assert job.place.token is not None
+        assert job.place.message_id is not None
+        webhook = discord.Webhook.partial(job.place.application_id, job.place.token, client=self._client)
+        await webhook.edit_message(
+            job.place.message_id, view=parcel.view(), attachments=parcel.unpacked(), allowed_mentions=NOBODY
+        )
+
+    async def _edit_by_right(self, job: Job, parcel: Parcel) -> None:
+        assert job.place.message_id is not None
+        message = self._channel(job).get_partial_message(job.place.message_id)
+        await message.edit(view=parcel.view(), attachments=parcel.unpacked(), allowed_mentions=NOBODY)
+
+    async def _send_directly(self, job: Job, parcel: Parcel) -> None:
+        user = self._client.get_user(job.user_id) or await self._client.fetch_user(job.user_id)
+        await self._send(user, job, parcel)
+
+    async def _send(self, where: discord.abc.Messageable, job: Job, parcel: Parcel) -> None:
+        """The nonce lets Discord recognise a card that it has, should the bot die before it notes the sending."""
+        nonce = job.id.replace("-", "")[:25]
+        await where.send(view=parcel.view(), files=parcel.unpacked(), allowed_mentions=NOBODY, nonce=nonce)
+
+    def _channel(self, job: Job) -> discord.PartialMessageable:
+        return self._client.get_partial_messageable(job.place.channel_id, guild_id=job.place.guild_id)
+
+
+def _token_lives(job: Job) -> bool:
+    alive = time.time() < job.place.token_expires_at - TOKEN_MARGIN_S
+    return alive and job.place.token is not None and job.place.message_id is not None
+
+
+async def _patiently(way: Way) -> None:
+    """Try again while the trouble is Discord's or the line's."""
+    for wait_s in (*RETRY_AFTER_S, None):
+        try:
+            await way()
+        except (discord.DiscordServerError, OSError):
+            if wait_s is None:
+                raise
+            await asyncio.sleep(wait_s)
+        else:
+            return

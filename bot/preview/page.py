@@ -1,0 +1,83 @@
+"""The page in the browser, kept up to date while people use it.
+
+SimCord's page shows what was last published. Publishing and a person's action may not overlap, and an action made on a
+page that has been published anew since is turned down; both would hit whoever clicks while cards are changing. So they
+take turns here, and an action still counts if what it aims at has not changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+import simcord
+
+TICK_S = 0.2
+"""Between two looks at whether the bot has sent something."""
+MEMORY = 16
+"""Publications that are remembered; the browser looks for a new one twice a second."""
+
+
+class Page:
+    """A SimCord preview that is open."""
+
+    def __init__(self, env: Any, preview: Any) -> None:
+        self._env = env
+        self._preview = preview
+        self._turn = asyncio.Lock()
+        self._published: deque[tuple[str, int, Any]] = deque(maxlen=MEMORY)
+        self._act = preview._action
+        preview._action = self._act_in_turn  # the one way in for everything that is done in the browser
+
+    @property
+    def url(self) -> str:
+        """The page's address; whoever knows it can act as the person."""
+        return str(self._preview.url)
+
+    async def closed(self) -> None:
+        """Wait until the person ends the session in the page."""
+        await self._preview.wait_closed()
+
+    async def keep_fresh(self) -> None:
+        """Publish whenever the bot has sent something, and let SimCord's clock run, until the page is closed."""
+        shown, then = 0, time.monotonic()
+        while not self._preview._closed:
+            await asyncio.sleep(TICK_S)
+            now = time.monotonic()
+            self._env.backend.advance_clock(now - then)
+            then, sent = now, len(self._env.http_requests)
+            if sent != shown:
+                with suppress(simcord.SetupError, TimeoutError):  # closing, or not at rest yet
+                    await self._publish()
+                    shown = sent
+
+    async def _publish(self) -> None:
+        async with self._turn:
+            for tab in self._preview._pages.values():
+                self._published.append((tab.id, tab.revision, tab.snapshot))
+            await self._preview.refresh()
+
+    async def _act_in_turn(self, tab_id: str | None, action: Mapping[str, Any]) -> Any:
+        async with self._turn:
+            return await self._act(tab_id, self._brought_up_to_date(tab_id, action))
+
+    def _brought_up_to_date(self, tab_id: str | None, action: Mapping[str, Any]) -> Mapping[str, Any]:
+        tab = self._preview._pages.get(tab_id)
+        if tab is None or not isinstance(action, Mapping):
+            return action
+        for seen_in, revision, snapshot in self._published:
+            if (seen_in, revision) == (tab_id, action.get("published_revision")) and _same_target(
+                action, snapshot, tab.snapshot
+            ):
+                return {**action, "published_revision": tab.revision}
+        return action
+
+
+def _same_target(action: Mapping[str, Any], seen: Any, current: Any) -> bool:
+    """Whether the message that the action aims at looks to the person as it is now; true without such a message."""
+    target = str(action.get("target_id"))
+    return bool(seen["messages"].get(target) == current["messages"].get(target))

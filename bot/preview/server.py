@@ -1,0 +1,75 @@
+"""A pretended Discord server with the bot and one person in it, for as long as the preview is open.
+
+SimCord plays Discord. Whatever the bot starts while it answers an interaction belongs, for SimCord, to that
+interaction, which counts as answered once all of it has ended. A task that lives longer has to be started by the code
+that enters ``preview``, and inside of it: what is started earlier would talk to the real Discord.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+from typing import Any
+
+import simcord
+from discord.ext import commands
+
+from bot.preview.page import Page
+
+SERVER = "Picture studio"
+CHANNELS = {"pictures": "Type /imagine, then what you want to see.", "general": None}
+PERSON = "You"
+BOT = "Picture bot"
+
+
+class PreviewError(Exception):
+    """The preview cannot be opened; the message says why and what to do about it."""
+
+
+@asynccontextmanager
+async def preview(bot: commands.Bot, *, port: int) -> AsyncIterator[Page]:
+    """Log the bot in without Discord and yield its page, which only this machine can reach.
+
+    ``port`` 0 takes any free one. Raises ``PreviewError``.
+    """
+    async with simcord.run(bot, check_errors=False) as env:
+        person, channel = _furnish(env)
+        _set_clock(env)
+        async with _opened(env.preview(channel, viewers=[person], layout="channel", port=port or None), port) as opened:
+            page = Page(env, opened)
+            keeper = asyncio.create_task(page.keep_fresh(), name="preview")
+            try:
+                yield page
+            finally:
+                keeper.cancel()
+                with suppress(asyncio.CancelledError):
+                    await keeper
+
+
+@asynccontextmanager
+async def _opened(page: Any, port: int) -> AsyncIterator[Any]:
+    try:
+        await page.__aenter__()
+    except simcord.SetupError as error:
+        raise PreviewError(f"The preview could not be opened: {error}. PREVIEW_PORT is {port}; 0 takes any.") from error
+    try:
+        yield page
+    finally:
+        await page.close()
+
+
+def _furnish(env: Any) -> tuple[Any, Any]:
+    """A person in a server with channels; made while the clock stands at its fixed start, they have the same ids in
+    every run, so pictures and orders of earlier runs stay theirs."""
+    env.backend.edit_bot_profile(BOT)
+    user = env.create_user(PERSON.lower(), global_name=PERSON)
+    server = env.create_guild(SERVER, owner=user)
+    channels = [server.create_text_channel(name, topic=topic) for name, topic in CHANNELS.items()]
+    return server.add_member(user), channels[0]
+
+
+def _set_clock(env: Any) -> None:
+    """Bring SimCord's clock to the present, so that no message of this run has the id of an earlier one's."""
+    env.backend.advance_clock((datetime.now(UTC) - env.now()).total_seconds())

@@ -1,0 +1,52 @@
+"""How the bot answers when something cannot be done: one sentence, seen only by the person who asked."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+
+import discord
+
+from bot.access import Refused
+from inference.errors import InferenceError, Unexpected, describe
+
+log = logging.getLogger("bot.replies")
+
+UNKNOWN_INTERACTION = 10062
+
+
+async def answer_error(interaction: discord.Interaction, error: BaseException) -> None:
+    """Tell the person what went wrong; log what they cannot help. Never raises a Discord error itself."""
+    cause = getattr(error, "original", None) or error
+    if isinstance(cause, discord.HTTPException) and cause.code == UNKNOWN_INTERACTION:
+        log.warning("Discord forgot an interaction before it was answered")
+        return
+    try:
+        await _answer(interaction, _sentence(cause))
+    except discord.HTTPException as failed:
+        log.warning("an answer could not be sent: %s", failed)
+
+
+async def _answer(interaction: discord.Interaction, sentence: str) -> None:
+    """An ephemeral message; a public “thinking…” that stands already is taken away first."""
+    none = discord.AllowedMentions.none()
+    if not interaction.response.is_done():
+        await interaction.response.send_message(sentence, ephemeral=True, allowed_mentions=none)
+        return
+    if interaction.response.type is discord.InteractionResponseType.deferred_channel_message:
+        await interaction.delete_original_response()
+    await interaction.followup.send(sentence, ephemeral=True, allowed_mentions=none)
+
+
+def _sentence(cause: BaseException) -> str:
+    match cause:
+        case InferenceError(failure=failure):
+            return describe(failure)
+        case Refused():
+            return str(cause)
+        case discord.app_commands.TransformerError(value=value):
+            return f"“{value}” cannot be used here."
+        case _:
+            reference = secrets.token_hex(4)
+            log.error("unexpected failure %s", reference, exc_info=cause)
+            return describe(Unexpected(reference=reference))

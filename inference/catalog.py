@@ -1,0 +1,91 @@
+"""The catalogue: which models and LoRAs may be asked for, from ``models.toml``. Knows nothing of torch or Discord."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+from inference.catalog_toml import CatalogError, read_catalog
+from inference.entries import AdapterEntry, Family, Kind, Limits, ModelEntry
+from inference.errors import InferenceError, UnknownAdapter, UnknownModel
+from inference.sources import Source
+
+__all__ = ["AdapterEntry", "Catalog", "CatalogError", "Family", "Kind", "Limits", "ModelEntry", "Source"]
+
+
+class Catalog:
+    """The models by name, in the order of the file, and the style LoRAs beside them."""
+
+    def __init__(self, *, models: tuple[ModelEntry, ...], adapters: tuple[AdapterEntry, ...], default: str) -> None:
+        self._models = {entry.name: entry for entry in models}
+        self._adapters = {entry.name: entry for entry in adapters}
+        self._default = default
+
+    @classmethod
+    def load(cls, path: Path) -> Catalog:
+        """Read ``path``; relative paths in it start at its own folder.
+
+        Raises:
+            CatalogError: the file is missing or no TOML, a key is unknown, missing or of the wrong type, or a name
+                leads nowhere. The message names the file, the entry and the key.
+        """
+        try:
+            document = tomllib.loads(path.read_text(encoding="utf-8"))
+            models, adapters, default = read_catalog(document, path.resolve().parent)
+            catalog = cls(models=models, adapters=adapters, default=default)
+            catalog._check_names()
+        except OSError as error:
+            raise CatalogError(f"{path}: {error.strerror or error}") from error
+        except (ValueError, CatalogError) as error:
+            raise CatalogError(f"{path}: {error}") from error
+        return catalog
+
+    def __getitem__(self, name: str) -> ModelEntry:
+        """The model of this name; raises ``InferenceError(UnknownModel)``."""
+        try:
+            return self._models[name]
+        except KeyError:
+            raise InferenceError(UnknownModel(name=name, known=tuple(self._models))) from None
+
+    def __iter__(self) -> Iterator[ModelEntry]:
+        return iter(self._models.values())
+
+    def __len__(self) -> int:
+        return len(self._models)
+
+    @property
+    def default(self) -> ModelEntry:
+        """What is drawn with when nobody says."""
+        return self._models[self._default]
+
+    def adapters(self, family: Family) -> tuple[AdapterEntry, ...]:
+        """The style LoRAs that fit models of this family."""
+        return tuple(entry for entry in self._adapters.values() if entry.family is family)
+
+    def adapter(self, name: str, family: Family) -> AdapterEntry:
+        """The style LoRA of this name, if it fits the family; raises ``InferenceError(UnknownAdapter)``."""
+        fitting = {entry.name: entry for entry in self.adapters(family)}
+        try:
+            return fitting[name]
+        except KeyError:
+            raise InferenceError(UnknownAdapter(name=name, known=tuple(fitting))) from None
+
+    def on_disk(self, entry: ModelEntry) -> bool:
+        """Whether everything that ``entry`` needs is on this machine, style LoRAs included."""
+        return all(source.locate() is not None for source in self.sources(entry))
+
+    def sources(self, entry: ModelEntry) -> tuple[Source, ...]:
+        """All that ``entry`` is made of."""
+        own = (entry.weights, entry.unet, entry.lcm_lora)
+        styles = (self.adapter(style.name, entry.family).weights for style in entry.styles)
+        return (*(source for source in own if source is not None), *styles)
+
+    def _check_names(self) -> None:
+        if self._default not in self._models:
+            raise CatalogError(f"default: there is no model “{self._default}”")
+        for entry in self:
+            fitting = {adapter.name for adapter in self.adapters(entry.family)}
+            for style in entry.styles:
+                if style.name not in fitting:
+                    raise CatalogError(f"[models.{entry.name}] styles: “{style.name}” is no adapter of its family")

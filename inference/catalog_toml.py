@@ -1,0 +1,201 @@
+"""From TOML to catalogue entries: every key is read once, with its type; one that is left over is an error."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, TypeVar
+
+from inference.contract import MAX_STEPS, SIZE_MULTIPLE, Adapter
+from inference.entries import GUIDANCE, AdapterEntry, Family, Kind, Limits, ModelEntry
+from inference.sources import PIPELINE_INDEX, Source
+
+LORA_FILE = "pytorch_lora_weights.safetensors"
+NETWORK_CONFIG = "config.json"
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
+STEPS = Limits(default=4, low=1, high=8)
+
+Choice = TypeVar("Choice", bound=StrEnum)
+
+
+class CatalogError(ValueError):
+    """The catalogue cannot be used; the message says where and why."""
+
+
+def read_catalog(
+    document: dict[str, Any], folder: Path
+) -> tuple[tuple[ModelEntry, ...], tuple[AdapterEntry, ...], str]:
+    """Models, adapters and the name of the default model; paths are relative to ``folder``."""
+    top = _Block("the top of the file", document)
+    default = top.text("default")
+    models = [_model(name, block, folder) for name, block in top.blocks("models")]
+    adapters = [_adapter(name, block, folder) for name, block in top.blocks("adapters", {})]
+    top.finish()
+    return tuple(models), tuple(adapters), default
+
+
+def _adapter(name: str, block: _Block, folder: Path) -> AdapterEntry:
+    entry = AdapterEntry(
+        name=name,
+        title=block.text("title", name),
+        family=block.choice("family", Family),
+        weights=_source(block, "weights", folder, LORA_FILE),
+        licence=block.text("licence", "unknown"),
+        description=block.text("description", ""),
+        triggers=block.texts("triggers"),
+    )
+    block.finish()
+    return entry
+
+
+def _model(name: str, block: _Block, folder: Path) -> ModelEntry:
+    kind = block.choice("kind", Kind)
+    width, height = block.sides("size")
+    smallest, largest = block.sides("sides")
+    entry = ModelEntry(
+        name=name,
+        title=block.text("title", name),
+        family=block.choice("family", Family),
+        kind=kind,
+        weights=_source(block, "weights", folder, PIPELINE_INDEX),
+        unet=_source(block, "unet", folder, NETWORK_CONFIG) if "unet" in block else None,
+        lcm_lora=_source(block, "lcm_lora", folder, LORA_FILE) if "lcm_lora" in block else None,
+        styles=_styles(block),
+        steps=_limits(block, "steps", STEPS),
+        guidance=_limits(block, "guidance", GUIDANCE[kind]),
+        width=width,
+        height=height,
+        smallest_side=smallest,
+        largest_side=largest,
+        licence=block.text("licence", "unknown"),
+        description=block.text("description", ""),
+        examples=block.texts("examples"),
+    )
+    block.finish()
+    _check(entry, block)
+    return entry
+
+
+def _check(entry: ModelEntry, block: _Block) -> None:
+    if (entry.lcm_lora is None) is (entry.kind is Kind.LORA):
+        raise block.error("lcm_lora", f"belongs to kind “{Kind.LORA}”, and only there")
+    if not 1 <= entry.steps.low <= entry.steps.high <= MAX_STEPS:
+        raise block.error("steps", f"must lie within 1 to {MAX_STEPS}")
+    for side in (entry.width, entry.height):
+        if not entry.smallest_side <= side <= entry.largest_side:
+            raise block.error("size", "must lie within “sides”")
+
+
+def _source(block: _Block, key: str, folder: Path, marker: str) -> Source:
+    where = block.inner(key)
+    path, hub = where.text("path", ""), where.text("hub", "")
+    if bool(path) is bool(hub):
+        raise where.error("path", "give exactly one of “path” and “hub”")
+    if hub and not HUB_ID.fullmatch(hub):
+        raise where.error("hub", f"“{hub}” is not of the form owner/name")
+    file = where.text("file", marker)
+    source = Source(
+        path=folder / path if path else None,
+        hub=hub or None,
+        revision=where.text("revision", "") or None,
+        variant=where.text("variant", "") or None,
+        marker=file,
+    )
+    where.finish()
+    return source
+
+
+def _styles(block: _Block) -> tuple[Adapter, ...]:
+    inner = block.inner("styles", {})
+    return tuple(Adapter(name=name, strength=inner.number(name)) for name in inner.keys)
+
+
+def _limits(block: _Block, key: str, usual: Limits) -> Limits:
+    inner = block.inner(key, {})
+    limits = Limits(
+        default=inner.number("default", usual.default),
+        low=inner.number("low", usual.low),
+        high=inner.number("high", usual.high),
+    )
+    inner.finish()
+    if limits.default not in limits:
+        raise block.error(key, f"the default {limits.default:g} is not within {limits.low:g} to {limits.high:g}")
+    return limits
+
+
+class _Block:
+    """A TOML table that remembers which of its keys were read."""
+
+    def __init__(self, where: str, table: dict[str, Any]) -> None:
+        self.where = where
+        self._table = table
+        self._unread = set(table)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._table
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return tuple(self._table)
+
+    def error(self, key: str, complaint: str) -> CatalogError:
+        return CatalogError(f"{self.where} {key}: {complaint}")
+
+    def text(self, key: str, default: str | None = None) -> str:
+        value = self._take(key, default)
+        if not isinstance(value, str):
+            raise self.error(key, "must be text")
+        return value
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        value = self._take(key, [])
+        if not (isinstance(value, list) and all(isinstance(item, str) for item in value)):
+            raise self.error(key, "must be a list of texts")
+        return tuple(value)
+
+    def number(self, key: str, default: float | None = None) -> float:
+        value = self._take(key, default)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self.error(key, "must be a number")
+        return float(value)
+
+    def sides(self, key: str) -> tuple[int, int]:
+        value = self._take(key, None)
+        if not (isinstance(value, list) and len(value) == 2 and all(type(side) is int for side in value)):
+            raise self.error(key, "must be two whole numbers, in pixels")
+        if any(side < SIZE_MULTIPLE or side % SIZE_MULTIPLE for side in value):
+            raise self.error(key, f"must be multiples of {SIZE_MULTIPLE}")
+        return value[0], value[1]
+
+    def choice(self, key: str, options: type[Choice]) -> Choice:
+        value = self.text(key)
+        if value not in set(options):
+            raise self.error(key, f"“{value}” is none of {', '.join(options)}")
+        return options(value)
+
+    def inner(self, key: str, default: dict[str, Any] | None = None) -> _Block:
+        value = self._take(key, default)
+        if not isinstance(value, dict):
+            raise self.error(key, "must be a table")
+        return _Block(f"{self.where} {key}", value)
+
+    def blocks(self, key: str, default: dict[str, Any] | None = None) -> Iterator[tuple[str, _Block]]:
+        inner = self.inner(key, default)
+        for name in inner.keys:
+            block = inner.inner(name)
+            block.where = f"[{key}.{name}]"
+            yield name, block
+
+    def finish(self) -> None:
+        """Raises ``CatalogError`` for a key that nothing reads."""
+        if self._unread:
+            raise self.error(min(self._unread), "unknown key")
+
+    def _take(self, key: str, default: Any) -> Any:
+        self._unread.discard(key)
+        value = self._table.get(key, default)
+        if value is None:
+            raise self.error(key, "is missing")
+        return value

@@ -1,0 +1,85 @@
+"""Which device draws, and in which precision: by what is there and what it does well, or as told."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from inference.errors import DeviceUnknown, InferenceError, PrecisionUnknown
+
+AUTO = "auto"
+_NUMBERED = (("cuda", torch.cuda), ("xpu", torch.xpu))
+
+PRECISIONS = {
+    "fp32": torch.float32,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+}
+
+
+def available_devices() -> tuple[str, ...]:
+    """What torch can drive here, best first: ``cuda:0``, ``cuda:1``, ``xpu:0``, ``mps``, ``cpu``."""
+    numbered = [f"{kind}:{i}" for kind, driver in _NUMBERED for i in range(_count(driver))]
+    return (*numbered, *(["mps"] if torch.backends.mps.is_available() else []), "cpu")
+
+
+def choose_device(name: str = AUTO) -> torch.device:
+    """The device called ``name`` (``cuda`` means its first), or the best one for ``auto``.
+
+    Raises:
+        InferenceError: with DeviceUnknown.
+    """
+    devices = available_devices()
+    if name == AUTO:
+        return torch.device(devices[0])
+    for device in devices:
+        if name in (device, device.partition(":")[0]):
+            return torch.device(device)
+    raise InferenceError(DeviceUnknown(device=name, available=devices))
+
+
+def choose_precision(device: torch.device, name: str = AUTO) -> torch.dtype:
+    """The element type of the networks: fp16 on accelerators, bf16 on processors that compute with it, else fp32.
+
+    Raises:
+        InferenceError: with PrecisionUnknown.
+    """
+    if name == AUTO:
+        if device.type != "cpu":
+            return torch.float16
+        return torch.bfloat16 if _cpu_computes_bf16() else torch.float32
+    if name not in PRECISIONS:
+        raise InferenceError(PrecisionUnknown(precision=name, available=(AUTO, "fp32", "fp16", "bf16")))
+    return PRECISIONS[name]
+
+
+def default_cache_bytes(device: torch.device) -> int:
+    """Half of the memory that the device draws with, in bytes; the other half is for the drawing and for others."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory) // 2
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    return 4 * 2**30
+
+
+def name_of(precision: torch.dtype) -> str:
+    """torch's own name without its prefix: ``bfloat16``."""
+    return str(precision).removeprefix("torch.")
+
+
+def _count(driver: object) -> int:
+    return int(driver.device_count()) if driver.is_available() else 0  # type: ignore[attr-defined]
+
+
+def _cpu_computes_bf16() -> bool:
+    """oneDNN's own word; without AVX512-BF16 or AMX, bf16 is emulated and slower than fp32."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether ``error`` says that memory ran out: a type of its own on accelerators, a bare RuntimeError on the CPU."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

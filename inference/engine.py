@@ -1,0 +1,173 @@
+"""The engine: one batch in, pixels out. Resolves the model, embeds the prompts, samples, decodes; decides nothing."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from inference.cache import ModelCache
+from inference.catalog import Catalog
+from inference.contract import Adapter, Batch, Phase, Progress, Row
+from inference.devices import (
+    AUTO,
+    choose_device,
+    choose_precision,
+    default_cache_bytes,
+    is_out_of_memory,
+    name_of,
+)
+from inference.drawing import decode, draw_latents
+from inference.errors import InferenceError, OutOfMemory
+from inference.loading import LoadedModel, load_model
+from inference.recipe import Recipe, library_versions
+from inference.text import PromptCache
+
+OnProgress = Callable[[Progress], None]
+ModelKey = tuple[str, tuple[Adapter, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Drawn:
+    """A batch's pictures. ``pixels``: uint8, (rows, height, width, 3); ``recipes``: what redraws each of them.
+
+    ``load_s`` are the seconds that bringing the model up took (0 if it was there), ``draw_s`` those from prompt to
+    pixels.
+    """
+
+    pixels: NDArray[np.uint8]
+    recipes: tuple[Recipe, ...]
+    load_s: float
+    draw_s: float
+
+
+class Engine:
+    """Draws on one device, in one thread, with the models of a catalogue.
+
+    ``device`` and ``precision`` are names or ``auto`` (see ``inference.devices``); ``cache_bytes`` bounds the models
+    kept in memory, None allows them half of it. ``threads`` compute on a CPU, None leaves that to torch. A batch that
+    fails or is stopped leaves the engine as it was.
+
+    Raises:
+        InferenceError: with DeviceUnknown or PrecisionUnknown.
+    """
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        device: str = AUTO,
+        precision: str = AUTO,
+        cache_bytes: int | None = None,
+        threads: int | None = None,
+    ) -> None:
+        self._catalog = catalog
+        self._device = choose_device(device)
+        self._precision = choose_precision(self._device, precision)
+        self._models: ModelCache[ModelKey, LoadedModel] = ModelCache(
+            default_cache_bytes(self._device) if cache_bytes is None else cache_bytes
+        )
+        self._prompts = PromptCache()
+        if threads is not None:
+            torch.set_num_threads(threads)
+        self._versions = library_versions()
+
+    @property
+    def device_name(self) -> str:
+        """torch's name: ``cuda:0``, ``cpu``."""
+        return str(self._device)
+
+    @property
+    def precision_name(self) -> str:
+        """torch's name: ``bfloat16``."""
+        return name_of(self._precision)
+
+    @property
+    def resident(self) -> tuple[str, ...]:
+        """Names of the models in memory, the one used last at the end."""
+        return tuple(dict.fromkeys(name for name, _ in self._models.keys))
+
+    def draw(self, batch: Batch, on_progress: OnProgress) -> Drawn:
+        """Draw every row of ``batch``.
+
+        ``on_progress`` hears of loading (before every part of a model that is not in memory yet), of every step, and of
+        decoding; what it raises passes through, between two steps, and nothing of the batch remains.
+
+        Raises:
+            InferenceError: with UnknownModel, UnknownAdapter, WeightsMissing, WeightsUnreadable or OutOfMemory.
+        """
+        if not 1 <= len(batch.rows) <= batch.bucket:
+            raise ValueError(f"{len(batch.rows)} rows do not fit a bucket of {batch.bucket}")
+        try:
+            return self._draw(batch, on_progress)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        # Outside the handler: the failed drawing's frames, and with them its tensors, would live on in the new error.
+        self._free()
+        raise InferenceError(OutOfMemory(model=batch.model, width=batch.width, height=batch.height))
+
+    def _draw(self, batch: Batch, on_progress: OnProgress) -> Drawn:
+        started = time.perf_counter()
+        with self._model(batch, on_progress) as model:
+            loaded = time.perf_counter()
+            latents = draw_latents(model, self._prompts, batch, _steps_of(batch, on_progress))
+            on_progress(Progress(phase=Phase.DECODING))
+            pixels = decode(model, latents[: len(batch.rows)])
+            return Drawn(
+                pixels=pixels,
+                recipes=tuple(self._recipe(model, batch, row) for row in batch.rows),
+                load_s=loaded - started,
+                draw_s=time.perf_counter() - loaded,
+            )
+
+    @contextmanager
+    def _model(self, batch: Batch, on_progress: OnProgress) -> Iterator[LoadedModel]:
+        def load() -> LoadedModel:
+            return load_model(
+                self._catalog,
+                self._catalog[batch.model],
+                batch.adapters,
+                device=self._device,
+                precision=self._precision,
+                on_part=lambda: on_progress(Progress(phase=Phase.LOADING)),
+            )
+
+        with self._models.use((batch.model, batch.adapters), load) as model:
+            yield model
+
+    def _recipe(self, model: LoadedModel, batch: Batch, row: Row) -> Recipe:
+        return Recipe(
+            prompt=row.prompt,
+            negative=row.negative,
+            model=batch.model,
+            weights=model.fingerprint,
+            adapters=batch.adapters,
+            seed=row.seed,
+            steps=batch.steps,
+            guidance=row.guidance,
+            width=batch.width,
+            height=batch.height,
+            bucket=batch.bucket,
+            precision=self.precision_name,
+            device=self._device.type,
+            threads=torch.get_num_threads() if self._device.type == "cpu" else 0,
+            versions=self._versions,
+        )
+
+    def _free(self) -> None:
+        """Give back what idle models and the failed batch held."""
+        self._models.clear()
+        gc.collect()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _steps_of(batch: Batch, on_progress: OnProgress) -> Callable[[int], None]:
+    return lambda step: on_progress(Progress(phase=Phase.DRAWING, step=step, steps=batch.steps))

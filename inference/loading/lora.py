@@ -1,0 +1,155 @@
+"""LoRA files in diffusers', peft's and kohya's names, and merging: W = W0 + Σ strength · alpha / rank · up · down."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+COMPONENTS = {
+    "lora_unet_": "unet",
+    "lora_te1_": "text_encoder",
+    "lora_te2_": "text_encoder_2",
+    "lora_te_": "text_encoder",
+    "unet.": "unet",
+    "text_encoder_2.": "text_encoder_2",
+    "text_encoder.": "text_encoder",
+}
+"""How a key begins, and which network it belongs to: kohya's names, then diffusers'."""
+
+PARTS = {
+    ".lora_down.weight": "down",
+    ".lora_up.weight": "up",
+    ".lora_A.weight": "down",
+    ".lora_B.weight": "up",
+    ".lora.down.weight": "down",
+    ".lora.up.weight": "up",
+    "_lora.down.weight": "down",
+    "_lora.up.weight": "up",
+    ".lora_linear_layer.down.weight": "down",
+    ".lora_linear_layer.up.weight": "up",
+    ".alpha": "alpha",
+}
+"""How a key ends, and what it holds: kohya's names, peft's, diffusers' of three ages, and kohya's alpha."""
+
+
+class LoraError(ValueError):
+    """A LoRA file that cannot be merged; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A layer of a network: its path with underscores for dots, the form that all naming schemes agree on."""
+
+    component: str
+    layer: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Factors:
+    """A low-rank change of one layer: ``up`` (out, rank) times ``down`` (rank, in), flattened for convolutions."""
+
+    down: Tensor
+    up: Tensor
+    scale: float
+
+    def delta(self) -> Tensor:
+        """The change of the layer's weight at strength 1, flat, in float32."""
+        return self.scale * (self.up.float().flatten(1) @ self.down.float().flatten(1))
+
+
+def read_lora(path: Path) -> dict[Target, Factors]:
+    """The low-rank changes in a LoRA file.
+
+    Raises:
+        LoraError: a key of an algorithm other than LoRA, or half of a pair is missing.
+        safetensors.SafetensorError, OSError: the file is damaged.
+    """
+    found: dict[Target, dict[str, Tensor]] = {}
+    with safe_open(path, framework="pt") as file:
+        for key in file.keys():  # noqa: SIM118 (not a mapping)
+            target, part = _parse(key)
+            found.setdefault(target, {})[part] = file.get_tensor(key)
+        scaling = _Scaling.of(file.metadata() or {})
+    return {target: _factors(target, parts, scaling) for target, parts in found.items()}
+
+
+def merge_lora(networks: Mapping[str, torch.nn.Module], changes: Mapping[Target, Factors], strength: float) -> None:
+    """Add ``changes`` at ``strength`` to the float32 weights of ``networks`` (by component name), in place.
+
+    Raises:
+        LoraError: a layer that the networks lack or that has another shape; nothing is changed then.
+    """
+    layers = {Target(name, flat): layer for name, network in networks.items() for flat, layer in _layers(network)}
+    for target, factors in changes.items():
+        _fits(target, factors, layers.get(target))
+    with torch.no_grad():
+        for target, factors in changes.items():
+            weight = layers[target]
+            weight.add_(factors.delta().reshape(weight.shape), alpha=strength)
+
+
+def _parse(key: str) -> tuple[Target, str]:
+    for ending, part in PARTS.items():
+        for beginning, component in COMPONENTS.items():
+            if key.startswith(beginning) and key.endswith(ending):
+                return Target(component, _flat(key[len(beginning) : -len(ending)])), part
+    raise LoraError(f"“{key}” belongs to no kind of LoRA that can be merged here")
+
+
+def _flat(path: str) -> str:
+    """Underscores for dots; without what attention processors and older text encoders put into the path."""
+    flat = path.replace(".", "_").replace("_processor_", "_").removeprefix("text_model_")
+    return f"{flat}_0" if flat.endswith("_to_out") else flat
+
+
+def _layers(network: torch.nn.Module) -> list[tuple[str, Tensor]]:
+    return [
+        (_flat(path), layer.weight)
+        for path, layer in network.named_modules()
+        if isinstance(layer, torch.nn.Linear | torch.nn.Conv2d)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Scaling:
+    """peft's configuration, as newer diffusers writes it beside the weights; empty in most files."""
+
+    settings: Mapping[str, object]
+
+    @classmethod
+    def of(cls, metadata: Mapping[str, str]) -> _Scaling:
+        settings = json.loads(metadata.get("lora_adapter_metadata", "{}"))
+        return cls(settings if isinstance(settings, dict) else {})
+
+    def scale(self, target: Target, rank: int) -> float:
+        """peft's scale: alpha / rank, or alpha / sqrt(rank) for rank-stabilised LoRAs; 1 where nothing is written."""
+        alpha = self.settings.get(f"{target.component}.lora_alpha", rank)
+        pattern = self.settings.get(f"{target.component}.alpha_pattern")
+        if isinstance(pattern, dict):
+            alpha = {_flat(path): value for path, value in pattern.items()}.get(target.layer, alpha)
+        stabilised = self.settings.get(f"{target.component}.use_rslora") is True
+        if not isinstance(alpha, int | float):
+            raise LoraError(f"alpha of {target.layer} is no number")
+        return float(alpha) / (rank**0.5 if stabilised else rank)
+
+
+def _factors(target: Target, parts: Mapping[str, Tensor], scaling: _Scaling) -> Factors:
+    if not {"down", "up"} <= set(parts):
+        raise LoraError(f"{target.layer} has only {', '.join(sorted(parts))}")
+    rank = parts["down"].shape[0]
+    scale = parts["alpha"].item() / rank if "alpha" in parts else scaling.scale(target, rank)
+    return Factors(down=parts["down"], up=parts["up"], scale=scale)
+
+
+def _fits(target: Target, factors: Factors, weight: Tensor | None) -> None:
+    if weight is None:
+        raise LoraError(f"it changes {target.layer} of the {target.component}, which this model does not have")
+    changed = (factors.up.shape[0], factors.down[0].numel())
+    if changed != (weight.shape[0], weight[0].numel()) or factors.up[0].numel() != factors.down.shape[0]:
+        raise LoraError(f"it changes {target.layer} in the shape {changed}; this model has {tuple(weight.shape)}")

@@ -1,0 +1,227 @@
+"""The few-step sampler of Latent Consistency Models: from seeds and prompt embeddings to latents.
+
+All coefficients are Python floats, computed before the loop: nothing inside it reads a value back from the device.
+Latents and arithmetic are float32 whatever the network computes in. Every picture's noise comes from its own seed, on
+the CPU: so it is the same on every device and whatever shares the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import sqrt
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+SIGMA_DATA = 0.5
+"""Standard deviation of the data in the boundary conditions (arXiv 2310.04378; as in diffusers' LCMScheduler)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """The noise schedule that a checkpoint was trained with.
+
+    ``alphas`` is the cumulated product for each of the training timesteps; ``clip`` bounds the predicted sample, None
+    leaves it alone; ``timestep_scaling`` sharpens the boundary condition.
+    """
+
+    alphas: tuple[float, ...]
+    prediction: str
+    original_steps: int = 50
+    timestep_scaling: float = 10.0
+    clip: float | None = None
+
+    def timesteps(self, steps: int) -> tuple[int, ...]:
+        """The ``steps`` training timesteps to visit, descending: evenly spaced by index over the distillation's own
+        (arXiv 2310.04378, section 4.3; index rounding as diffusers' LCMScheduler).
+
+        Raises:
+            ValueError: more steps than the distillation had, or none.
+        """
+        if not 1 <= steps <= self.original_steps:
+            raise ValueError(f"{steps} steps out of 1 to {self.original_steps}")
+        stride = len(self.alphas) // self.original_steps
+        visited = [stride * i - 1 for i in range(self.original_steps, 0, -1)]
+        return tuple(visited[i * self.original_steps // steps] for i in range(steps))
+
+    def coefficients(self, steps: int) -> tuple[StepCoefficients, ...]:
+        """What each of ``steps`` steps multiplies with."""
+        timesteps = self.timesteps(steps)
+        return tuple(
+            self._coefficients(timestep, following)
+            for timestep, following in zip(timesteps, (*timesteps[1:], None), strict=True)
+        )
+
+    def _coefficients(self, timestep: int, following: int | None) -> StepCoefficients:
+        alpha, scaled = self.alphas[timestep], timestep * self.timestep_scaling
+        signal, noise = sqrt(alpha), sqrt(1.0 - alpha)
+        from_sample, from_output = _x0_weights(self.prediction, signal, noise)
+        variance = scaled**2 + SIGMA_DATA**2
+        ahead = 1.0 if following is None else self.alphas[following]
+        return StepCoefficients(
+            x0_from_sample=from_sample,
+            x0_from_output=from_output,
+            c_skip=SIGMA_DATA**2 / variance,
+            c_out=scaled / sqrt(variance),
+            signal_ahead=sqrt(ahead),
+            noise_ahead=sqrt(1.0 - ahead),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepCoefficients:
+    """One step of multistep consistency sampling (arXiv 2310.04378, equation 9 and algorithm 3).
+
+    x0 = x0_from_sample · x + x0_from_output · output; f = c_out · x0 + c_skip · x; the next x is
+    signal_ahead · f + noise_ahead · z with z ~ N(0, I), after the last step f itself.
+    """
+
+    x0_from_sample: float
+    x0_from_output: float
+    c_skip: float
+    c_out: float
+    signal_ahead: float
+    noise_ahead: float
+
+
+def _x0_weights(prediction: str, signal: float, noise: float) -> tuple[float, float]:
+    """How the clean sample follows from the noisy one and the network's output."""
+    match prediction:
+        case "epsilon":
+            return 1.0 / signal, -noise / signal
+        case "v_prediction":
+            return signal, -noise
+        case "sample":
+            return 0.0, 1.0
+        case _:
+            raise ValueError(f"unknown prediction type “{prediction}”")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conditions:
+    """What the network is told beside latents and time, one row per picture.
+
+    ``text``: (B, tokens, width). ``pooled``: (B, width) and ``time_ids``: (B, 6) for SDXL, else None.
+    """
+
+    text: Tensor
+    pooled: Tensor | None = None
+    time_ids: Tensor | None = None
+
+    @property
+    def added(self) -> dict[str, Tensor] | None:
+        """As diffusers' UNet takes SDXL's conditions."""
+        if self.pooled is None or self.time_ids is None:
+            return None
+        return {"text_embeds": self.pooled, "time_ids": self.time_ids}
+
+
+class Denoiser(Protocol):
+    """A conditional UNet as diffusers defines it."""
+
+    def __call__(
+        self,
+        sample: Tensor,
+        timestep: Tensor,
+        encoder_hidden_states: Tensor,
+        *,
+        timestep_cond: Tensor | None,
+        added_cond_kwargs: dict[str, Tensor] | None,
+        return_dict: bool,
+    ) -> Any: ...
+
+
+def draw_noise(seeds: Sequence[int], steps: int, shape: tuple[int, int, int]) -> Tensor:
+    """Standard normal noise in float32 on the CPU, shape (steps, rows, channels, height, width).
+
+    Every row comes from a generator of its own; its first draw makes the initial latents, the others are added after
+    each step but the last, in that order: as diffusers' pipelines draw it when given one generator per picture.
+    """
+    rows = []
+    for seed in seeds:
+        generator = torch.Generator("cpu").manual_seed(seed)
+        rows.append(torch.stack([torch.randn(shape, generator=generator) for _ in range(steps)]))
+    return torch.stack(rows, dim=1)
+
+
+def guidance_embedding(guidance: Sequence[float], dim: int) -> Tensor:
+    """Sinusoids of w = guidance - 1, shape (rows, dim), float32: sines, then cosines (arXiv 2310.04378, section 4.2; as
+    ``get_guidance_scale_embedding`` of diffusers, after google-research/vdm)."""
+    half = dim // 2
+    frequencies = torch.exp(torch.arange(half, dtype=torch.float32) * -(torch.log(torch.tensor(10_000.0)) / (half - 1)))
+    angles = [torch.tensor(scale - 1.0) * 1_000.0 * frequencies for scale in guidance]  # in float32, as in training
+    rows = torch.stack([torch.cat([torch.sin(angle), torch.cos(angle)]) for angle in angles])
+    return torch.nn.functional.pad(rows, (0, dim % 2))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guidance:
+    """How the rows are guided: one of the two ways of Latent Consistency Models.
+
+    ``embedding``: (B, dim) for a native LCM. ``negative``: conditions of the negative prompts, with ``scales``
+    (B, 1, 1, 1); rows with scale 1 come out exactly as without it. Neither: unguided.
+    """
+
+    embedding: Tensor | None = None
+    negative: Conditions | None = None
+    scales: Tensor | None = None
+
+
+def sample(
+    network: Denoiser,
+    schedule: Schedule,
+    noise: Tensor,
+    conditions: Conditions,
+    guidance: Guidance,
+    on_step: Callable[[int], None],
+) -> Tensor:
+    """Draw latents (B, channels, height, width), float32, from ``noise`` (steps, B, channels, height, width).
+
+    ``on_step(i)`` is called before the first step with 0 and after step i with i; what it raises ends the drawing.
+    """
+    steps = noise.shape[0]
+    timesteps = torch.tensor(schedule.timesteps(steps), device=noise.device)
+    latents = noise[0]
+    on_step(0)
+    for i, step in enumerate(schedule.coefficients(steps)):
+        output = _predict(network, latents, timesteps[i], conditions, guidance)
+        x0 = step.x0_from_sample * latents + step.x0_from_output * output
+        if schedule.clip is not None:
+            x0 = x0.clamp(-schedule.clip, schedule.clip)
+        latents = step.c_out * x0 + step.c_skip * latents
+        if i + 1 < steps:
+            latents = step.signal_ahead * latents + step.noise_ahead * noise[i + 1]
+        on_step(i + 1)
+    return latents
+
+
+def _predict(
+    network: Denoiser, latents: Tensor, timestep: Tensor, conditions: Conditions, guidance: Guidance
+) -> Tensor:
+    """The network's output in float32, after classifier-free guidance if there is any (arXiv 2207.12598, equation 6).
+
+    The two passes are of the same shape as an unguided one, instead of one of twice the rows: a row that is not guided
+    then gets the same bits whether a neighbour is guided or not.
+    """
+    output = _forward(network, latents, timestep, conditions, guidance.embedding)
+    if guidance.negative is None or guidance.scales is None:
+        return output
+    opposite = _forward(network, latents, timestep, guidance.negative, None)
+    guided = opposite + guidance.scales * (output - opposite)
+    return torch.where(guidance.scales > 1.0, guided, output)
+
+
+def _forward(
+    network: Denoiser, latents: Tensor, timestep: Tensor, conditions: Conditions, embedding: Tensor | None
+) -> Tensor:
+    prediction: Tensor = network(
+        latents.to(conditions.text.dtype),
+        timestep,
+        conditions.text,
+        timestep_cond=embedding,
+        added_cond_kwargs=conditions.added,
+        return_dict=False,
+    )[0]
+    return prediction.float()

@@ -1,0 +1,94 @@
+"""Whether an order can be drawn: pure checks, made before anything is promised to the person who asked."""
+
+from __future__ import annotations
+
+import re
+
+from inference.catalog import Catalog
+from inference.contract import (
+    MAX_COUNT,
+    MAX_PROMPT_CHARACTERS,
+    MAX_SEED,
+    SIZE_MULTIPLE,
+    ImageRequest,
+)
+from inference.entries import Limits, ModelEntry
+from inference.errors import InferenceError, OutOfRange, PromptEmpty, PromptTooLong, SizeNotPossible, SizeUnreadable
+
+SEEDS = Limits(default=0, low=0, high=MAX_SEED)
+COUNTS = Limits(default=1, low=1, high=MAX_COUNT)
+LARGEST_BUCKET = 16
+STRENGTHS = Limits(default=1.0, low=-2.0, high=2.0)
+
+
+def check(request: ImageRequest, catalog: Catalog) -> ModelEntry:
+    """The entry that draws ``request``, once everything in it is known to be possible.
+
+    Raises:
+        InferenceError: with what ``validate`` raises, or UnknownModel, UnknownAdapter.
+    """
+    entry = catalog[request.model]
+    for adapter in request.adapters:
+        catalog.adapter(adapter.name, entry.family)
+    validate(request, entry)
+    return entry
+
+
+def validate(request: ImageRequest, entry: ModelEntry) -> None:
+    """Check every number and text of ``request`` against what ``entry`` can draw.
+
+    Raises:
+        InferenceError: with PromptEmpty, PromptTooLong, OutOfRange or SizeNotPossible.
+    """
+    if not request.prompt.strip():
+        raise InferenceError(PromptEmpty())
+    _short_enough("prompt", request.prompt)
+    _short_enough("negative prompt", request.negative)
+    _within("seed", request.seed, SEEDS)
+    _within("count", request.count, COUNTS)
+    _within("number of steps", request.steps, entry.steps)
+    _within("guidance", request.guidance, entry.guidance)
+    if request.bucket is not None:
+        _within("bucket", request.bucket, Limits(default=request.count, low=request.count, high=LARGEST_BUCKET))
+    for adapter in request.adapters:
+        _within(f"strength of “{adapter.name}”", adapter.strength, STRENGTHS)
+    _drawable(request.width, request.height, entry)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Width and height, in pixels, from “512x768”; raises ``InferenceError(SizeUnreadable)``."""
+    match = re.fullmatch(r"\s*(\d{1,5})\s*[x×*:]\s*(\d{1,5})\s*", text, flags=re.IGNORECASE | re.ASCII)
+    if match is None:
+        raise InferenceError(SizeUnreadable(text=text[:50]))
+    return int(match[1]), int(match[2])
+
+
+def _short_enough(field: str, text: str) -> None:
+    if len(text) > MAX_PROMPT_CHARACTERS:
+        raise InferenceError(PromptTooLong(field=field, length=len(text), limit=MAX_PROMPT_CHARACTERS))
+
+
+def _within(field: str, value: float, limits: Limits) -> None:
+    if value not in limits:
+        raise InferenceError(OutOfRange(field=field, value=f"{value:.10g}", low=limits.low, high=limits.high))
+
+
+def _drawable(width: int, height: int, entry: ModelEntry) -> None:
+    smallest, largest = entry.smallest_side, entry.largest_side
+    if all(smallest <= side <= largest and side % SIZE_MULTIPLE == 0 for side in (width, height)):
+        return
+    raise InferenceError(
+        SizeNotPossible(
+            width=width,
+            height=height,
+            multiple=SIZE_MULTIPLE,
+            smallest=smallest,
+            largest=largest,
+            suggestion=(_nearest(width, entry), _nearest(height, entry)),
+        )
+    )
+
+
+def _nearest(side: int, entry: ModelEntry) -> int:
+    rounded = round(side / SIZE_MULTIPLE) * SIZE_MULTIPLE
+    return min(max(rounded, entry.smallest_side), entry.largest_side)

@@ -1,0 +1,104 @@
+"""What the tests of the bot share: a catalogue without weights, a job, and a look at every request to Discord."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bot.settings import Settings
+from bot.store import Job, JobState, Origin, Place
+from inference.catalog import Catalog
+from inference.contract import ImageRequest
+from tests import discord_schema
+from tests.bot.studio import Studio, open_studio
+
+CATALOG = """
+default = "quick"
+
+[models.quick]
+title = "Quick"
+family = "emoji"
+kind = "native"
+weights = { path = "quick" }
+size = [64, 64]
+sides = [32, 128]
+
+[models.guided]
+title = "With guidance"
+family = "sd15"
+kind = "lora"
+weights = { path = "guided" }
+lcm_lora = { path = "lora.safetensors" }
+size = [64, 64]
+sides = [32, 128]
+"""
+
+
+@cache
+def a_catalog() -> Catalog:
+    """Two models that nothing is ever drawn with."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "models.toml"
+        path.write_text(CATALOG, encoding="utf-8")
+        return Catalog.load(path)
+
+
+@pytest.fixture
+def catalog() -> Catalog:
+    return a_catalog()
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(data_dir=tmp_path / "data", catalog=tmp_path / "models.toml")
+
+
+@pytest.fixture
+async def studio(settings: Settings, catalog: Catalog) -> AsyncIterator[Studio]:
+    """A running bot; at the end, everything that it sent must fit Discord's own description."""
+    async with open_studio(settings, catalog) as studio:
+        yield studio
+        if discord_schema.available():
+            assert discord_schema.complaints(studio.env.http_requests) == []
+
+
+def a_job(**changes: Any) -> Job:
+    """A job as it is before anything happened to it; ``prompt``, ``count`` and ``model`` go to its request."""
+    request = ImageRequest(
+        prompt=changes.pop("prompt", "a red apple"),
+        model=changes.pop("model", "quick"),
+        seed=7,
+        count=changes.pop("count", 1),
+        steps=4,
+        guidance=8.0,
+        width=64,
+        height=64,
+    )
+    place = Place(
+        guild_id=1,
+        channel_id=2,
+        message_id=None,
+        application_id=3,
+        token="token",
+        token_expires_at=time.time() + 900,
+        attachment_size_limit=10 * 2**20,
+    )
+    job = Job(
+        id=str(uuid.uuid4()),
+        state=JobState.QUEUED,
+        origin=Origin.IMAGINE,
+        parent_id=None,
+        user_id=5,
+        place=place,
+        request=request,
+        created_at=time.time(),
+    )
+    return replace(job, **changes)

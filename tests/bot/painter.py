@@ -1,0 +1,106 @@
+"""A worker process without a model: a real child that speaks the protocol and saves a pattern for every seed.
+
+Prompts steer it: ``wait`` draws no further until the test creates the file ``go``, ``fail`` fails, ``kill me once``
+dies the first time it is drawn, ``kill me`` every time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import signal
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from PIL import Image
+
+from inference.contract import (
+    Batch,
+    BatchDrawn,
+    BatchFailed,
+    BatchProgress,
+    BatchStopped,
+    Draw,
+    JobSaved,
+    Phase,
+    Picture,
+    Progress,
+    Ready,
+    Row,
+    Shutdown,
+    Stop,
+)
+from inference.errors import OutOfMemory
+from inference.process import WorkerSpec
+
+
+def main(connection: Connection, spec: WorkerSpec) -> None:
+    """Entry point of the child process."""
+    spec.pictures_dir.mkdir(parents=True, exist_ok=True)
+    connection.send(Ready(device="cpu", precision="float32"))
+    while True:
+        match connection.recv():
+            case Draw(batch=batch):
+                _draw(connection, batch, spec.pictures_dir)
+            case Stop():
+                pass
+            case Shutdown():
+                return
+
+
+def pixels(seed: int, width: int, height: int) -> bytes:
+    """What is drawn for a seed, as RGB bytes."""
+    colours = [random.Random(seed).randbytes(3) for _ in range(1)] + [random.Random(seed + 1).randbytes(3)]
+    return b"".join(colours[(x // 8 + y // 8) % 2] for y in range(height) for x in range(width))
+
+
+def _draw(connection: Connection, batch: Batch, folder: Path) -> None:
+    prompts = [row.prompt for row in batch.rows]
+    if "fail" in prompts:
+        failure = OutOfMemory(model=batch.model, width=batch.width, height=batch.height)
+        connection.send(BatchFailed(batch_id=batch.id, failure=failure))
+        return
+    _maybe_die(prompts, folder)
+    unwanted: set[str] = set()
+    for step in range(batch.steps):
+        progress = Progress(phase=Phase.DRAWING, step=step + 1, steps=batch.steps)
+        connection.send(BatchProgress(batch_id=batch.id, progress=progress))
+        while ("wait" in prompts and not (folder / "go").exists()) or connection.poll():
+            if not connection.poll(0.02):
+                continue
+            match connection.recv():
+                case Shutdown():
+                    raise SystemExit
+                case Stop(job_id=job_id):
+                    unwanted.add(job_id)
+            if {row.job_id for row in batch.rows} <= unwanted:
+                connection.send(BatchStopped(batch_id=batch.id))
+                return
+    connection.send(BatchDrawn(batch_id=batch.id, load_s=0.0, draw_s=0.1, resident=(batch.model,)))
+    for job_id in dict.fromkeys(row.job_id for row in batch.rows if row.job_id not in unwanted):
+        pictures = tuple(_save(row, batch, folder) for row in batch.rows if row.job_id == job_id)
+        connection.send(JobSaved(batch_id=batch.id, job_id=job_id, pictures=pictures, seconds=0.1))
+
+
+def _maybe_die(prompts: list[str], folder: Path) -> None:
+    died = folder / "died"
+    if "kill me" in prompts or ("kill me once" in prompts and not died.exists()):
+        died.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _save(row: Row, batch: Batch, folder: Path) -> Picture:
+    raw = pixels(row.seed, batch.width, batch.height)
+    path = folder / f"{row.picture_id}.png"
+    Image.frombytes("RGB", (batch.width, batch.height), raw).save(path)
+    return Picture(
+        id=row.picture_id,
+        index=row.index,
+        seed=row.seed,
+        width=batch.width,
+        height=batch.height,
+        bucket=batch.bucket,
+        pixels_sha256=hashlib.sha256(raw).hexdigest(),
+        bytes=path.stat().st_size,
+    )

@@ -1,0 +1,174 @@
+"""The whole bot on a pretended Discord server, and people on it: real client, store, queue and worker process."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import discord
+from PIL import Image
+from simcord.actors import MemberActor
+from simcord.env import Env
+
+from bot import app
+from bot.client import PictureBot
+from bot.settings import ROOT, Settings
+from bot.store import Job, Store, open_store
+from inference.catalog import Catalog
+from inference.dispatcher import Dispatcher, Patience
+from inference.process import WorkerMain, WorkerProcess, WorkerSpec
+from inference.queue import FairQueue
+from tests.bot import painter
+
+PATIENCE = Patience(first_backoff_s=0.01, longest_backoff_s=0.1)
+SECONDS = 30.0
+"""How long a test waits for something to be shown before it fails."""
+
+
+class Studio:
+    """A running bot, its store, and two people in its channel. ``restart`` kills it and starts it again."""
+
+    def __init__(self, *, settings: Settings, store: Store, catalog: Catalog, painter_main: WorkerMain) -> None:
+        self.settings = settings
+        self.store = store
+        self.catalog = catalog
+        self._painter_main = painter_main
+        self._tasks: list[asyncio.Task[None]] = []
+        self.bot, self.dispatcher = self._compose()
+        self.env: Env
+        self.channel: Any
+        self.ann: MemberActor
+        self.ben: MemberActor
+
+    def _compose(self) -> tuple[PictureBot, Dispatcher]:
+        spec = WorkerSpec(catalog_path=self.settings.catalog, pictures_dir=self.settings.pictures_dir, device="cpu")
+        dispatcher = Dispatcher(
+            workers=[WorkerProcess(spec=spec, main=self._painter_main)],
+            queue=FairQueue(limit=self.settings.queue_limit, limit_per_owner=self.settings.queue_limit_per_user),
+            patience=PATIENCE,
+        )
+        return app.make_bot(self.settings, self.store, self.catalog, dispatcher), dispatcher
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[Studio]:
+        self.env = Env(self.bot)
+        await self.env.start()
+        try:
+            self._furnish()
+            self._begin()
+            yield self
+        finally:
+            await self.stop()
+            await self.env.shutdown()
+        self.env.raise_errors()
+
+    def _furnish(self) -> None:
+        guild = self.env.create_guild("Studio")
+        self.channel = guild.create_text_channel("pictures")
+        self.ann = guild.add_member(self.env.create_user("ann"))
+        self.ben = guild.add_member(self.env.create_user("ben"))
+        self.mod = guild.add_member(
+            self.env.create_user("mod"),
+            roles=[guild.create_role("Mods", permissions=discord.Permissions(manage_messages=True))],
+        )
+
+    def _begin(self) -> None:
+        self._tasks = [asyncio.create_task(self.dispatcher.run()), asyncio.create_task(self.bot.generator.run())]
+
+    async def stop(self) -> None:
+        """End the bot as a kill does, without a word to anybody."""
+        for task in self._tasks:
+            task.cancel()
+        for task in self._tasks:
+            with suppress(asyncio.CancelledError):
+                await task
+        self._tasks = []
+
+    async def restart(self) -> None:
+        """Another bot object on the same database, as after a kill."""
+        await self.stop()
+        self.bot, self.dispatcher = self._compose()
+        await self.env.restart_bot(self.bot)
+        self._begin()
+
+    def let_go(self) -> None:
+        """Let orders with the prompt ``wait`` be drawn."""
+        (self.settings.pictures_dir / "go").touch()
+
+    # -- what is to be seen --------------------------------------------------------------------------------------------
+
+    def cards(self) -> list[discord.Message]:
+        """All messages in the channel that everybody sees, oldest first."""
+        return [message for message in self.channel.history() if not message.flags.ephemeral]
+
+    async def card(self, *, saying: str, index: int = -1) -> discord.Message:
+        """The card, once it says something."""
+        await until(lambda: any(self.cards()) and saying in text_of(self.cards()[index]), self._what_is_there)
+        return self.cards()[index]
+
+    async def pictures(self, *, index: int = -1, count: int = 1) -> list[Image.Image]:
+        """The pictures of a card, once they are there."""
+        await until(
+            lambda: len(self.cards()) > 0 and len(self.cards()[index].attachments) == count, self._what_is_there
+        )
+        return await images_of(self.cards()[index])
+
+    async def jobs(self) -> list[Job]:
+        """Everything in the database, oldest first."""
+        return await self.store.jobs._jobs("ORDER BY created_at")
+
+    def _what_is_there(self) -> str:
+        return (
+            "\n---\n".join(text_of(card) or "(nothing)" for card in self.cards()) + "\n" + self.env.transcript()[-4000:]
+        )
+
+
+@asynccontextmanager
+async def open_studio(
+    settings: Settings, catalog: Catalog, *, painter_main: WorkerMain = painter.main
+) -> AsyncIterator[Studio]:
+    """A studio on a database of its own."""
+    settings.pictures_dir.mkdir(parents=True, exist_ok=True)
+    async with open_store(settings.database_path, migrations=ROOT / "migrations") as store:
+        studio = Studio(settings=settings, store=store, catalog=catalog, painter_main=painter_main)
+        async with studio.opened():
+            yield studio
+
+
+async def until(condition: Callable[[], bool], describe: Callable[[], str]) -> None:
+    """Wait until something is so; fails with a description of how it is instead."""
+    try:
+        async with asyncio.timeout(SECONDS):
+            while not condition():  # noqa: ASYNC110 (the other side is a pretended Discord; it has no event to wait for)
+                await asyncio.sleep(0.01)
+    except TimeoutError:
+        raise AssertionError(describe()) from None
+
+
+async def images_of(message: discord.Message) -> list[Image.Image]:
+    """The attachments of a message as pictures."""
+    return [Image.open(io.BytesIO(await attachment.read())).convert("RGB") for attachment in message.attachments]
+
+
+def text_of(message: Any) -> str:
+    """Everything that a message says, one line for each text."""
+    parts = [item.to_dict() if hasattr(item, "to_dict") else item for item in message.components]
+    return "\n".join([message.content, *(item["content"] for item in walk(parts) if "content" in item)]).strip()
+
+
+def labels_of(message: Any) -> list[str]:
+    """The buttons of a message."""
+    parts = [item.to_dict() if hasattr(item, "to_dict") else item for item in message.components]
+    return [item["label"] for item in walk(parts) if item.get("type") == discord.ComponentType.button.value]
+
+
+def walk(parts: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Components with everything inside them."""
+    for part in parts:
+        yield part
+        yield from walk(part.get("components", []))
+        if "accessory" in part:
+            yield part["accessory"]

@@ -1,0 +1,186 @@
+"""What a job looks like in chat: everything a person asks about is on the card, and a prompt can do no harm there."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import discord
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bot import cards
+from bot.store import Job, JobState, Origin, StoredPicture
+from inference.catalog import Catalog
+from inference.contract import Phase, Progress, Retrying, Running, Waiting
+from inference.errors import WorkerDied
+from tests import discord_schema
+from tests.bot.conftest import a_job
+
+
+def pictures_of(job: Job) -> list[StoredPicture]:
+    return [
+        StoredPicture(
+            id=f"{index:036}",
+            job_id=job.id,
+            index=index,
+            seed=job.request.picture_seed(index),
+            width=64,
+            height=64,
+            bucket=1,
+            pixels_sha256="0" * 64,
+            bytes=100,
+        )
+        for index in range(job.request.count)
+    ]
+
+
+def finished(job: Job, catalog: Catalog, *, identical: bool | None = None) -> discord.ui.LayoutView:
+    pictures = pictures_of(job)
+    media = [f"attachment://{picture.id}.png" for picture in pictures]
+    return cards.finished_card(job, pictures, media, catalog[job.request.model], identical=identical)
+
+
+def text_of(view: discord.ui.LayoutView) -> str:
+    return "\n".join(item.content for item in view.walk_children() if isinstance(item, discord.ui.TextDisplay))
+
+
+def labels_of(view: discord.ui.LayoutView) -> list[str | None]:
+    return [item["label"] for item in _walk(view.to_components()) if item.get("type") == 2]
+
+
+def _walk(components: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [inner for item in components for inner in (item, *_walk(item.get("components", [])))]
+
+
+def test_a_waiting_card_says_where_in_line_and_how_long(catalog: Catalog) -> None:
+    view = cards.progress_card(a_job(), Waiting(position=3, eta_s=4.2))
+    assert "Number 3 in line · about 4.2 s" in text_of(view)
+    assert labels_of(view) == ["Cancel"]
+
+
+def test_no_time_is_promised_before_anything_was_timed() -> None:
+    assert "about" not in text_of(cards.progress_card(a_job(), Waiting(position=3, eta_s=None)))
+
+
+@pytest.mark.parametrize(
+    ("progress", "words"),
+    [
+        (Progress(phase=Phase.LOADING), "Loading the model"),
+        (Progress(phase=Phase.DRAWING, step=1, steps=4), "▰▱▱▱ step 1 of 4"),
+        (Progress(phase=Phase.DRAWING, step=20, steps=50), "step 20 of 50"),
+        (Progress(phase=Phase.DECODING), "Finishing"),
+        (Progress(phase=Phase.SAVING), "Finishing"),
+    ],
+)
+def test_a_running_card_says_what_is_being_done(progress: Progress, words: str) -> None:
+    assert words in text_of(cards.progress_card(a_job(), Running(progress=progress)))
+
+
+def test_a_retry_says_what_happened_and_that_it_goes_on() -> None:
+    retrying = Retrying(failure=WorkerDied(reason="signal 9"))
+    text = text_of(cards.progress_card(a_job(), retrying))
+    assert "ended unexpectedly (signal 9)" in text
+    assert "Trying once more" in text
+    running = Running(progress=Progress(phase=Phase.LOADING))
+    assert "second try" in text_of(cards.progress_card(a_job(), running, note=cards.retry_note(retrying)))
+    assert cards.retry_note(running) is None
+
+
+def test_a_finished_card_shows_everything_that_makes_the_picture(catalog: Catalog) -> None:
+    text = text_of(finished(a_job(count=2, state=JobState.DONE, seconds=1.24), catalog))
+    for word in ("Quick", "`7`", "`8`", "4 steps", "guidance 8", "64×64", "1.2 s", "<@5>"):
+        assert word in text
+
+
+def test_every_picture_has_alt_text(catalog: Catalog) -> None:
+    view = finished(a_job(prompt="x" * 1000, count=4), catalog)
+    [gallery] = [item for item in view.walk_children() if isinstance(item, discord.ui.MediaGallery)]
+    for seed, item in enumerate(gallery.items, start=7):
+        assert item.description is not None
+        assert item.description.startswith("xxx")
+        assert item.description.endswith(f"(seed {seed})")
+        assert len(item.description) <= 1024
+
+
+@pytest.mark.parametrize(("identical", "words"), [(True, "pixel for pixel"), (False, "not pixel for pixel")])
+def test_same_seed_is_honest_about_the_pixels(catalog: Catalog, identical: bool, words: str) -> None:
+    job = a_job(origin=Origin.SAME_SEED)
+    assert words in text_of(finished(job, catalog, identical=identical))
+
+
+def test_other_orders_compare_nothing(catalog: Catalog) -> None:
+    assert "pixel" not in text_of(finished(a_job(origin=Origin.REROLL), catalog))
+
+
+def test_a_failed_card_gives_the_reason_and_ways_on() -> None:
+    view = cards.failed_card(a_job(state=JobState.FAILED, failure="There is not enough memory."))
+    assert "There is not enough memory." in text_of(view)
+    assert "Edit" in labels_of(view)
+
+
+def test_a_cancelled_card_says_so() -> None:
+    assert "Cancelled" in text_of(cards.cancelled_card(a_job(state=JobState.CANCELLED)))
+
+
+def test_buttons_carry_a_verb_and_the_job_and_nothing_else(catalog: Catalog) -> None:
+    job = a_job()
+    ids = [item["custom_id"] for item in _walk(finished(job, catalog).to_components()) if item.get("type") == 2]
+    assert ids == [f"{verb}:{job.id}" for verb in ("reroll", "same_seed", "edit", "delete")]
+
+
+@pytest.mark.parametrize(
+    "nasty",
+    [
+        "@everyone",
+        "@here",
+        "<@123456789012345678>",
+        "<@&123456789012345678>",
+        "<#123456789012345678>",
+        "<t:0:F>",
+        "<:smile:123456789012345678>",
+        "[click](https://evil.example)",
+        "https://evil.example",
+        "||hidden||",
+        "# heading",
+        "-# small",
+        "> quote",
+        "- item",
+        "1. item",
+        "**bold** __under__ ~~gone~~ *it*",
+        "```py\ncode```",
+        "`code`",
+        "\\",
+        "a\u202eb\u2066c\u200fd",
+    ],
+)
+def test_markdown_in_a_prompt_stays_text(nasty: str) -> None:
+    shown = cards.inert(nasty)
+    assert not re.search(r"(?<!\\)(?:\\\\)*[*_~|`<>\[\]#]", shown)
+    assert not re.search(r"@(?:everyone|here|&?\d)", shown)
+    assert not re.search(r"(?<!\\):", shown)
+    assert not re.search("[\u202a-\u202e\u2066-\u2069\u200e\u200f]", shown)
+
+
+@given(st.text(max_size=2000))
+def test_no_prompt_breaks_a_card(prompt: str) -> None:
+    view = cards.progress_card(a_job(prompt=prompt), Waiting(position=1, eta_s=None))
+    assert len(text_of(view)) < 4000
+    json.dumps(view.to_components())
+
+
+@pytest.mark.skipif(not discord_schema.available(), reason="Discord's API description is not beside this checkout")
+def test_every_card_fits_discords_schema(catalog: Catalog) -> None:
+    job = a_job(prompt="*" * 1000, count=4, failure="No.", seconds=100.0)
+    views = [
+        cards.progress_card(job, Waiting(position=1, eta_s=1000.0)),
+        cards.progress_card(job, Running(progress=Progress(phase=Phase.LOADING)), note="A note."),
+        finished(job, catalog),
+        cards.failed_card(job),
+        cards.cancelled_card(job),
+    ]
+    for view in views:
+        body = {"flags": 1 << 15, "components": view.to_components(), "allowed_mentions": {"parse": []}}
+        assert discord_schema.complaints([discord_schema.Sent("POST", "/channels/1/messages", body)]) == []

@@ -1,0 +1,53 @@
+"""Devices and precisions: what is chosen, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from inference.devices import available_devices, choose_device, choose_precision, is_out_of_memory, name_of
+from inference.errors import DeviceUnknown, InferenceError, PrecisionUnknown
+
+
+def test_auto_takes_the_best_device_there_is() -> None:
+    assert str(choose_device()) == available_devices()[0]
+
+
+def test_the_cpu_is_always_there() -> None:
+    assert choose_device("cpu") == torch.device("cpu")
+
+
+@pytest.mark.parametrize("name", ["tpu", "cuda:99", "", "c"])
+def test_a_device_that_is_not_there_is_refused_with_those_that_are(name: str) -> None:
+    with pytest.raises(InferenceError) as refusal:
+        choose_device(name)
+    assert refusal.value.failure == DeviceUnknown(device=name, available=available_devices())
+
+
+def test_a_processor_that_computes_in_bf16_does_and_others_use_fp32() -> None:
+    expected = torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
+    assert choose_precision(torch.device("cpu")) is expected
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps", "xpu"])
+def test_accelerators_compute_in_fp16(kind: str) -> None:
+    assert choose_precision(torch.device(kind)) is torch.float16
+
+
+@pytest.mark.parametrize("name", ["fp32", "float32"])
+def test_a_precision_can_be_asked_for_by_either_name(name: str) -> None:
+    assert name_of(choose_precision(torch.device("cuda"), name)) == "float32"
+
+
+def test_a_precision_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(InferenceError) as refusal:
+        choose_precision(torch.device("cpu"), "int4")
+    assert isinstance(refusal.value.failure, PrecisionUnknown)
+
+
+def test_running_out_of_memory_is_told_from_other_errors() -> None:
+    with pytest.raises(RuntimeError) as refused:
+        torch.empty(2**60, dtype=torch.uint8)
+    assert is_out_of_memory(refused.value)
+    assert is_out_of_memory(torch.OutOfMemoryError())
+    assert not is_out_of_memory(RuntimeError("shape mismatch"))

@@ -1,0 +1,242 @@
+"""The engine: draws what is asked, the same bits for the same row in the same bucket, and survives what goes wrong."""
+
+from __future__ import annotations
+
+import gc
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from inference.catalog import Catalog
+from inference.contract import Adapter, Batch, Phase, Progress
+from inference.engine import Drawn, Engine
+from inference.errors import InferenceError, OutOfMemory, UnknownAdapter, UnknownModel, WeightsMissing
+from tests.checkpoints import TinyModels
+from tests.inference.batches import batch, row
+
+PRECISIONS = ("fp32", "bf16")
+MODELS = {"tiny": (3.0, 8.0, 13.0), "tiny-lora": (1.0, 1.5, 2.0), "tiny-xl": (8.0,), "tiny-xl-merged": (1.0, 2.0)}
+"""Models with the guidances that their neighbours are given."""
+
+
+def silent(progress: Progress) -> None:
+    """Nobody listens."""
+
+
+@pytest.fixture(scope="module")
+def engines(tiny_models: TinyModels) -> dict[str, Engine]:
+    """One engine per precision, models loaded by earlier tests and all."""
+    catalog = Catalog.load(tiny_models.catalog)
+    return {name: Engine(catalog=catalog, device="cpu", precision=name) for name in PRECISIONS}
+
+
+@pytest.fixture
+def engine(tiny_models: TinyModels) -> Engine:
+    """A fresh engine, with nothing loaded."""
+    return Engine(catalog=Catalog.load(tiny_models.catalog), device="cpu", precision="fp32")
+
+
+# -- what is drawn -----------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_becomes_one_picture_per_row_and_padding_none(engine: Engine) -> None:
+    drawn = engine.draw(batch(row(0), row(1, seed=8), row(2, prompt="an owl"), bucket=4, width=72), silent)
+    assert drawn.pixels.shape == (3, 64, 72, 3)
+    assert drawn.pixels.dtype == np.uint8
+    assert len({picture.tobytes() for picture in drawn.pixels}) == 3
+
+
+def test_every_picture_has_the_recipe_that_draws_it_again(engine: Engine) -> None:
+    first = engine.draw(
+        batch(row(0), row(1, seed=9, prompt="an owl"), bucket=4, adapters=(Adapter(name="flat"),)), silent
+    )
+    recipe = first.recipes[1]
+    again = engine.draw(
+        batch(
+            row(0, prompt=recipe.prompt, seed=recipe.seed, guidance=recipe.guidance),
+            model=recipe.model,
+            adapters=recipe.adapters,
+            steps=recipe.steps,
+            bucket=recipe.bucket,
+        ),
+        silent,
+    )
+    assert np.array_equal(first.pixels[1], again.pixels[0])
+    assert again.recipes[0] == recipe
+
+
+def test_progress_tells_of_loading_every_step_and_decoding(engine: Engine) -> None:
+    heard: list[Progress] = []
+    engine.draw(batch(steps=3), heard.append)
+    assert heard[0] == Progress(phase=Phase.LOADING)
+    steps = [(progress.step, progress.steps) for progress in heard if progress.phase is Phase.DRAWING]
+    assert steps == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    assert heard[-1] == Progress(phase=Phase.DECODING)
+
+
+def test_a_loaded_model_is_not_loaded_again(engine: Engine) -> None:
+    engine.draw(batch(), silent)
+    heard: list[Progress] = []
+    drawn = engine.draw(batch(), heard.append)
+    assert Phase.LOADING not in {progress.phase for progress in heard}
+    assert drawn.load_s < 0.01
+
+
+def test_the_models_in_memory_are_told_and_bounded(tiny_models: TinyModels) -> None:
+    catalog = Catalog.load(tiny_models.catalog)
+    engine = Engine(catalog=catalog, device="cpu", precision="fp32", cache_bytes=8_000_000)
+    for model in ("tiny", "tiny-flat", "tiny"):
+        engine.draw(batch(model=model), silent)
+    assert engine.resident == ("tiny",)
+    roomy = Engine(catalog=catalog, device="cpu", precision="fp32", cache_bytes=10**9)
+    for model in ("tiny", "tiny-flat", "tiny"):
+        roomy.draw(batch(model=model), silent)
+    assert roomy.resident == ("tiny-flat", "tiny")
+
+
+def test_a_style_shows_and_its_strength_too(engines: dict[str, Engine]) -> None:
+    pictures = [
+        engines["fp32"].draw(batch(adapters=adapters), silent).pixels
+        for adapters in ((), (Adapter(name="flat"),), (Adapter(name="flat", strength=0.5),), (Adapter(name="noto"),))
+    ]
+    assert len({picture.tobytes() for picture in pictures}) == 4
+
+
+def test_a_style_baked_into_an_entry_equals_the_same_style_asked_for(engines: dict[str, Engine]) -> None:
+    baked = engines["fp32"].draw(batch(model="tiny-flat"), silent)
+    asked = engines["fp32"].draw(batch(adapters=(Adapter(name="flat"),)), silent)
+    assert np.array_equal(baked.pixels, asked.pixels)
+
+
+def test_a_negative_prompt_acts_only_with_classifier_free_guidance(engines: dict[str, Engine]) -> None:
+    def changed(model: str, guidance: float) -> bool:
+        drawn = engines["fp32"].draw(
+            batch(row(0, guidance=guidance), row(1, guidance=guidance, negative="blue"), model=model), silent
+        )
+        return not np.array_equal(*drawn.pixels)
+
+    assert not changed("tiny", 8.0)
+    assert not changed("tiny-lora", 1.0)
+    assert changed("tiny-lora", 1.5)
+
+
+# -- the same bits again -----------------------------------------------------------------------------------------------
+
+NEIGHBOURS = st.lists(
+    st.tuples(st.sampled_from(["an owl", "blue", "a very long prompt about cats"]), st.integers(0, 2**32 - 1)),
+    max_size=7,
+)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("model", MODELS)
+@settings(max_examples=12, deadline=None)
+@given(data=st.data())
+def test_a_row_has_the_same_bits_whatever_shares_its_batch_and_wherever_it_stands(
+    engines: dict[str, Engine], precision: str, model: str, data: st.DataObject
+) -> None:
+    bucket = data.draw(st.sampled_from([1, 2, 4, 8]))
+    neighbours = data.draw(NEIGHBOURS)[: bucket - 1]
+    guidances = st.sampled_from(MODELS[model])
+    others = [row(0, prompt=prompt, seed=seed, guidance=data.draw(guidances)) for prompt, seed in neighbours]
+    slot = data.draw(st.integers(0, len(others)))
+    mine = row(9, guidance=data.draw(guidances), negative="blue")
+    engine = engines[precision]
+    alone = engine.draw(batch(mine, model=model, bucket=bucket, width=72), silent)
+    among = engine.draw(batch(*others[:slot], mine, *others[slot:], model=model, bucket=bucket, width=72), silent)
+    assert np.array_equal(among.pixels[slot], alone.pixels[0])
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_picture_is_the_same_again_after_other_models_were_drawn_with(
+    tiny_models: TinyModels, precision: str
+) -> None:
+    catalog = Catalog.load(tiny_models.catalog)
+    engine = Engine(catalog=catalog, device="cpu", precision=precision, cache_bytes=1)
+    first = engine.draw(batch(model="tiny-lora", bucket=2), silent)
+    for model in ("tiny-flat", "tiny-xl", "tiny"):
+        engine.draw(batch(model=model), silent)
+    assert np.array_equal(first.pixels, engine.draw(batch(model="tiny-lora", bucket=2), silent).pixels)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_across_buckets_it_is_the_same_picture_within_40_decibels(engines: dict[str, Engine], precision: str) -> None:
+    alone, padded = (engines[precision].draw(batch(bucket=bucket), silent).pixels for bucket in (1, 8))
+    assert psnr(alone, padded) >= 40
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    """Peak signal-to-noise ratio in dB; infinite for equal pictures."""
+    error = float(np.square(a.astype(float) - b.astype(float)).mean())
+    return float("inf") if error == 0 else 10 * np.log10(255**2 / error)
+
+
+# -- what goes wrong ---------------------------------------------------------------------------------------------------
+
+
+class StopDrawing(Exception):  # noqa: N818 (no error: somebody changed their mind)
+    """What a caller raises who wants no more."""
+
+
+@pytest.mark.parametrize("moment", list(Phase)[:3])
+def test_stopping_at_any_moment_passes_through_and_leaves_the_engine_fit(engine: Engine, moment: Phase) -> None:
+    def stop(progress: Progress) -> None:
+        if progress.phase is moment:
+            raise StopDrawing
+
+    with pytest.raises(StopDrawing):
+        engine.draw(batch(), stop)
+    assert engine.draw(batch(), silent).pixels.std() > 0
+
+
+@pytest.mark.parametrize(
+    ("order", "failure"),
+    [
+        (batch(model="nope"), UnknownModel),
+        (batch(model="absent"), WeightsMissing),
+        (batch(adapters=(Adapter(name="nope"),)), UnknownAdapter),
+    ],
+)
+def test_an_order_that_cannot_be_drawn_fails_and_the_next_is_drawn(engine: Engine, order: Batch, failure: type) -> None:
+    with pytest.raises(InferenceError) as refusal:
+        engine.draw(order, silent)
+    assert isinstance(refusal.value.failure, failure)
+    assert engine.resident == ()
+    assert engine.draw(batch(), silent).pixels.std() > 0
+
+
+def test_more_rows_than_the_bucket_are_a_mistake_of_the_caller(engine: Engine) -> None:
+    with pytest.raises(ValueError, match="bucket"):
+        engine.draw(batch(row(0), row(1), bucket=1), silent)
+
+
+def test_running_out_of_memory_fails_in_words_and_gives_everything_back(engine: Engine) -> None:
+    engine.draw(batch(), silent)
+    with pytest.raises(InferenceError) as refusal:
+        engine.draw(batch(width=2**25, height=2**25), silent)
+    assert refusal.value.failure == OutOfMemory(model="tiny", width=2**25, height=2**25)
+    assert refusal.value.__context__ is None, "the failed drawing's frames would keep its tensors"
+    assert engine.resident == ()
+    assert engine.draw(batch(), silent).pixels.std() > 0
+
+
+def test_nothing_of_a_batch_is_kept_after_it(engine: Engine) -> None:
+    def tensors() -> int:
+        gc.collect()
+        return sum(torch.is_tensor(thing) for thing in gc.get_objects())
+
+    def draw(seed: int) -> Drawn:
+        return engine.draw(batch(row(0, seed=seed)), silent)
+
+    draw(1)
+    before = tensors()
+    for seed in range(5):
+        draw(seed)
+    assert tensors() == before
+
+
+def test_an_engine_says_what_it_draws_with(engine: Engine) -> None:
+    assert (engine.device_name, engine.precision_name) == ("cpu", "float32")
