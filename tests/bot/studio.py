@@ -63,7 +63,7 @@ class Studio:
         finally:
             await self.stop()
             await self.env.shutdown()
-        self.env.raise_errors()
+        self.env._raise_errors_since(self.env._errors_acknowledged)
 
     def _furnish(self) -> None:
         guild = self.env.create_guild("Studio")
