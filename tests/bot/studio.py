@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -16,7 +16,7 @@ from simcord.env import Env
 from bot import app
 from bot.client import PictureBot
 from bot.settings import ROOT, Settings
-from bot.store import Job, Store, open_store
+from bot.store import Job, JobState, Store, open_store
 from inference.catalog import Catalog
 from inference.dispatcher import Dispatcher, Patience
 from inference.process import WorkerMain, WorkerProcess, WorkerSpec
@@ -98,6 +98,22 @@ class Studio:
         """Let orders with the prompt ``wait`` be drawn."""
         (self.settings.pictures_dir / "go").touch()
 
+    async def settled(self, state: JobState) -> None:
+        """Wait until every order has ended like this."""
+
+        async def ended() -> bool:
+            return all(job.state is state for job in await self.jobs())
+
+        await eventually(ended, self._what_is_there)
+
+    async def all_delivered(self) -> None:
+        """Wait until the database knows that every end was shown."""
+
+        async def delivered() -> bool:
+            return all(job.delivered_at is not None for job in await self.jobs())
+
+        await eventually(delivered, self._what_is_there)
+
     # -- what is to be seen --------------------------------------------------------------------------------------------
 
     def cards(self) -> list[discord.Message]:
@@ -140,9 +156,18 @@ async def open_studio(
 
 async def until(condition: Callable[[], bool], describe: Callable[[], str]) -> None:
     """Wait until something is so; fails with a description of how it is instead."""
+
+    async def asked() -> bool:
+        return condition()
+
+    await eventually(asked, describe)
+
+
+async def eventually(condition: Callable[[], Awaitable[bool]], describe: Callable[[], str]) -> None:
+    """``until`` for what has to be waited for itself."""
     try:
         async with asyncio.timeout(SECONDS):
-            while not condition():  # noqa: ASYNC110 (the other side is a pretended Discord; it has no event to wait for)
+            while not await condition():  # noqa: ASYNC110 (the other side is a pretended Discord; it has no event to wait for)
                 await asyncio.sleep(0.01)
     except TimeoutError:
         raise AssertionError(describe()) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -55,8 +56,8 @@ async def test_all_options_are_taken(studio: Studio) -> None:
 
 async def test_a_card_tells_its_place_in_line_then_its_progress(studio: Studio) -> None:
     await studio.ann.slash(studio.channel, "imagine", prompt="wait")
-    await studio.ben.slash(studio.channel, "imagine", prompt="an owl")
     await studio.card(saying="Drawing", index=0)
+    await studio.ben.slash(studio.channel, "imagine", prompt="an owl")
     await studio.card(saying="Next in line", index=1)
     assert labels_of(studio.cards()[1]) == ["Cancel"]
     studio.let_go()
@@ -113,8 +114,6 @@ async def test_what_cannot_be_drawn_is_refused_to_the_asker_alone(
 
 
 async def test_one_person_cannot_fill_the_queue(settings: Settings, catalog: Catalog) -> None:
-    from dataclasses import replace
-
     async with open_studio(replace(settings, queue_limit_per_user=1), catalog) as studio:
         await studio.ann.slash(studio.channel, "imagine", prompt="wait")
         await studio.card(saying="Drawing")

@@ -1,0 +1,174 @@
+"""The buttons of a card, pressed by people: before and after a restart, by those who may and those who may not."""
+
+from __future__ import annotations
+
+import discord
+import pytest
+
+from bot.store import JobState, Origin
+from tests.bot.painter import pixels
+from tests.bot.studio import Studio, images_of, labels_of, text_of
+
+
+async def drawn(studio: Studio, *, prompt: str = "a red apple", seed: int = 7, count: int = 1) -> discord.Message:
+    """A card of ann's with its pictures."""
+    await studio.ann.slash(studio.channel, "imagine", prompt=prompt, seed=seed, count=count)
+    await studio.pictures(count=count)
+    return studio.cards()[-1]
+
+
+def file_count(studio: Studio) -> int:
+    return len(list(studio.settings.pictures_dir.glob("*.png")))
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_same_seed_gives_the_identical_picture_and_says_so(studio: Studio, restarted: bool) -> None:
+    first = await drawn(studio, count=2)
+    if restarted:
+        await studio.restart()
+    await studio.ben.click(first, label="Same seed")
+    again = await studio.pictures(index=1, count=2)
+    assert [picture.tobytes() for picture in again] == [picture.tobytes() for picture in await images_of(first)]
+    assert "identical, pixel for pixel" in text_of(studio.cards()[1])
+    parent, job = await studio.jobs()
+    assert (job.origin, job.parent_id, job.user_id) == (Origin.SAME_SEED, parent.id, studio.ben.id)
+    assert job.request.bucket == 2
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_reroll_draws_the_prompt_from_a_new_seed(studio: Studio, restarted: bool) -> None:
+    first = await drawn(studio)
+    if restarted:
+        await studio.restart()
+    await studio.ann.click(first, label="Reroll")
+    [picture] = await studio.pictures(index=1)
+    assert picture.tobytes() != pixels(7, 64, 64)
+    assert "a red apple" in text_of(studio.cards()[1])
+    assert "pixel for pixel" not in text_of(studio.cards()[1])
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_edit_offers_the_prompt_and_keeps_the_seed(studio: Studio, restarted: bool) -> None:
+    first = await drawn(studio)
+    if restarted:
+        await studio.restart()
+    shown = await studio.ann.click(first, label="Edit")
+    assert shown.modal is not None
+    [field] = [label["component"] for label in shown.modal["components"]]
+    assert field["value"] == "a red apple"
+    await studio.ann.submit_modal(shown, {field["custom_id"]: "a green pear"})
+    [picture] = await studio.pictures(index=1)
+    assert picture.tobytes() == pixels(7, 64, 64)
+    assert "a green pear" in text_of(studio.cards()[1])
+
+
+async def test_an_edit_to_an_empty_prompt_is_refused_to_the_editor_alone(studio: Studio) -> None:
+    first = await drawn(studio)
+    shown = await studio.ann.click(first, label="Edit")
+    assert shown.modal is not None
+    [field] = [label["component"] for label in shown.modal["components"]]
+    refused = await studio.ann.submit_modal(shown, {field["custom_id"]: "   "})
+    messages = [refused.response, *refused.followups]
+    assert ["The prompt is empty" in message.content for message in messages if message] == [True]
+    assert all(message.ephemeral for message in messages if message)
+    assert len(studio.cards()) == 1
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_the_author_deletes_card_and_pictures(studio: Studio, restarted: bool) -> None:
+    card = await drawn(studio, count=2)
+    assert file_count(studio) == 2
+    if restarted:
+        await studio.restart()
+    await studio.ann.click(card, label="Delete")
+    assert studio.cards() == []
+    assert await studio.jobs() == []
+    assert file_count(studio) == 0
+
+
+async def test_a_moderator_deletes(studio: Studio) -> None:
+    card = await drawn(studio)
+    await studio.mod.click(card, label="Delete")
+    assert studio.cards() == []
+    assert file_count(studio) == 0
+
+
+async def test_a_stranger_deletes_nothing_and_is_told_who_may(studio: Studio) -> None:
+    card = await drawn(studio)
+    refused = await studio.ben.click(card, label="Delete")
+    assert ["or a moderator" in message.content for message in refused.followups] == [True]
+    assert refused.followups[0].ephemeral
+    assert len(studio.cards()) == 1
+    assert file_count(studio) == 1
+
+
+async def test_a_press_on_what_was_deleted_is_answered(studio: Studio) -> None:
+    card = await drawn(studio)
+    await studio.store.jobs.delete((await studio.jobs())[0].id)
+    for label in ("Reroll", "Same seed", "Edit", "Delete"):
+        result = await studio.ann.click(card, label=label)
+        answers = [message for message in (result.response, *result.followups) if message and message.ephemeral]
+        assert ["was deleted" in answer.content for answer in answers] == [True], label
+    assert len(studio.cards()) == 1
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_an_order_is_cancelled_while_it_is_drawn(studio: Studio, restarted: bool) -> None:
+    await studio.ann.slash(studio.channel, "imagine", prompt="wait")
+    await studio.card(saying="Drawing")
+    if restarted:
+        await studio.restart()
+    await studio.ann.click(studio.cards()[0], label="Cancel")
+    card = await studio.card(saying="Cancelled")
+    assert "Cancel" not in labels_of(card)
+    [job] = await studio.jobs()
+    assert job.state is JobState.CANCELLED
+    await studio.ann.slash(studio.channel, "imagine", prompt="an owl")
+    await studio.pictures(index=1)
+
+
+async def test_an_order_is_cancelled_while_it_waits(studio: Studio) -> None:
+    await studio.ann.slash(studio.channel, "imagine", prompt="wait")
+    await studio.card(saying="Drawing", index=0)
+    await studio.ben.slash(studio.channel, "imagine", prompt="an owl")
+    await studio.card(saying="Next in line", index=1)
+    await studio.mod.click(studio.cards()[1], label="Cancel")
+    await studio.card(saying="Cancelled", index=1)
+    studio.let_go()
+    await studio.pictures(index=0)
+
+
+async def test_a_stranger_cancels_nothing(studio: Studio) -> None:
+    await studio.ann.slash(studio.channel, "imagine", prompt="wait")
+    await studio.card(saying="Drawing")
+    refused = await studio.ben.click(studio.cards()[0], label="Cancel")
+    assert ["or a moderator" in message.content for message in refused.followups] == [True]
+    studio.let_go()
+    await studio.pictures()
+
+
+async def test_a_fault_of_ours_is_answered_with_a_reference_and_not_with_a_traceback(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    card = await drawn(studio)
+
+    async def broken(*_: object) -> None:
+        raise RuntimeError("oh dear")
+
+    monkeypatch.setattr(studio.bot.generator, "reroll", broken)
+    result = await studio.ann.click(card, label="Reroll")
+    assert result.response is not None
+    assert result.ephemeral
+    assert "oh dear" not in result.response.content
+    reference = result.response.content.split()[-1].strip(".")
+    assert reference in caplog.text
+    assert "oh dear" in caplog.text
+
+
+async def test_an_interaction_that_discord_forgot_harms_nobody(studio: Studio) -> None:
+    card = await drawn(studio)
+    studio.env.inject_error("POST", "/interactions/*/callback", status=404, code=10062, message="Unknown interaction")
+    await studio.ann.click(card, label="Reroll")
+    assert len(await studio.jobs()) == 1
+    await studio.ann.click(card, label="Reroll")
+    await studio.pictures(index=1)

@@ -1,0 +1,71 @@
+"""A bot that is killed and comes back: every order ends exactly once, wherever it stood."""
+
+from __future__ import annotations
+
+from bot.store import JobState
+from tests.bot.painter import pixels
+from tests.bot.studio import Studio
+
+
+def edits(studio: Studio, message_id: int) -> int:
+    """How often a message was given pictures."""
+    return sum(
+        str(message_id) in call.path and bool((call.json or {}).get("attachments")) for call in studio.env.http_requests
+    )
+
+
+async def test_waiting_and_running_orders_are_drawn_after_a_restart(studio: Studio) -> None:
+    await studio.ann.slash(studio.channel, "imagine", prompt="wait", seed=1)
+    await studio.card(saying="Drawing", index=0)
+    await studio.ben.slash(studio.channel, "imagine", prompt="an owl", seed=2)
+    await studio.card(saying="Next in line", index=1)
+    before = [job.id for job in await studio.jobs()]
+    await studio.stop()
+    studio.let_go()
+    await studio.restart()
+    shown = [await studio.pictures(index=index) for index in (0, 1)]
+    assert [picture.tobytes() for [picture] in shown] == [pixels(1, 64, 64), pixels(2, 64, 64)]
+    assert [job.id for job in await studio.jobs()] == before
+    assert len(studio.cards()) == 2
+    assert [edits(studio, card.id) for card in studio.cards()] == [1, 1]
+
+
+async def test_what_was_drawn_and_not_shown_is_shown_without_being_drawn_again(studio: Studio) -> None:
+    studio.env.inject_error("PATCH", "/webhooks/*", status=503, times=None)
+    await studio.ann.slash(studio.channel, "imagine", prompt="an owl", seed=3)
+    await studio.settled(JobState.DONE)
+    [job] = await studio.jobs()
+    assert job.delivered_at is None
+    before = (studio.settings.pictures_dir / f"{(await studio.store.jobs.pictures(job.id))[0].id}.png").stat()
+    studio.env.backend.faults.clear()
+    await studio.restart()
+    [picture] = await studio.pictures()
+    assert picture.tobytes() == pixels(3, 64, 64)
+    after = (studio.settings.pictures_dir / f"{(await studio.store.jobs.pictures(job.id))[0].id}.png").stat()
+    assert after.st_mtime_ns == before.st_mtime_ns
+    assert len(studio.cards()) == 1
+
+
+async def test_an_end_that_was_shown_is_not_shown_again(studio: Studio) -> None:
+    await studio.ann.slash(studio.channel, "imagine", prompt="an owl")
+    await studio.pictures()
+    await studio.ann.slash(studio.channel, "imagine", prompt="fail")
+    await studio.card(saying="memory", index=1)
+    await studio.all_delivered()
+    sent = len(studio.env.http_requests)
+    await studio.restart()
+    await studio.restart()
+    changes = [call for call in studio.env.http_requests[sent:] if call.method != "GET"]
+    assert [call.path for call in changes if "commands" not in call.path] == []
+
+
+async def test_the_commands_are_told_to_discord_only_when_they_changed(studio: Studio) -> None:
+    def tellings() -> int:
+        return sum(call.method == "PUT" and call.path.endswith("/commands") for call in studio.env.http_requests)
+
+    assert tellings() == 1
+    await studio.restart()
+    assert tellings() == 1
+    await studio.store.remember("commands", "something else")
+    await studio.restart()
+    assert tellings() == 2
