@@ -30,6 +30,8 @@ def main() -> int:
     except SettingsError as error:
         return _refuse(error)
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    if settings.discord_token is None:
+        logging.getLogger("discord").setLevel(logging.ERROR)  # SimCord's probes warn of things that nobody misses
     from bot.app import StartError, run
 
     try:

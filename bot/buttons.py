@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 JOB = r"(?P<job>[0-9a-f-]{36})"
 
 
+OPEN_FOR_S = 60 * 60.0
+"""How long a modal that was opened may take to come back; it is remembered no longer."""
+
+
 class JobButton(ui.DynamicItem[ui.Button[ui.LayoutView]], template=rf"job:{JOB}"):
     """A button about one job."""
 
@@ -93,7 +97,7 @@ class EditPrompt(ui.Modal, title="Edit the prompt"):
     """Asks for another prompt; everything else stays, the seed too."""
 
     def __init__(self, *, job_id: str, prompt: str) -> None:
-        super().__init__(timeout=None)
+        super().__init__(timeout=OPEN_FOR_S)
         self._job_id = job_id
         self._prompt: ui.TextInput[EditPrompt] = ui.TextInput(
             style=discord.TextStyle.paragraph, default=prompt, max_length=1000

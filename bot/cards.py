@@ -28,6 +28,11 @@ TURNING = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 GREY, BLUE, GREEN, RED = 0x80848E, 0x5865F2, 0x3BA55D, 0xD83C3E
 
 
+def accepted_card(job: Job) -> ui.LayoutView:
+    """The job in its first moment, before anything is known of the queue."""
+    return _card(GREY, [_title(job), "⏳ In line"], buttons=[Cancel(job.id)])
+
+
 def progress_card(job: Job, event: Waiting | Running | Retrying, *, note: str | None = None) -> ui.LayoutView:
     """The job before its end. ``note`` stays under the state, for instance after a worker died."""
     lines = [_title(job), _state(event)]
@@ -113,7 +118,7 @@ def _card(
 
 
 def _title(job: Job) -> str:
-    return f"**{inert(job.request.prompt)}** — <@{job.user_id}>"
+    return f"**{inert(job.request.prompt)}**\n-# for <@{job.user_id}>"
 
 
 def _state(event: Waiting | Running | Retrying) -> str:

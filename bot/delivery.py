@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import aiohttp
 import discord
 from discord import ui
 
@@ -27,6 +28,12 @@ TOKEN_MARGIN_S = 30.0
 RETRY_AFTER_S = (1.0, 5.0, 30.0)
 """Waits between attempts while Discord itself is in trouble."""
 NOBODY = discord.AllowedMentions.none()
+TROUBLE = (discord.HTTPException, aiohttp.ClientError, OSError)
+"""What a call to Discord may raise."""
+
+
+class DiscordAway(Exception):  # noqa: N818 (a state of things more than an error)
+    """Discord cannot be reached, or only answers that it is broken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,20 +60,18 @@ class Delivery:
         """Edit the card; a card that cannot be edited is no misfortune yet."""
         try:
             await self._edit(job, Parcel(view=lambda: view))
-        except (discord.HTTPException, OSError) as error:
+        except TROUBLE as error:
             log.debug("progress of job %s not shown: %s", job.id, error)
 
     async def show_end(self, job: Job, parcel: Parcel) -> bool:
-        """Bring the last card by the first way that is open; False if none is.
+        """Bring the last card by the first way that is open; False if none is, for good.
 
-        Raises ``discord.HTTPException`` or ``OSError`` when Discord cannot be reached at all.
+        Raises ``DiscordAway`` when Discord cannot be reached at all.
         """
         for way in self._ways(job, parcel):
             try:
                 await _patiently(way)
-            except (discord.NotFound, discord.Forbidden, discord.HTTPException) as error:
-                if isinstance(error, discord.DiscordServerError):
-                    raise
+            except discord.HTTPException as error:
                 log.info("job %s: one way to deliver is closed: %s", job.id, error)
             else:
                 return True
@@ -118,13 +123,15 @@ def _token_lives(job: Job) -> bool:
 
 
 async def _patiently(way: Way) -> None:
-    """Try again while the trouble is Discord's or the line's."""
+    """Try again while the trouble is Discord's or the line's; raises ``DiscordAway`` if that does not end."""
     for wait_s in (*RETRY_AFTER_S, None):
         try:
             await way()
-        except (discord.DiscordServerError, OSError):
-            if wait_s is None:
+        except TROUBLE as error:
+            if isinstance(error, discord.HTTPException) and error.status < 500:
                 raise
+            if wait_s is None:
+                raise DiscordAway(str(error)) from error
             await asyncio.sleep(wait_s)
         else:
             return

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 from bot.attachments import Attachment, attachment
 from bot.cards import cancelled_card, failed_card, finished_card
@@ -13,6 +15,9 @@ from bot.store import Job, Jobs, JobState, Origin, StoredPicture
 from inference.catalog import Catalog, ModelEntry
 from inference.errors import InferenceError
 
+log = logging.getLogger("bot.endings")
+
+GONE = "The pictures are no longer on this machine. Their seeds still are: draw them again."
 REQUEST_LIMIT = 24 * 2**20
 """Bytes of all files of one message together; Discord takes 25 MiB a request."""
 
@@ -48,16 +53,24 @@ class Endings:
         pictures = await self._jobs.pictures(job.id)
         limit = min(job.place.attachment_size_limit, REQUEST_LIMIT // max(1, len(pictures)))
         files = await asyncio.gather(*(self._attachment(picture, limit) for picture in pictures))
-        media = [f"attachment://{file.name}" for file in files]
+        found = [(picture, file) for picture, file in zip(pictures, files, strict=True) if file is not None]
+        if not found:
+            return Parcel(view=lambda: failed_card(replace(job, failure=GONE)))
         identical = await self._identical(job, pictures)
         entry = self._entry(job)
+        there, media = [picture for picture, _ in found], [f"attachment://{file.name}" for _, file in found]
         return Parcel(
-            view=lambda: finished_card(job, pictures, media, entry, identical=identical),
-            files=tuple(files),
+            view=lambda: finished_card(job, there, media, entry, identical=identical),
+            files=tuple(file for _, file in found),
         )
 
-    async def _attachment(self, picture: StoredPicture, limit: int) -> Attachment:
-        return await asyncio.to_thread(attachment, self._gallery.path(picture.id), limit=limit)
+    async def _attachment(self, picture: StoredPicture, limit: int) -> Attachment | None:
+        """The picture's file; None if somebody took it away."""
+        try:
+            return await asyncio.to_thread(attachment, self._gallery.path(picture.id), limit=limit)
+        except OSError as error:
+            log.warning("picture %s cannot be read: %s", picture.id, error)
+            return None
 
     async def _identical(self, job: Job, pictures: Sequence[StoredPicture]) -> bool | None:
         """Whether an order for the same pictures gave them; None where that was not asked, or cannot be told."""

@@ -12,14 +12,15 @@ import random
 import time
 import uuid
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any
 
 import discord
 
 from bot import requests
 from bot.access import Refused, require_author_or_moderator
-from bot.cards import progress_card, retry_note
-from bot.delivery import Delivery
+from bot.cards import accepted_card, progress_card, retry_note
+from bot.delivery import NOBODY, Delivery, DiscordAway
 from bot.endings import Endings
 from bot.gallery import Gallery
 from bot.requests import Options
@@ -44,6 +45,8 @@ from inference.ticket import Ticket
 log = logging.getLogger("bot.generate")
 
 TOKEN_LIFE_S = 15 * 60.0
+AWAY_S = 60.0
+"""Between attempts to show a job's end while Discord cannot be reached."""
 QUICK_S = 0.4
 """A picture that takes no longer than this is shown at once, without a word about its progress."""
 EDIT_EVERY_S = 1.0
@@ -77,31 +80,30 @@ class Generator:
     async def imagine(self, interaction: discord.Interaction, options: Options) -> None:
         """A new order."""
         request = requests.imagine(options, self._catalog, random_seed=_random_seed())
-        card = await self._acknowledge(interaction)
-        await self._accept(interaction, card, request, origin=Origin.IMAGINE)
+        self._dispatcher.check_room(str(interaction.user.id))
+        card = await _think(interaction)
+        job = _job(interaction, request, Origin.IMAGINE, message_id=card)
+        self._accepted.put_nowait((job, await self._enqueue(job)))
 
     async def reroll(self, interaction: discord.Interaction, job_id: str) -> None:
         """The same order with new seeds."""
-        card = await self._acknowledge(interaction)
-        parent = await self.job(job_id)
+        parent = await self._acknowledge(interaction, job_id)
         request = requests.reroll(parent.request, self._catalog, random_seed=_random_seed())
-        await self._accept(interaction, card, request, origin=Origin.REROLL, parent=parent)
+        await self._order_again(interaction, request, Origin.REROLL, parent)
 
     async def same_seed(self, interaction: discord.Interaction, job_id: str) -> None:
         """The same order once more, to the pixel."""
-        card = await self._acknowledge(interaction)
-        parent = await self.job(job_id)
+        parent = await self._acknowledge(interaction, job_id)
         pictures = await self._jobs.pictures(job_id)
         bucket = pictures[0].bucket if pictures else None
         request = requests.same_seed(parent.request, self._catalog, bucket=bucket)
-        await self._accept(interaction, card, request, origin=Origin.SAME_SEED, parent=parent)
+        await self._order_again(interaction, request, Origin.SAME_SEED, parent)
 
     async def edit(self, interaction: discord.Interaction, job_id: str, *, prompt: str) -> None:
         """Another prompt, the same seed."""
-        card = await self._acknowledge(interaction)
-        parent = await self.job(job_id)
+        parent = await self._acknowledge(interaction, job_id)
         request = requests.edited(parent.request, self._catalog, prompt=prompt)
-        await self._accept(interaction, card, request, origin=Origin.EDIT, parent=parent)
+        await self._order_again(interaction, request, Origin.EDIT, parent)
 
     async def cancel(self, interaction: discord.Interaction, job_id: str) -> None:
         """Take an order back; the card then says so by itself."""
@@ -129,41 +131,38 @@ class Generator:
 
     # -- from acknowledged to queued -----------------------------------------------------------------------------------
 
-    async def _acknowledge(self, interaction: discord.Interaction) -> int:
-        """Refuse when there is no room, else answer “thinking…” before all that could wait; returns that message."""
-        self._dispatcher.check_room(str(interaction.user.id))
-        response = await interaction.response.defer(thinking=True)
-        if response is not None and response.message_id is not None:
-            return response.message_id
-        return (await interaction.original_response()).id
+    async def _acknowledge(self, interaction: discord.Interaction, job_id: str) -> Job:
+        """Refuse a press when there is no room, else answer it before all that could wait; returns its card's job.
 
-    async def _accept(
-        self,
-        interaction: discord.Interaction,
-        message_id: int,
-        request: ImageRequest,
-        *,
-        origin: Origin,
-        parent: Job | None = None,
+        The answer is a silent one: a refusal that comes later can then be told to one person alone.
+        """
+        self._dispatcher.check_room(str(interaction.user.id))
+        await interaction.response.defer()
+        return await self.job(job_id)
+
+    async def _order_again(
+        self, interaction: discord.Interaction, request: ImageRequest, origin: Origin, parent: Job
     ) -> None:
-        """The order is a row before it is in the queue, and in the queue before anybody counts on it."""
-        job = Job(
-            id=str(uuid.uuid4()),
-            state=JobState.QUEUED,
-            origin=origin,
-            parent_id=parent.id if parent else None,
-            user_id=interaction.user.id,
-            place=_place(interaction, message_id),
-            request=request,
-            created_at=time.time(),
-        )
+        """An order that came from a card gets a card of its own, once it is in the queue."""
+        job = _job(interaction, request, origin, parent_id=parent.id)
+        ticket = await self._enqueue(job)
+        try:
+            card = await interaction.followup.send(view=accepted_card(job), allowed_mentions=NOBODY, wait=True)
+        except discord.HTTPException as error:
+            log.info("job %s has no card yet: %s", job.id, error)
+        else:
+            await self._jobs.set_message(job.id, card.id)
+            job = replace(job, place=replace(job.place, message_id=card.id))
+        self._accepted.put_nowait((job, ticket))
+
+    async def _enqueue(self, job: Job) -> Ticket:
+        """The order is a row before it is in the queue."""
         await self._jobs.add(job)
         try:
-            ticket = self._dispatcher.submit(job_id=job.id, owner=str(job.user_id), request=request)
+            return self._dispatcher.submit(job_id=job.id, owner=str(job.user_id), request=job.request)
         except InferenceError:
             await self._jobs.delete(job.id)
             raise
-        self._accepted.put_nowait((job, ticket))
 
     # -- following -----------------------------------------------------------------------------------------------------
 
@@ -171,7 +170,7 @@ class Generator:
         """Take up what an earlier run left behind, then follow every order that comes."""
         async with asyncio.TaskGroup() as group:
             for job in await self._jobs.undelivered():
-                group.create_task(self._guarded(job, self._endings.show(job.id)))
+                group.create_task(self._guarded(job, self._show_end(job)))
             for job in await self._jobs.unfinished():
                 ticket = self._dispatcher.submit(
                     job_id=job.id, owner=str(job.user_id), request=job.request, resumed=True
@@ -218,12 +217,38 @@ class Generator:
             case Cancelled():
                 await self._jobs.cancel(job.id)
                 await self._gallery.remove(picture_id(job.id, index) for index in range(job.request.count))
-        await self._endings.show(job.id)
+        await self._show_end(job)
+
+    async def _show_end(self, job: Job) -> None:
+        """However long Discord is away: what was drawn is shown when it is back."""
+        while True:
+            try:
+                await self._endings.show(job.id)
+            except DiscordAway as error:
+                log.warning("job %s is shown later, Discord is away: %s", job.id, error)
+                await asyncio.sleep(AWAY_S)
+            else:
+                return
 
 
-def _place(interaction: discord.Interaction, message_id: int) -> Place:
+async def _think(interaction: discord.Interaction) -> int:
+    """Answer “thinking…”; returns the message that says so."""
+    response = await interaction.response.defer(thinking=True)
+    if response is not None and response.message_id is not None:
+        return response.message_id
+    return (await interaction.original_response()).id
+
+
+def _job(
+    interaction: discord.Interaction,
+    request: ImageRequest,
+    origin: Origin,
+    *,
+    message_id: int | None = None,
+    parent_id: str | None = None,
+) -> Job:
     assert interaction.channel_id is not None
-    return Place(
+    place = Place(
         guild_id=interaction.guild_id,
         channel_id=interaction.channel_id,
         message_id=message_id,
@@ -231,6 +256,16 @@ def _place(interaction: discord.Interaction, message_id: int) -> Place:
         token=interaction.token,
         token_expires_at=time.time() + TOKEN_LIFE_S,
         attachment_size_limit=interaction.filesize_limit,
+    )
+    return Job(
+        id=str(uuid.uuid4()),
+        state=JobState.QUEUED,
+        origin=origin,
+        parent_id=parent_id,
+        user_id=interaction.user.id,
+        place=place,
+        request=request,
+        created_at=time.time(),
     )
 
 

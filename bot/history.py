@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import logging
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
@@ -22,6 +23,8 @@ from bot.store import Job, Jobs, StoredPicture
 
 if TYPE_CHECKING:
     from bot.client import PictureBot
+
+log = logging.getLogger("bot.history")
 
 JOBS_ON_A_PAGE = 5
 PROMPT_CHARACTERS = 120
@@ -45,23 +48,20 @@ class History:
 
     async def post_again(self, interaction: discord.Interaction, job_id: str) -> None:
         """Show one order's card once more, in the channel."""
-        await interaction.response.defer(thinking=True)
+        await interaction.response.defer()
         job = await self._jobs.get(job_id)
         if job is None or job.user_id != interaction.user.id:
             raise Refused("This order was deleted; there is nothing left to show.")
         parcel = await self._endings.parcel(job)
-        await interaction.edit_original_response(
-            view=parcel.view(), attachments=parcel.unpacked(), allowed_mentions=NOBODY
-        )
+        await interaction.followup.send(view=parcel.view(), files=parcel.unpacked(), allowed_mentions=NOBODY)
 
     async def _page(self, interaction: discord.Interaction, page: int) -> tuple[ui.LayoutView, Sequence[Attachment]]:
         offset = (page - 1) * JOBS_ON_A_PAGE
         found = await self._jobs.history(interaction.user.id, limit=JOBS_ON_A_PAGE + 1, offset=offset)
         jobs, more = found[:JOBS_ON_A_PAGE], len(found) > JOBS_ON_A_PAGE
         pictures = [(await self._jobs.pictures(job.id)) for job in jobs]
-        files = await asyncio.gather(
-            *(self._thumbnail(first, interaction.filesize_limit) for first, *_ in filter(None, pictures))
-        )
+        thumbnails = (self._thumbnail(first, interaction.filesize_limit) for first, *_ in filter(None, pictures))
+        files = [file for file in await asyncio.gather(*thumbnails) if file is not None]
         names = {file.name.partition(".")[0]: file.name for file in files}
         view = ui.LayoutView(timeout=None)
         container = ui.Container[ui.LayoutView]()
@@ -74,8 +74,14 @@ class History:
         view.add_item(container)
         return view, files
 
-    async def _thumbnail(self, picture: StoredPicture, limit: int) -> Attachment:
-        return await asyncio.to_thread(attachment, self._gallery.path(picture.id), limit=limit // JOBS_ON_A_PAGE)
+    async def _thumbnail(self, picture: StoredPicture, limit: int) -> Attachment | None:
+        """The picture's file; None if somebody took it away."""
+        path = self._gallery.path(picture.id)
+        try:
+            return await asyncio.to_thread(attachment, path, limit=limit // JOBS_ON_A_PAGE)
+        except OSError as error:
+            log.warning("picture %s cannot be read: %s", picture.id, error)
+            return None
 
 
 class Turn(ui.DynamicItem[ui.Button[ui.LayoutView]], template=r"history:(?P<page>\d{1,4})"):
@@ -131,9 +137,12 @@ def _add_entry(
         f"-# {inert(request.model)} · {seeds} · {request.width}×{request.height} · <t:{job.created_at:.0f}:R>"
     )
     container.add_item(ui.Separator())
-    if pictures:
-        url = f"attachment://{names[pictures[0].id]}"
-        container.add_item(ui.Section(text, accessory=ui.Thumbnail(url, description=request.prompt[:1024])))
+    name = names.get(pictures[0].id) if pictures else None
+    if name is None:
+        container.add_item(ui.TextDisplay(f"{text}\n-# The picture is no longer on this machine; its seed is."))
+    else:
+        thumbnail = ui.Thumbnail[ui.LayoutView](f"attachment://{name}", description=request.prompt[:1024])
+        container.add_item(ui.Section(text, accessory=thumbnail))
     container.add_item(ui.ActionRow(PostAgain(job.id)))
 
 

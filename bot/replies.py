@@ -28,14 +28,14 @@ async def answer_error(interaction: discord.Interaction, error: BaseException) -
 
 
 async def _answer(interaction: discord.Interaction, sentence: str) -> None:
-    """An ephemeral message; a public “thinking…” that stands already is taken away first."""
+    """An ephemeral message, unless “thinking…” stands already: what follows that takes its place, for all to see."""
     none = discord.AllowedMentions.none()
     if not interaction.response.is_done():
         await interaction.response.send_message(sentence, ephemeral=True, allowed_mentions=none)
-        return
-    if interaction.response.type is discord.InteractionResponseType.deferred_channel_message:
-        await interaction.delete_original_response()
-    await interaction.followup.send(sentence, ephemeral=True, allowed_mentions=none)
+    elif interaction.response.type is discord.InteractionResponseType.deferred_channel_message:
+        await interaction.edit_original_response(content=sentence, allowed_mentions=none)
+    else:
+        await interaction.followup.send(sentence, ephemeral=True, allowed_mentions=none)
 
 
 def _sentence(cause: BaseException) -> str:

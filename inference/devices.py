@@ -66,6 +66,16 @@ def default_cache_bytes(device: torch.device) -> int:
     return 4 * 2**30
 
 
+def steady_threads() -> int:
+    """How many threads compute on a CPU: the largest power of two that torch would use.
+
+    torch divides a tensor evenly among its threads, and where a part ends, the last elements take another path and may
+    round otherwise. Batches are powers of two, too: so every row is cut in the same places. With three or six threads,
+    a row's bits depended on its place in the batch.
+    """
+    return 1 << (torch.get_num_threads().bit_length() - 1)
+
+
 def name_of(precision: torch.dtype) -> str:
     """torch's own name without its prefix: ``bfloat16``."""
     return str(precision).removeprefix("torch.")

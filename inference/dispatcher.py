@@ -88,6 +88,10 @@ class Dispatcher:
         self._tickets: dict[str, Ticket] = {}
         self._attempts: dict[str, int] = {}
 
+    def __len__(self) -> int:
+        """How many orders wait."""
+        return len(self._queue)
+
     # -- taking orders -------------------------------------------------------------------------------------------------
 
     def check_room(self, owner: str) -> None:

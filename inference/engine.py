@@ -22,6 +22,7 @@ from inference.devices import (
     default_cache_bytes,
     is_out_of_memory,
     name_of,
+    steady_threads,
 )
 from inference.drawing import decode, draw_latents
 from inference.errors import InferenceError, OutOfMemory
@@ -51,8 +52,8 @@ class Engine:
     """Draws on one device, in one thread, with the models of a catalogue.
 
     ``device`` and ``precision`` are names or ``auto`` (see ``inference.devices``); ``cache_bytes`` bounds the models
-    kept in memory, None allows them half of it. ``threads`` compute on a CPU, None leaves that to torch. A batch that
-    fails or is stopped leaves the engine as it was.
+    kept in memory, None allows them half of it. ``threads`` compute on a CPU, None chooses (see ``steady_threads``). A
+    batch that fails or is stopped leaves the engine as it was.
 
     Raises:
         InferenceError: with DeviceUnknown or PrecisionUnknown.
@@ -74,8 +75,8 @@ class Engine:
             default_cache_bytes(self._device) if cache_bytes is None else cache_bytes
         )
         self._prompts = PromptCache()
-        if threads is not None:
-            torch.set_num_threads(threads)
+        if self._device.type == "cpu":
+            torch.set_num_threads(threads or steady_threads())
         self._versions = library_versions()
 
     @property

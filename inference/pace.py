@@ -9,6 +9,7 @@ from __future__ import annotations
 from inference.contract import Batch
 
 _WEIGHT_OF_NEWEST = 0.3
+_LOOKING_IT_UP_S = 0.01
 
 
 class Pace:
@@ -19,11 +20,11 @@ class Pace:
         self._load_s: dict[str, float] = {}
 
     def record(self, batch: Batch, *, load_s: float, draw_s: float) -> None:
-        """Learn from a drawn batch; ``load_s`` of 0 means that the model was in memory."""
+        """Learn from a drawn batch; a ``load_s`` of next to nothing means that the model was in memory."""
         newest = draw_s / work(batch.bucket, batch.steps, batch.width, batch.height)
         known = self._seconds_per_work.get(batch.model, newest)
         self._seconds_per_work[batch.model] = known + _WEIGHT_OF_NEWEST * (newest - known)
-        if load_s > 0:
+        if load_s > _LOOKING_IT_UP_S:
             self._load_s[batch.model] = load_s
 
     def draw_s(self, *, model: str, bucket: int, steps: int, width: int, height: int) -> float | None:

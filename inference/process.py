@@ -41,7 +41,8 @@ WorkerMain: TypeAlias = Callable[[Connection, WorkerSpec], None]
 
 
 def draw_for_parent(connection: Connection, spec: WorkerSpec) -> None:
-    """What a worker process runs. It brings torch in there, and only there."""
+    """What a worker process runs. It brings torch in there, and only there, and leaves Ctrl-C to the parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     from inference.worker import main
 
     main(connection, spec)

@@ -11,7 +11,6 @@ import logging
 import multiprocessing
 import os
 import secrets
-import signal
 import threading
 import time
 from collections import deque
@@ -185,9 +184,8 @@ def _as_failure(error: Exception) -> Failure:
 
 
 def _be_a_good_child(spec: WorkerSpec) -> None:
-    """Leave Ctrl-C to the parent, die with it, and let it go first where both want the processor."""
+    """Die with the parent, and let it go first where both want the processor."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if spec.nice and hasattr(os, "nice"):
         os.nice(spec.nice)
     parent = multiprocessing.parent_process()

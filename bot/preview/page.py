@@ -14,10 +14,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-import simcord
-
 TICK_S = 0.2
 """Between two looks at whether the bot has sent something."""
+SHARE = 0.25
+"""Of the time that publishing may take: a page full of pictures is slow to make, on the bot's own event loop."""
 MEMORY = 16
 """Publications that are remembered; the browser looks for a new one twice a second."""
 
@@ -44,16 +44,20 @@ class Page:
 
     async def keep_fresh(self) -> None:
         """Publish whenever the bot has sent something, and let SimCord's clock run, until the page is closed."""
+        from simcord import SetupError
+
         shown, then = 0, time.monotonic()
+        pause_s = TICK_S
         while not self._preview._closed:
-            await asyncio.sleep(TICK_S)
+            await asyncio.sleep(pause_s)
             now = time.monotonic()
             self._env.backend.advance_clock(now - then)
             then, sent = now, len(self._env.http_requests)
             if sent != shown:
-                with suppress(simcord.SetupError, TimeoutError):  # closing, or not at rest yet
+                with suppress(SetupError, TimeoutError):  # closing, or not at rest yet
                     await self._publish()
                     shown = sent
+                pause_s = max(TICK_S, (time.monotonic() - now) / SHARE)
 
     async def _publish(self) -> None:
         async with self._turn:

@@ -8,12 +8,12 @@ that enters ``preview``, and inside of it: what is started earlier would talk to
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
-import simcord
 from discord.ext import commands
 
 from bot.preview.page import Page
@@ -34,30 +34,48 @@ async def preview(bot: commands.Bot, *, port: int) -> AsyncIterator[Page]:
 
     ``port`` 0 takes any free one. Raises ``PreviewError``.
     """
-    async with simcord.run(bot, check_errors=False) as env:
-        person, channel = _furnish(env)
-        _set_clock(env)
-        async with _opened(env.preview(channel, viewers=[person], layout="channel", port=port or None), port) as opened:
-            page = Page(env, opened)
-            keeper = asyncio.create_task(page.keep_fresh(), name="preview")
-            try:
-                yield page
-            finally:
-                keeper.cancel()
-                with suppress(asyncio.CancelledError):
-                    await keeper
+    env = _load_simcord().Env(bot, check_errors=False)
+    person, channel = _furnish(env)
+    _set_clock(env)
+    await env.start()
+    try:
+        with env.time_context():
+            async with _opened(env, channel, person, port) as page:
+                keeper = asyncio.create_task(page.keep_fresh(), name="preview")
+                try:
+                    yield page
+                finally:
+                    keeper.cancel()
+                    with suppress(asyncio.CancelledError):
+                        await keeper
+    finally:
+        await env.shutdown()
 
 
 @asynccontextmanager
-async def _opened(page: Any, port: int) -> AsyncIterator[Any]:
+async def _opened(env: Any, channel: Any, person: Any, port: int) -> AsyncIterator[Page]:
+    session = env.preview(channel, viewers=[person], layout="channel", port=port or None)
     try:
-        await page.__aenter__()
-    except simcord.SetupError as error:
-        raise PreviewError(f"The preview could not be opened: {error}. PREVIEW_PORT is {port}; 0 takes any.") from error
+        await session.__aenter__()
+    except _load_simcord().SetupError as error:
+        raise PreviewError(
+            f"The local preview does not open: {error}. PREVIEW_PORT is {port}; with 0 it takes any free one."
+        ) from error
     try:
-        yield page
+        yield Page(env, session)
     finally:
-        await page.close()
+        await session.close()
+
+
+def _load_simcord() -> Any:
+    """SimCord, only where it is used: importing it makes a client, and a warning about that client's intents."""
+    states = logging.getLogger("discord.state")
+    states.disabled = True
+    try:
+        import simcord
+    finally:
+        states.disabled = False
+    return simcord
 
 
 def _furnish(env: Any) -> tuple[Any, Any]:

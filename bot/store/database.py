@@ -40,10 +40,10 @@ class Database:
     async def transaction(self) -> AsyncIterator[aiosqlite.Connection]:
         """All of it or nothing."""
         async with self._writing:
-            await self._connection.execute("BEGIN IMMEDIATE")
             try:
+                await self._connection.execute("BEGIN IMMEDIATE")
                 yield self._connection
-            except BaseException:
+            except BaseException:  # a cancelled BEGIN is carried out by the connection's thread all the same
                 await self._connection.rollback()
                 raise
             await self._connection.commit()

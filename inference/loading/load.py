@@ -20,6 +20,7 @@ from inference.errors import InferenceError, WeightsMissing, WeightsUnreadable
 from inference.loading.fingerprint import combine, file_digest, folder_digest
 from inference.loading.folder import PipelineFolder, UnsupportedError, load_network
 from inference.loading.loaded import LoadedModel, TextStage
+from inference.loading.group_norm import normalise_rows_alone
 from inference.loading.lora import merge_lora, read_lora
 from inference.sources import Source
 
@@ -154,6 +155,7 @@ def _place(network: torch.nn.Module, device: torch.device, precision: torch.dtyp
         precision = torch.float32
     if device.type == "cpu":
         torch.nn.Module.to(network, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        normalise_rows_alone(network)
     return torch.nn.Module.to(network, device=device, dtype=precision)
 
 

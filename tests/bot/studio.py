@@ -102,7 +102,8 @@ class Studio:
         """Wait until every order has ended like this."""
 
         async def ended() -> bool:
-            return all(job.state is state for job in await self.jobs())
+            jobs = await self.jobs()
+            return bool(jobs) and all(job.state is state for job in jobs)
 
         await eventually(ended, self._what_is_there)
 

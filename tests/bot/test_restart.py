@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
+from bot import delivery, generate
 from bot.store import JobState
+from inference.contract import picture_id
 from tests.bot.painter import pixels
 from tests.bot.studio import Studio
 
@@ -12,6 +16,11 @@ def edits(studio: Studio, message_id: int) -> int:
     return sum(
         str(message_id) in call.path and bool((call.json or {}).get("attachments")) for call in studio.env.http_requests
     )
+
+
+def drawing_time(studio: Studio, job_id: str) -> int:
+    """When the first picture of a job was saved."""
+    return (studio.settings.pictures_dir / f"{picture_id(job_id, 0)}.png").stat().st_mtime_ns
 
 
 async def test_waiting_and_running_orders_are_drawn_after_a_restart(studio: Studio) -> None:
@@ -30,20 +39,35 @@ async def test_waiting_and_running_orders_are_drawn_after_a_restart(studio: Stud
     assert [edits(studio, card.id) for card in studio.cards()] == [1, 1]
 
 
-async def test_what_was_drawn_and_not_shown_is_shown_without_being_drawn_again(studio: Studio) -> None:
-    studio.env.inject_error("PATCH", "/webhooks/*", status=503, times=None)
+async def test_what_was_drawn_and_not_shown_is_shown_without_being_drawn_again(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "RETRY_AFTER_S", ())
+    studio.env.inject_error("PATCH", "*", status=503, times=None)
     await studio.ann.slash(studio.channel, "imagine", prompt="an owl", seed=3)
     await studio.settled(JobState.DONE)
+    await studio.restart()
     [job] = await studio.jobs()
     assert job.delivered_at is None
-    before = (studio.settings.pictures_dir / f"{(await studio.store.jobs.pictures(job.id))[0].id}.png").stat()
+    drawn_at = drawing_time(studio, job.id)
+    await studio.stop()
     studio.env.backend.faults.clear()
     await studio.restart()
     [picture] = await studio.pictures()
     assert picture.tobytes() == pixels(3, 64, 64)
-    after = (studio.settings.pictures_dir / f"{(await studio.store.jobs.pictures(job.id))[0].id}.png").stat()
-    assert after.st_mtime_ns == before.st_mtime_ns
+    assert drawing_time(studio, job.id) == drawn_at
     assert len(studio.cards()) == 1
+
+
+async def test_a_picture_waits_for_discord_to_come_back(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery, "RETRY_AFTER_S", ())
+    monkeypatch.setattr(generate, "AWAY_S", 0.1)
+    studio.env.inject_error("PATCH", "*", status=503, times=None)
+    await studio.ann.slash(studio.channel, "imagine", prompt="an owl", seed=3)
+    await studio.settled(JobState.DONE)
+    studio.env.backend.faults.clear()
+    await studio.pictures()
+    await studio.all_delivered()
 
 
 async def test_an_end_that_was_shown_is_not_shown_again(studio: Studio) -> None:

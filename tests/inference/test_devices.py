@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from inference.devices import available_devices, choose_device, choose_precision, is_out_of_memory, name_of
+from inference.devices import (
+    available_devices,
+    choose_device,
+    choose_precision,
+    is_out_of_memory,
+    name_of,
+    steady_threads,
+)
 from inference.errors import DeviceUnknown, InferenceError, PrecisionUnknown
 
 
@@ -43,6 +50,12 @@ def test_a_precision_that_does_not_exist_is_refused() -> None:
     with pytest.raises(InferenceError) as refusal:
         choose_precision(torch.device("cpu"), "int4")
     assert isinstance(refusal.value.failure, PrecisionUnknown)
+
+
+@pytest.mark.parametrize(("torchs", "ours"), [(1, 1), (2, 2), (3, 2), (6, 4), (8, 8)])
+def test_threads_are_a_power_of_two(monkeypatch: pytest.MonkeyPatch, torchs: int, ours: int) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: torchs)
+    assert steady_threads() == ours
 
 
 def test_running_out_of_memory_is_told_from_other_errors() -> None:

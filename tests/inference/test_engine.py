@@ -151,6 +151,15 @@ def test_a_row_has_the_same_bits_whatever_shares_its_batch_and_wherever_it_stand
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_large_picture_too_has_the_same_bits_in_every_place(engines: dict[str, Engine], precision: str) -> None:
+    """From 32 × 32 latents on, torch divides a batch among its threads in other ways than below."""
+    rows = [row(index, seed=index) for index in range(4)]
+    first = engines[precision].draw(batch(*rows, width=256, height=256, steps=1), silent)
+    turned = engines[precision].draw(batch(*rows[1:], rows[0], width=256, height=256, steps=1), silent)
+    assert np.array_equal(first.pixels, np.roll(turned.pixels, 1, axis=0))
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
 def test_a_picture_is_the_same_again_after_other_models_were_drawn_with(
     tiny_models: TinyModels, precision: str
 ) -> None:

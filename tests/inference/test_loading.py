@@ -17,6 +17,7 @@ from inference.catalog import Catalog
 from inference.contract import Adapter
 from inference.errors import InferenceError, WeightsMissing, WeightsUnreadable
 from inference.loading import LoadedModel, load_model
+from inference.loading.group_norm import normalise_rows_alone
 from inference.loading.lora import LoraError, Target, merge_lora, read_lora
 from tests.checkpoints import TinyModels, lora_targets
 
@@ -98,6 +99,20 @@ def test_the_fingerprint_follows_weights_and_adapters(tiny_models: TinyModels, c
 def test_a_single_network_replaces_the_pipelines_own(tiny_models: TinyModels) -> None:
     assert load(tiny_models, "tiny-xl").guidance_dim == 24
     assert load(tiny_models, "tiny-xl-merged").guidance_dim is None
+
+
+@pytest.mark.parametrize("side", [8, 32, 48])
+def test_group_norm_gives_a_row_the_same_bits_wherever_it_stands(side: int) -> None:
+    norm, before = torch.nn.GroupNorm(8, 32), torch.get_num_threads()
+    normalise_rows_alone(norm)
+    row = torch.randn(1, 32, side, side).to(memory_format=torch.channels_last)
+    torch.set_num_threads(3)
+    try:
+        normalised = norm(row.repeat(4, 1, 1, 1).to(memory_format=torch.channels_last))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(normalised[0], other) for other in normalised[1:])
+    assert torch.allclose(normalised[:1], torch.nn.functional.group_norm(row, 8), atol=1e-5)
 
 
 # -- LoRAs -------------------------------------------------------------------------------------------------------------

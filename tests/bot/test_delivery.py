@@ -1,0 +1,129 @@
+"""A picture reaches its person by whatever way is open, and none is lost where all are closed."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import pytest
+
+from bot import delivery
+from bot.store import JobState
+from tests.bot.painter import pixels
+from tests.bot.studio import Studio, images_of, labels_of, text_of, until
+
+
+async def waiting(studio: Studio, *, seed: int = 7) -> None:
+    """An order of ann's that is held back while it is drawn."""
+    await studio.ann.slash(studio.channel, "imagine", prompt="wait", seed=seed)
+    await studio.card(saying="Drawing")
+
+
+async def expire_token(studio: Studio) -> None:
+    """Let the token of the only job run out, as after fifteen minutes: for the bot and for Discord."""
+    await studio.env.advance_time(16 * 60)
+    async with studio.store._database.transaction() as connection:
+        await connection.execute("UPDATE jobs SET token_expires_at = ?", (time.time() - 1,))
+
+
+async def test_after_the_token_the_bots_own_right_edits_the_card(studio: Studio) -> None:
+    await waiting(studio)
+    await expire_token(studio)
+    studio.let_go()
+    [picture] = await studio.pictures()
+    assert picture.tobytes() == pixels(7, 64, 64)
+    assert len(studio.cards()) == 1
+
+
+async def test_a_token_that_died_early_harms_nothing(studio: Studio) -> None:
+    await waiting(studio)
+    studio.env.inject_error("PATCH", "/webhooks/*", status=401, code=50027, message="Invalid Webhook Token", times=None)
+    studio.let_go()
+    await studio.pictures()
+    assert len(studio.cards()) == 1
+
+
+async def test_a_spurious_unknown_interaction_harms_nothing(studio: Studio) -> None:
+    await waiting(studio)
+    studio.env.inject_error("PATCH", "/webhooks/*", status=404, code=10062, message="Unknown interaction")
+    studio.let_go()
+    await studio.pictures()
+    await studio.all_delivered()
+    assert len(studio.cards()) == 1
+
+
+async def test_a_card_that_somebody_deleted_is_sent_anew(studio: Studio) -> None:
+    await waiting(studio)
+    await studio.mod.delete(studio.cards()[0])
+    studio.let_go()
+    [picture] = await studio.pictures()
+    assert picture.tobytes() == pixels(7, 64, 64)
+    assert labels_of(studio.cards()[0]) == ["Reroll", "Same seed", "Edit", "Delete"]
+
+
+async def test_a_deleted_channel_sends_the_picture_home(studio: Studio) -> None:
+    await waiting(studio)
+    home = studio.ann.user.dm_channel
+    studio.env.backend.delete_channel(studio.channel.id)
+    studio.let_go()
+    await until(lambda: any(message.attachments for message in home.history()), studio.env.transcript)
+    [picture] = await images_of(home.history()[-1])
+    assert picture.tobytes() == pixels(7, 64, 64)
+    await studio.all_delivered()
+
+
+async def test_where_nothing_is_open_the_picture_waits_in_the_history(studio: Studio) -> None:
+    await waiting(studio)
+    for method, path in (("PATCH", "*"), ("POST", "/channels/*/messages"), ("POST", "/users/@me/channels")):
+        studio.env.inject_error(method, path, status=403, code=50001, message="Missing Access", times=None)
+    studio.let_go()
+    await studio.settled(JobState.DONE)
+    await studio.all_delivered()
+    studio.env.backend.faults.clear()
+    shown = await studio.ann.slash(studio.channel, "history")
+    assert shown.response is not None
+    assert shown.ephemeral
+    assert [picture.tobytes() for picture in await images_of(shown.response)] == [pixels(7, 64, 64)]
+
+
+async def test_a_short_outage_is_waited_for(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery, "RETRY_AFTER_S", (0.05, 0.05))
+    await waiting(studio)
+    studio.let_go()
+    await studio.settled(JobState.DONE)
+    await studio.pictures()
+    assert len(studio.cards()) == 1
+
+
+async def test_files_respect_the_limit_of_the_place(studio: Studio) -> None:
+    await waiting(studio)
+    async with studio.store._database.transaction() as connection:
+        await connection.execute("UPDATE jobs SET attachment_size_limit = 150")
+    studio.let_go()
+    await studio.pictures()
+    [attachment] = studio.cards()[0].attachments
+    assert attachment.filename.endswith(".webp")
+    assert attachment.size <= 150
+    [job] = await studio.jobs()
+    [picture] = await studio.store.jobs.pictures(job.id)
+    assert picture.bytes > 150
+
+
+async def test_pictures_that_left_the_disk_are_said_to_be_gone(studio: Studio) -> None:
+    await studio.ann.slash(studio.channel, "imagine", prompt="an owl", seed=7)
+    await studio.pictures()
+    [job] = await studio.jobs()
+    for file in studio.settings.pictures_dir.glob("*.png"):
+        file.unlink()
+    parcel = await studio.bot.generator._endings.parcel(replace(job, state=JobState.DONE))
+    assert parcel.files == ()
+    shown = await studio.ann.slash(studio.channel, "history")
+    assert shown.response is not None
+    assert "no longer on this machine" in text_of(shown.response)
+
+
+async def test_progress_is_not_told_more_than_once_a_second(studio: Studio) -> None:
+    await studio.ann.slash(studio.channel, "imagine", prompt="an owl")
+    await studio.pictures()
+    edits = [call for call in studio.env.http_requests if call.method == "PATCH"]
+    assert len(edits) <= 3

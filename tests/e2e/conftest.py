@@ -1,0 +1,92 @@
+"""A bot as it is started at home, and a browser that opens its page."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from bot.settings import ROOT
+from tests.checkpoints import TinyModels, tiny_models
+from tests.e2e.visitor import Visitor
+
+__all__ = ["tiny_models"]
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+STOP_S = 30.0
+
+
+@pytest.fixture
+def home(tmp_path: Path, tiny_models: TinyModels) -> dict[str, str]:
+    """The environment of a bot without a token that keeps everything in a folder of its own."""
+    return {
+        **{key: value for key, value in os.environ.items() if key != "DISCORD_TOKEN"},
+        "DISCORD_TOKEN": "",
+        "CATALOG": str(tiny_models.catalog),
+        "DATA_DIR": str(tmp_path / "data"),
+        "DEVICE": "cpu",
+        "PREVIEW_PORT": "0",
+        "PYTHONPATH": str(ROOT),
+    }
+
+
+@pytest.fixture
+def address(home: dict[str, str], tmp_path: Path) -> Iterator[str]:
+    """Where ``python -m bot`` says that its page is; at the end Ctrl-C must end it without complaint."""
+    with (tmp_path / "bot.log").open("w+") as log:
+        bot = subprocess.Popen(
+            [sys.executable, "-m", "bot"], cwd=tmp_path, env=home, stdout=subprocess.PIPE, stderr=log, text=True
+        )
+        try:
+            yield _printed_address(bot)
+            bot.send_signal(signal.SIGINT)
+            assert bot.wait(STOP_S) == 0
+        finally:
+            bot.kill()
+            bot.wait()
+            log.seek(0)
+            print(log.read())  # shown with a failure only
+    assert "Traceback" not in (tmp_path / "bot.log").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A browser without a window."""
+    path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    if path is None:
+        pytest.skip(f"no browser is installed; looked for {', '.join(BROWSERS)}")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def tab(browser: Browser) -> Iterator[Page]:
+    """A tab that forgets everything at the end."""
+    with browser.new_context(viewport={"width": 1280, "height": 1100}) as context:
+        context.set_default_timeout(60_000)
+        yield context.new_page()
+
+
+@pytest.fixture
+def visitor(address: str, tab: Page) -> Visitor:
+    """A person who has just opened the page."""
+    tab.goto(address)
+    return Visitor(tab)
+
+
+def _printed_address(bot: subprocess.Popen[str]) -> str:
+    assert bot.stdout is not None
+    for line in bot.stdout:
+        for word in line.split():
+            if word.startswith("http://127.0.0.1:"):
+                return word
+    raise AssertionError(f"the bot ended with {bot.wait()} before it said where its page is")
