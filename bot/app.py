@@ -48,6 +48,7 @@ async def _run(settings: Settings, store: Store, catalog: Catalog) -> None:
     dispatcher = make_dispatcher(settings)
     bot = make_bot(settings, store, catalog, dispatcher)
     await remove_strangers(settings, store)
+    await bot.generator.resume()
     if settings.discord_token is None:
         async with preview(bot, port=settings.preview_port) as page:
             say = f"No DISCORD_TOKEN is set, so this is the local preview: {page.url}"

@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import time
-import uuid
 from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any
@@ -23,8 +21,9 @@ from bot.cards import accepted_card, progress_card, retry_note
 from bot.delivery import NOBODY, Delivery, DiscordAway
 from bot.endings import Endings
 from bot.gallery import Gallery
+from bot.orders import job_from
 from bot.requests import Options
-from bot.store import Job, Jobs, JobState, Origin, Place
+from bot.store import Job, Jobs, Origin
 from inference.catalog import Catalog
 from inference.contract import (
     MAX_SEED,
@@ -44,7 +43,6 @@ from inference.ticket import Ticket
 
 log = logging.getLogger("bot.generate")
 
-TOKEN_LIFE_S = 15 * 60.0
 AWAY_S = 60.0
 """Between attempts to show a job's end while Discord cannot be reached."""
 QUICK_S = 0.4
@@ -72,7 +70,7 @@ class Generator:
         self._delivery = delivery
         self._endings = endings
         self._gallery = gallery
-        self._accepted: asyncio.Queue[tuple[Job, Ticket]] = asyncio.Queue()
+        self._accepted: asyncio.Queue[tuple[Job, Ticket | None]] = asyncio.Queue()
         self._live = 0
 
     # -- what people do; a refusal is an exception ---------------------------------------------------------------------
@@ -82,7 +80,7 @@ class Generator:
         request = requests.imagine(options, self._catalog, random_seed=_random_seed())
         self._dispatcher.check_room(str(interaction.user.id))
         card = await _think(interaction)
-        job = _job(interaction, request, Origin.IMAGINE, message_id=card)
+        job = job_from(interaction, request, Origin.IMAGINE, message_id=card)
         self._accepted.put_nowait((job, await self._enqueue(job)))
 
     async def reroll(self, interaction: discord.Interaction, job_id: str) -> None:
@@ -144,7 +142,7 @@ class Generator:
         self, interaction: discord.Interaction, request: ImageRequest, origin: Origin, parent: Job
     ) -> None:
         """An order that came from a card gets a card of its own, once it is in the queue."""
-        job = _job(interaction, request, origin, parent_id=parent.id)
+        job = job_from(interaction, request, origin, parent_id=parent.id)
         ticket = await self._enqueue(job)
         try:
             card = await interaction.followup.send(view=accepted_card(job), allowed_mentions=NOBODY, wait=True)
@@ -166,19 +164,22 @@ class Generator:
 
     # -- following -----------------------------------------------------------------------------------------------------
 
+    async def resume(self) -> None:
+        """Take up what an earlier run left behind. To be called before the bot can be reached: an order that comes in
+        meanwhile would be taken up as well."""
+        for job in await self._jobs.undelivered():
+            self._accepted.put_nowait((job, None))
+        for job in await self._jobs.unfinished():
+            ticket = self._dispatcher.submit(job_id=job.id, owner=str(job.user_id), request=job.request, resumed=True)
+            self._accepted.put_nowait((job, ticket))
+
     async def run(self) -> None:
-        """Take up what an earlier run left behind, then follow every order that comes."""
+        """See every order to its end: those taken up, and every one that comes."""
         async with asyncio.TaskGroup() as group:
-            for job in await self._jobs.undelivered():
-                group.create_task(self._guarded(job, self._show_end(job)))
-            for job in await self._jobs.unfinished():
-                ticket = self._dispatcher.submit(
-                    job_id=job.id, owner=str(job.user_id), request=job.request, resumed=True
-                )
-                self._accepted.put_nowait((job, ticket))
             while True:
                 job, ticket = await self._accepted.get()
-                group.create_task(self._guarded(job, self._follow(job, ticket)))
+                work = self._show_end(job) if ticket is None else self._follow(job, ticket)
+                group.create_task(self._guarded(job, work))
 
     async def _guarded(self, job: Job, work: Coroutine[Any, Any, None]) -> None:
         """One order's trouble is not everybody's; it stays in the database and is taken up at the next start."""
@@ -237,36 +238,6 @@ async def _think(interaction: discord.Interaction) -> int:
     if response is not None and response.message_id is not None:
         return response.message_id
     return (await interaction.original_response()).id
-
-
-def _job(
-    interaction: discord.Interaction,
-    request: ImageRequest,
-    origin: Origin,
-    *,
-    message_id: int | None = None,
-    parent_id: str | None = None,
-) -> Job:
-    assert interaction.channel_id is not None
-    place = Place(
-        guild_id=interaction.guild_id,
-        channel_id=interaction.channel_id,
-        message_id=message_id,
-        application_id=interaction.application_id,
-        token=interaction.token,
-        token_expires_at=time.time() + TOKEN_LIFE_S,
-        attachment_size_limit=interaction.filesize_limit,
-    )
-    return Job(
-        id=str(uuid.uuid4()),
-        state=JobState.QUEUED,
-        origin=origin,
-        parent_id=parent_id,
-        user_id=interaction.user.id,
-        place=place,
-        request=request,
-        created_at=time.time(),
-    )
 
 
 def _random_seed() -> int:

@@ -14,8 +14,8 @@ SPLIT_FROM = 1024
 def normalise_rows_alone(network: torch.nn.Module) -> None:
     """Make every GroupNorm of ``network`` see one row at a time where torch would cut through rows.
 
-    From ``SPLIT_FROM`` positions on, torch divides rows × positions evenly among the threads and adds up the parts. With
-    three threads the cuts fall elsewhere in the second row than in the first, and so do the roundings.
+    From ``SPLIT_FROM`` positions on, torch divides rows × positions evenly among the threads and adds up the parts.
+    With three threads the cuts fall elsewhere in the second row than in the first, and so do the roundings.
     """
     for module in network.modules():
         if isinstance(module, torch.nn.GroupNorm):

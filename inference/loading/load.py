@@ -19,8 +19,8 @@ from inference.entries import ModelEntry
 from inference.errors import InferenceError, WeightsMissing, WeightsUnreadable
 from inference.loading.fingerprint import combine, file_digest, folder_digest
 from inference.loading.folder import PipelineFolder, UnsupportedError, load_network
-from inference.loading.loaded import LoadedModel, TextStage
 from inference.loading.group_norm import normalise_rows_alone
+from inference.loading.loaded import LoadedModel, TextStage
 from inference.loading.lora import merge_lora, read_lora
 from inference.sources import Source
 

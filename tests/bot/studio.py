@@ -54,6 +54,7 @@ class Studio:
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[Studio]:
+        await self.bot.generator.resume()
         self.env = Env(self.bot)
         await self.env.start()
         try:
@@ -91,6 +92,7 @@ class Studio:
         """Another bot object on the same database, as after a kill."""
         await self.stop()
         self.bot, self.dispatcher = self._compose()
+        await self.bot.generator.resume()
         await self.env.restart_bot(self.bot)
         self._begin()
 
