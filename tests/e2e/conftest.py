@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -37,22 +38,29 @@ def home(tmp_path: Path, tiny_models: TinyModels) -> dict[str, str]:
     }
 
 
-@pytest.fixture
-def address(home: dict[str, str], tmp_path: Path) -> Iterator[str]:
-    """Where ``python -m bot`` says that its page is; at the end Ctrl-C must end it without complaint."""
-    with (tmp_path / "bot.log").open("w+") as log:
+@contextmanager
+def started(home: dict[str, str], folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """``python -m bot`` and where it says that its page is; killed at the end, if it lives."""
+    with (folder / "bot.log").open("w+") as log:
         bot = subprocess.Popen(
-            [sys.executable, "-m", "bot"], cwd=tmp_path, env=home, stdout=subprocess.PIPE, stderr=log, text=True
+            [sys.executable, "-m", "bot"], cwd=folder, env=home, stdout=subprocess.PIPE, stderr=log, text=True
         )
         try:
-            yield _printed_address(bot)
-            bot.send_signal(signal.SIGINT)
-            assert bot.wait(STOP_S) == 0
+            yield bot, _printed_address(bot)
         finally:
             bot.kill()
             bot.wait()
             log.seek(0)
             print(log.read())  # shown with a failure only
+
+
+@pytest.fixture
+def address(home: dict[str, str], tmp_path: Path) -> Iterator[str]:
+    """The page of a running bot; at the end Ctrl-C must end it without complaint."""
+    with started(home, tmp_path) as (bot, address):
+        yield address
+        bot.send_signal(signal.SIGINT)
+        assert bot.wait(STOP_S) == 0
     assert "Traceback" not in (tmp_path / "bot.log").read_text(encoding="utf-8")
 
 
