@@ -7,7 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import DiffusionPipeline, LatentConsistencyModelPipeline, LCMScheduler, StableDiffusionPipeline
+from diffusers import (
+    DiffusionPipeline,
+    LatentConsistencyModelPipeline,
+    LCMScheduler,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
 from numpy.typing import NDArray
 
 from inference.catalog import Catalog, Family, Kind, ModelEntry
@@ -23,7 +29,7 @@ SEED = 7
 
 pytestmark = pytest.mark.skipif(
     not any(CATALOG.on_disk(entry) for entry in ENTRIES),
-    reason="the built-in model's weights are not in this checkout: python -m training makes them",
+    reason="the built-in model's weights are not in this checkout",
 )
 each_entry = pytest.mark.parametrize("entry", ENTRIES, ids=[entry.name for entry in ENTRIES])
 
@@ -59,7 +65,10 @@ def plain_diffusers(entry: ModelEntry) -> DiffusionPipeline:
     """As its documentation would have one load these files."""
     assert entry.weights.path is not None
     kind = LatentConsistencyModelPipeline if entry.kind is Kind.NATIVE else StableDiffusionPipeline
-    pipeline = kind.from_pretrained(entry.weights.path)
+    own = {}
+    if entry.unet is not None and entry.unet.path is not None:
+        own["unet"] = UNet2DConditionModel.from_pretrained(entry.unet.path, dtype=torch.float32)
+    pipeline = kind.from_pretrained(entry.weights.path, dtype=torch.float32, **own)
     pipeline.scheduler = LCMScheduler.from_config(pipeline.scheduler.config)
     loras = [("lcm", 1.0, entry.lcm_lora)] if entry.lcm_lora else []
     loras += [(style.name, style.strength, CATALOG.adapter(style.name, entry.family).weights) for style in entry.styles]
