@@ -17,7 +17,8 @@ from inference.errors import InferenceError, OutOfRange, PromptEmpty, PromptTooL
 
 SEEDS = Limits(default=0, low=0, high=MAX_SEED)
 COUNTS = Limits(default=1, low=1, high=MAX_COUNT)
-LARGEST_BUCKET = 16
+LARGEST_BUCKET = 64
+"""The largest batch that a queue may be set to."""
 STRENGTHS = Limits(default=1.0, low=-2.0, high=2.0)
 
 

@@ -64,9 +64,9 @@ def address(home: dict[str, str], tmp_path: Path) -> Iterator[str]:
     assert "Traceback" not in (tmp_path / "bot.log").read_text(encoding="utf-8")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def browser() -> Iterator[Browser]:
-    """A browser without a window."""
+    """A browser without a window. Not kept for other tests: its driver occupies the thread's event loop."""
     path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     if path is None:
         pytest.skip(f"no browser is installed; looked for {', '.join(BROWSERS)}")
