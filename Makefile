@@ -6,7 +6,7 @@ CONSTRAINTS ?= constraints.txt
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run setup test lint types clean
+.PHONY: run setup test lint types train clean
 
 run: setup
 	@$(BIN)/python -m bot
@@ -23,6 +23,9 @@ lint: $(VENV)/.installed-test
 types: $(VENV)/.installed-test
 	$(BIN)/mypy
 
+train: $(VENV)/.installed-train
+	$(BIN)/python -m training all
+
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
 
@@ -32,6 +35,9 @@ $(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 $(VENV)/.installed-test: pyproject.toml $(CONSTRAINTS)
 	$(call install,.[test])
 	@touch $(VENV)/.installed
+
+$(VENV)/.installed-train: pyproject.toml $(CONSTRAINTS)
+	$(call install,.[train])
 
 define install
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'

@@ -1,0 +1,1 @@
+"""Makes the built-in emoji model from scratch: data, autoencoder, text encoder, denoiser, distillations, styles."""

@@ -1,0 +1,91 @@
+"""python -m training: makes the built-in model, stage by stage or all at once."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from training.recipe import RECIPES, STYLES, Recipe, device
+from training.work import DEFAULT, Work
+
+MODELS = Path(__file__).parents[1] / "models"
+STAGES = ("data", "vae", "text", "base", "distil native", "distil lora", "style", "export", "evaluate")
+
+
+def main(arguments: list[str]) -> int:
+    options = _parser().parse_args(arguments)
+    recipe = RECIPES[options.recipe or ("gpu" if device().type == "cuda" else "cpu")]
+    work = Work(options.work)
+    chosen = " ".join(options.stage)
+    stages = STAGES if chosen == "all" else tuple(stage for stage in STAGES if stage.startswith(chosen))
+    if not stages:
+        print(f"No stage is called “{chosen}”: {', '.join(STAGES)}, all", file=sys.stderr)
+        return 2
+    for stage in stages:
+        for act in _acts(stage, recipe, work, options.models):
+            act()
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
+    parser.add_argument("stage", nargs="+", help=f"one of: {', '.join(STAGES)}, all")
+    parser.add_argument("--recipe", choices=tuple(RECIPES), help="gpu where there is one, else cpu")
+    parser.add_argument("--work", type=Path, default=DEFAULT, help="where stages leave what they made")
+    parser.add_argument("--models", type=Path, default=MODELS, help="where the shipped files go")
+    return parser
+
+
+def _acts(stage: str, recipe: Recipe, work: Work, models: Path) -> list[Callable[[], object]]:
+    """What a stage does; what only one stage needs is imported by it."""
+    match stage:
+        case "data":
+            return [partial(_data, work)]
+        case "vae":
+            from training import autoencoder, latents
+
+            return [partial(autoencoder.train, recipe, work), partial(latents.encode, recipe, work)]
+        case "text":
+            from training import text
+
+            return [partial(text.train, recipe, work)]
+        case "base":
+            from training import base
+
+            return [partial(base.train, recipe, work)]
+        case "distil native" | "distil lora":
+            from training import distil
+
+            return [partial(distil.native if stage.endswith("native") else distil.lora, recipe, work)]
+        case "style":
+            from training import style
+
+            return [partial(style.train, name, recipe, work) for name in STYLES]
+        case "export":
+            return [partial(_export, work, models)]
+        case _:
+            from training import evaluate
+
+            return [partial(evaluate.run, work, models)]
+
+
+def _data(work: Work) -> None:
+    from training import data
+
+    if work.pictures.exists():
+        print(f"{work.pictures} is there already.")
+    else:
+        print(f"{data.build(work.pictures)} pictures, {work.pictures.stat().st_size / 1e6:.1f} MB")
+
+
+def _export(work: Work, models: Path) -> None:
+    from training.shipping import ship
+
+    print(f"{ship(work, models) / 1e6:.1f} MB under {models}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,82 @@
+"""The base model: a denoiser and its text encoder, trained as Stable Diffusion is."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from diffusers import UNet2DConditionModel
+from torch import Tensor
+from transformers import CLIPTextModel
+
+from training import denoiser, sheets
+from training.latents import Latents
+from training.loop import Draw, Group, Loop, half
+from training.prompts import SHEET
+from training.recipe import TIMESTEPS, Recipe, device
+from training.schedule import Schedule
+from training.shipping import pipeline
+from training.text import Captioner
+from training.work import Work
+
+TEXT_SHARE = 0.1
+"""The text encoder's learning rate, in those of the denoiser."""
+PLAIN_SHARE = 1 / 3
+"""Of every batch this part shows emoji as they are: they are few among their variants."""
+
+
+def train(recipe: Recipe, work: Work) -> None:
+    """Train denoiser and text encoder on all variants; leaves ``work.base``."""
+    torch.manual_seed(recipe.seed)
+    where, latents = device(), Latents.read(work)
+    captioner, schedule = Captioner(work, latents), Schedule.scaled_linear(where)
+    unet = denoiser.build(recipe).to(where)
+    encoder = CLIPTextModel.from_pretrained(work.text).to(where)
+    network = torch.compile(unet) if recipe.compiled else unet
+    z, plain = latents.z.to(where), latents.plain
+    groups = [
+        Group(parameters=tuple(unet.parameters())),
+        Group(parameters=tuple(encoder.parameters()), share=TEXT_SHARE),
+    ]
+    loop = Loop("base", recipe.base, groups, work.checkpoint("base"), seed=recipe.seed)
+
+    def loss_of(draw: Draw) -> Tensor:
+        chosen = choose(len(z), plain, recipe.base.batch, draw.generator)
+        t = torch.randint(TIMESTEPS, (len(chosen),), generator=draw.generator).to(where)
+        words = captioner.ids(chosen, draw.step).to(where)
+        with half(where):
+            return velocity_loss(network, schedule, z[chosen.to(where)].float(), t, encoder(words).last_hidden_state)
+
+    def show() -> None:
+        write(unet, encoder, work)
+        sample(work)
+
+    loop.run(loss_of, show)
+
+
+def choose(count: int, plain: Tensor, batch: int, generator: torch.Generator) -> Tensor:
+    """Places (batch,) to train on: any of ``count``, and a third of them plain."""
+    chosen = torch.randint(count, (batch,), generator=generator)
+    few = int(batch * PLAIN_SHARE)
+    chosen[:few] = plain[torch.randint(len(plain), (few,), generator=generator)]
+    return chosen
+
+
+def velocity_loss(network: UNet2DConditionModel, schedule: Schedule, z: Tensor, t: Tensor, words: Tensor) -> Tensor:
+    """Mean squared error of the predicted velocity at noised ``z`` (B, 4, 16, 16)."""
+    noise = torch.randn_like(z)
+    predicted = network(schedule.noised(z, noise, t), t, words).sample
+    return F.mse_loss(predicted.float(), schedule.velocity(z, noise, t))
+
+
+def write(unet: UNet2DConditionModel, encoder: CLIPTextModel, work: Work) -> None:
+    unet.save_pretrained(work.base / "unet")
+    encoder.save_pretrained(work.base / "text_encoder")
+
+
+def sample(work: Work) -> None:
+    """Draw the fixed prompts with what has been written so far."""
+    drawer = pipeline(work).to(device())
+    drawer.set_progress_bar_config(disable=True)
+    generators = [torch.Generator().manual_seed(i) for i in range(len(SHEET))]
+    drawn = drawer(list(SHEET), num_inference_steps=20, guidance_scale=3.0, generator=generators, output_type="pt")
+    sheets.save(sheets.pixels(drawn.images), work.sheet("base"))

@@ -1,0 +1,14 @@
+"""The prompts that are always drawn: on sample sheets, and in the evaluation."""
+
+from __future__ import annotations
+
+SHEET = (
+    "a red apple", "owl", "a fox", "pizza", "a rocket", "elephant", "a blue apple", "a pink owl",
+    "a cat face on a blue background", "penguin", "green salad", "ghost", "a purple octopus", "red heart",
+    "a house on a yellow background", "robot", "sunflower", "a bicycle", "hamburger", "a green dragon",
+    "strawberry", "panda", "snowman", "crown",
+)  # fmt: skip
+"""Drawn at intervals during training."""
+
+SEED = 20_231
+"""Picture i of an evaluation is drawn from seed SEED + i."""

@@ -1,0 +1,104 @@
+"""Turns a work folder into the files that ship: half-precision safetensors in the layouts that others read."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from safetensors.torch import load_file, save_file
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from training.folding import fold
+from training.kohya import save_kohya
+from training.lowrank import truncated
+from training.work import Work
+
+LORA = "pytorch_lora_weights.safetensors"
+LCM_RANK, STYLE_RANK = 14, 5
+"""Ranks at most, so that all files together stay under 48 MB."""
+
+
+def ship(work: Work, models: Path) -> int:
+    """Write whatever forms ``work`` holds under ``models``; returns the bytes of all of them together."""
+    _base(work, models / "emoji")
+    if work.native.exists():
+        _native(work, models / "emoji-lcm")
+    if work.lora.exists():
+        _lora(work.lora / LORA, models / "emoji-lcm-lora" / LORA, LCM_RANK)
+    if (flat := work.style("flat")).exists():
+        _kohya_lora(flat / LORA, models / "loras" / "emoji-flat.safetensors")
+    if (noto := work.style("noto")).exists():
+        _lora(noto / LORA, models / "loras" / "emoji-noto.safetensors", STYLE_RANK)
+    folders = [models / name for name in ("emoji", "emoji-lcm", "emoji-lcm-lora", "loras")]
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    for path in files:
+        path.chmod(0o644)  # safetensors files come out readable by their owner alone
+    return sum(path.stat().st_size for path in files)
+
+
+def scheduler() -> DDIMScheduler:
+    """The teacher's sampler; LCMScheduler.from_config keeps its schedule and prediction type."""
+    return DDIMScheduler(
+        num_train_timesteps=1000,
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type="v_prediction",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        timestep_spacing="trailing",
+    )
+
+
+def pipeline(work: Work) -> StableDiffusionPipeline:
+    """The base model in float32 as plain diffusers sees it."""
+    whitening = torch.load(work.latents, weights_only=True)
+    return StableDiffusionPipeline(
+        vae=fold(AutoencoderKL.from_pretrained(work.vae), whitening["mean"], whitening["std"]),
+        text_encoder=CLIPTextModel.from_pretrained(work.base / "text_encoder"),
+        tokenizer=CLIPTokenizer.from_pretrained(work.tokenizer),
+        unet=UNet2DConditionModel.from_pretrained(work.base / "unet"),
+        scheduler=scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def _base(work: Work, folder: Path) -> None:
+    pipeline(work).to(torch.float16).save_pretrained(folder, safe_serialization=True)
+    for name in ("vocab.json", "merges.txt"):  # transformers 5 writes tokenizer.json alone
+        shutil.copyfile(work.tokenizer / name, folder / "tokenizer" / name)
+    for config in folder.rglob("config.json"):
+        _tidy(config)
+
+
+def _native(work: Work, folder: Path) -> None:
+    UNet2DConditionModel.from_pretrained(work.native).half().save_pretrained(folder)
+    _tidy(folder / "config.json")
+
+
+def _tidy(config: Path) -> None:
+    """Where the weights lay on the machine that trained them concerns nobody; and transformers 5 computes in the type
+    that the file names, diffusers in float32: without the same for both, the pipeline cannot add them up."""
+    settings = json.loads(config.read_text(encoding="utf-8"))
+    settings.pop("_name_or_path", None)
+    if "dtype" in settings:
+        settings["dtype"] = "float32"
+    config.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+
+def _lora(source: Path, target: Path, rank: int) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    save_file(truncated(load_file(source), rank), target, metadata={"format": "pt"})
+
+
+def _kohya_lora(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    lora = truncated(load_file(source), STYLE_RANK)
+    rank = next(len(value) for key, value in lora.items() if key.endswith(("lora_A.weight", "lora.down.weight")))
+    save_kohya(lora, target, rank=rank, alpha=rank, name=target.stem)

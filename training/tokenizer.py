@@ -1,0 +1,64 @@
+"""A small CLIP tokenizer, learnt from the captions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+from torch import Tensor
+from transformers import CLIPTokenizer
+
+LENGTH = 32
+WORD = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+
+
+def learn(captions: Iterable[str], folder: Path, size: int = 2600) -> CLIPTokenizer:
+    """Learn byte-pair merges and write the tokenizer to ``folder``, with ``vocab.json`` and ``merges.txt`` beside what
+    transformers writes: diffusers' older readers want them."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    merges = _merges(captions, letters, size)
+    vocabulary: dict[str, int] = {}
+    singles = [*letters, *(letter + "</w>" for letter in letters)]
+    for token in (*singles, *(a + b for a, b in merges), "<|startoftext|>", "<|endoftext|>"):
+        vocabulary.setdefault(token, len(vocabulary))
+    folder.mkdir(parents=True, exist_ok=True)
+    names, pairs = folder / "vocab.json", folder / "merges.txt"
+    names.write_text(json.dumps(vocabulary, ensure_ascii=False), encoding="utf-8")
+    pairs.write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges), encoding="utf-8")
+    tokenizer = CLIPTokenizer(str(names), str(pairs), model_max_length=LENGTH)
+    tokenizer.save_pretrained(folder)
+    return tokenizer
+
+
+def ids(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
+    """Token numbers (B, LENGTH)."""
+    found: Tensor = tokenizer(
+        captions, padding="max_length", max_length=LENGTH, truncation=True, return_tensors="pt"
+    ).input_ids
+    return found
+
+
+def _merges(captions: Iterable[str], letters: list[str], size: int) -> list[tuple[str, str]]:
+    learner = Tokenizer(models.BPE(end_of_word_suffix="</w>", continuing_subword_prefix=""))
+    learner.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
+    learner.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(WORD), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=[],
+        initial_alphabet=letters,
+        end_of_word_suffix="</w>",
+        min_frequency=2,
+        show_progress=False,
+    )
+    learner.train_from_iterator(captions, trainer)
+    pairs = json.loads(learner.to_str())["model"]["merges"]
+    return [tuple(pair) if isinstance(pair, list) else tuple(pair.split(" ")) for pair in pairs]

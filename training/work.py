@@ -1,0 +1,60 @@
+"""The work folder: where every stage finds what it needs and leaves what it made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+DEFAULT = Path(__file__).parent / "work"
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Paths under ``root``; folders hold what diffusers and transformers save."""
+
+    root: Path
+
+    @property
+    def pictures(self) -> Path:
+        """All pictures and their names, one compact file."""
+        return self.root / "pictures.npz"
+
+    @property
+    def vae(self) -> Path:
+        return self.root / "vae"
+
+    @property
+    def latents(self) -> Path:
+        """Whitened latents of the training pictures with their captions' parts."""
+        return self.root / "latents.pt"
+
+    @property
+    def tokenizer(self) -> Path:
+        return self.root / "tokenizer"
+
+    @property
+    def text(self) -> Path:
+        """The text encoder before the denoiser's training goes on with it."""
+        return self.root / "text"
+
+    @property
+    def base(self) -> Path:
+        """``unet`` and ``text_encoder`` after the denoiser's training (moving averages)."""
+        return self.root / "base"
+
+    @property
+    def native(self) -> Path:
+        return self.root / "native"
+
+    @property
+    def lora(self) -> Path:
+        return self.root / "lora"
+
+    def style(self, name: str) -> Path:
+        return self.root / f"style-{name}"
+
+    def checkpoint(self, stage: str) -> Path:
+        return self.root / "checkpoints" / f"{stage}.pt"
+
+    def sheet(self, stage: str) -> Path:
+        return self.root / "sheets" / f"{stage}.png"
