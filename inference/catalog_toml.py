@@ -72,6 +72,7 @@ def _model(name: str, block: _Block, folder: Path) -> ModelEntry:
         licence=block.text("licence", "unknown"),
         description=block.text("description", ""),
         examples=block.texts("examples"),
+        harmless=block.flag("harmless"),
     )
     block.finish()
     _check(entry, block)
@@ -154,6 +155,12 @@ class _Block:
         if not (isinstance(value, list) and all(isinstance(item, str) for item in value)):
             raise self.error(key, "must be a list of texts")
         return tuple(value)
+
+    def flag(self, key: str) -> bool:
+        value = self._take(key, False)
+        if not isinstance(value, bool):
+            raise self.error(key, "must be true or false")
+        return value
 
     def number(self, key: str, default: float | None = None) -> float:
         value = self._take(key, default)

@@ -76,6 +76,8 @@ class ModelEntry:
     licence: str
     description: str
     examples: tuple[str, ...] = ()
+    harmless: bool = False
+    """Cannot draw anything explicit, so nothing needs to check its pictures."""
 
     def negative_acts(self, guidance: float) -> bool:
         """Whether a negative prompt has an effect at this guidance (never with a native LCM)."""
