@@ -1,4 +1,4 @@
-"""The variational autoencoder: 128×128 pixels to 16×16×4 latents and back."""
+"""The variational autoencoder: 128×128 pixels to 16×16 latents and back."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def build(recipe: Recipe) -> AutoencoderKL:
         up_block_types=("UpDecoderBlock2D",) * depth,
         block_out_channels=recipe.vae_channels,
         layers_per_block=1,
-        latent_channels=4,
+        latent_channels=recipe.latent_channels,
         norm_num_groups=4,
         sample_size=SIDE,
         mid_block_add_attention=False,

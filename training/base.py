@@ -62,7 +62,7 @@ def choose(count: int, plain: Tensor, batch: int, generator: torch.Generator) ->
 
 
 def velocity_loss(network: UNet2DConditionModel, schedule: Schedule, z: Tensor, t: Tensor, words: Tensor) -> Tensor:
-    """Mean squared error of the predicted velocity at noised ``z`` (B, 4, 16, 16)."""
+    """Mean squared error of the predicted velocity at noised ``z`` (B, C, 16, 16)."""
     noise = torch.randn_like(z)
     predicted = network(schedule.noised(z, noise, t), t, words).sample
     return F.mse_loss(predicted.float(), schedule.velocity(z, noise, t))

@@ -20,12 +20,12 @@ LORA_LAYERS = (
 
 
 def build(recipe: Recipe) -> UNet2DConditionModel:
-    """An untrained UNet over (4, 16, 16) latents, without attention at its top level."""
+    """An untrained UNet over latents of 16×16, without attention at its top level."""
     depth = len(recipe.unet_channels) - 1
     return UNet2DConditionModel(
         sample_size=16,
-        in_channels=4,
-        out_channels=4,
+        in_channels=recipe.latent_channels,
+        out_channels=recipe.latent_channels,
         down_block_types=("DownBlock2D", *("CrossAttnDownBlock2D",) * depth),
         up_block_types=(*("CrossAttnUpBlock2D",) * depth, "UpBlock2D"),
         block_out_channels=recipe.unet_channels,

@@ -48,7 +48,7 @@ class Teacher:
 
     @torch.no_grad()
     def target(self, x: Tensor, t: Tensor, words: Tensor, scales: Tensor) -> Tensor:
-        """x0 after two guided DDIM steps from ``x`` (B, 4, 16, 16) at ``t`` (B,)."""
+        """x0 after two guided DDIM steps from ``x`` (B, C, 16, 16) at ``t`` (B,)."""
         middle = t // 2
         x = self.schedule.ddim(x, self._velocity(x, t, words, scales), t, middle)
         return self.schedule.split(x, self._velocity(x, middle, words, scales), middle)[0]

@@ -25,8 +25,8 @@ COLOURED_ON_WHITE = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latents:
-    """``z`` (N, 4, 16, 16) whitened, half precision; ``variants`` what each shows; ``vocabulary`` indices into the
-    pictures; ``mean`` and ``std`` (4,) undo the whitening."""
+    """``z`` (N, C, 16, 16) whitened, half precision; ``variants`` what each shows; ``vocabulary`` indices into the
+    pictures; ``mean`` and ``std`` (C,) undo the whitening."""
 
     z: Tensor
     variants: tuple[Variant, ...]
@@ -111,7 +111,7 @@ def picture_of(pictures: Pictures, index: int, variant: Variant) -> Tensor:
 
 @torch.no_grad()
 def encoded(work: Work, shown: list[Tensor], count: int = 64) -> Tensor:
-    """Latent means (N, 4, 16, 16), float32, not whitened, of pictures in 0..1."""
+    """Latent means (N, C, 16, 16), float32, not whitened, of pictures in 0..1."""
     where = device()
     vae = AutoencoderKL.from_pretrained(work.vae).to(where)
     means = []

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
 from training.recipe import Stage
@@ -60,6 +62,13 @@ class Loop:
     def run(self, loss_of: Callable[[Draw], Tensor], on_pause: Callable[[], None] = lambda: None) -> None:
         """Train to the stage's end; the parameters then hold their moving average. ``on_pause`` is called with the
         average in place every ``EVERY`` steps and at the end, for sample sheets."""
+        with attention(self.parameters[0].device):
+            self._train(loss_of, on_pause)
+        self._save()
+        self._swap()
+        on_pause()
+
+    def _train(self, loss_of: Callable[[Draw], Tensor], on_pause: Callable[[], None]) -> None:
         bar = tqdm(total=self.stage.steps, initial=self.step, desc=self.name)
         while self.step < self.stage.steps:
             loss = self._update(loss_of)
@@ -70,9 +79,6 @@ class Loop:
                 self._save()
                 self._with_average(on_pause)
         bar.close()
-        self._save()
-        self._swap()
-        on_pause()
 
     def _update(self, loss_of: Callable[[Draw], Tensor]) -> Tensor:
         for group in self.optimizer.param_groups:
@@ -140,3 +146,8 @@ def save(content: dict[str, Any], path: Path) -> None:
 def half(device: torch.device) -> torch.autocast:
     """Compute in bfloat16 where that is safe; master weights stay float32."""
     return torch.autocast(device.type, torch.bfloat16)
+
+
+def attention(device: torch.device) -> AbstractContextManager[None]:
+    """The plain attention on a processor: for 64 positions it trains a fifth faster than the blockwise one."""
+    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()

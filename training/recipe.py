@@ -38,6 +38,7 @@ class Recipe:
     seed: int = 0
     compiled: bool = False
     everything: bool = False
+    latent_channels: int = 8
     vae_channels: tuple[int, ...]
     unet_channels: tuple[int, ...]
     text_layers: int = 3
@@ -61,7 +62,7 @@ CPU = Recipe(
     name="cpu",
     vae_channels=(16, 32, 64, 96),
     unet_channels=(80, 128, 160),
-    vae=Stage(steps=4000, batch=8, rate=1e-3),
+    vae=Stage(steps=14_000, batch=4, rate=1e-3, average=0.999),
     text=Stage(steps=1500, batch=128, rate=1e-3, warmup=50),
     base=Stage(steps=13_000, batch=32, rate=1.2e-3, warmup=200, average=0.9985),
     native=Stage(steps=500, batch=24, rate=2e-4, warmup=30, average=0.97),

@@ -55,7 +55,7 @@ def train(style: str, recipe: Recipe, work: Work) -> None:
 
 
 def _examples(style: str, recipe: Recipe, work: Work, latents: Latents) -> tuple[list[Variant], Tensor]:
-    """What is shown, and its whitened latents (N, 4, 16, 16)."""
+    """What is shown, and its whitened latents (N, C, 16, 16)."""
     pictures, rng = load(work.pictures), random.Random(recipe.seed)
     places = {picture.code: i for i, picture in enumerate(pictures.rows) if picture.style == style}
     grounds = [name for name in BACKGROUNDS if name != "white"]
