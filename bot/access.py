@@ -1,17 +1,86 @@
-"""Who may do what to a job: pure."""
+"""Who may do what, and what may be shown where: pure."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum, auto
+
 import discord
 
-from bot.store import Job
+from bot.store import ChannelModels, Explicit, Job, Rules, Scope, StoredPicture
+from bot.words import _
+from inference.contract import ImageRequest
+from inference.entries import ModelEntry
 
 
 class Refused(Exception):  # noqa: N818 (an answer, not a fault)
     """Something that this person cannot have; the message is for them."""
 
 
-def require_author_or_moderator(job: Job, *, user_id: int, permissions: discord.Permissions) -> None:
+class Showing(Enum):
+    """How pictures are shown in a channel."""
+
+    PLAIN = auto()
+    COVERED = auto()
+    WITHHELD = auto()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asker:
+    """A person with what they may do where they are."""
+
+    user_id: int
+    permissions: discord.Permissions
+
+
+def is_author_or_moderator(job: Job, asker: Asker, *, guild_id: int | None) -> bool:
+    """Whether this is their own order, or one of this server and they may manage messages here."""
+    moderates = guild_id is not None and job.place.guild_id == guild_id and asker.permissions.manage_messages
+    return job.user_id == asker.user_id or moderates
+
+
+def require_author_or_moderator(job: Job, asker: Asker, *, guild_id: int | None) -> None:
     """Raise ``Refused`` unless the order is this person's or they may manage messages here."""
-    if job.user_id != user_id and not permissions.manage_messages:
-        raise Refused("Only the person who ordered this, or a moderator, can do that.")
+    if not is_author_or_moderator(job, asker, guild_id=guild_id):
+        raise Refused(_("Only the person who ordered this, or a moderator, can do that."))
+
+
+def require_may_choose(scope: Scope, asker: Asker, rules: Rules, *, guild_id: int | None) -> None:
+    """Raise ``Refused`` unless this person may choose a model for this scope."""
+    if scope is Scope.USER:
+        return
+    if guild_id is None:
+        raise Refused(_("Here you can only choose a model for yourself; a channel or a server needs a server."))
+    permissions = asker.permissions
+    if scope is Scope.SERVER and not permissions.manage_guild:
+        raise Refused(_("Choosing the model of a server needs the permission Manage Server."))
+    everyone = rules.channel_models is ChannelModels.EVERYONE
+    if scope is Scope.CHANNEL and not (everyone or permissions.manage_channels):
+        raise Refused(_("Choosing the model of a channel needs the permission Manage Channels."))
+
+
+def require_within(rules: Rules, request: ImageRequest) -> None:
+    """Raise ``Refused`` with what to change if an order is more than a server allows."""
+    largest = rules.largest_side
+    if request.model in rules.hidden_models:
+        raise Refused(_("“{model}” is not used on this server. `/model list` shows what is.", model=request.model))
+    if largest is not None and max(request.width, request.height) > largest:
+        raise Refused(_("On this server a side has at most {largest} pixels. Choose a smaller size.", largest=largest))
+    if rules.most_steps is not None and request.steps > rules.most_steps:
+        raise Refused(_("On this server a picture has at most {most} steps. Ask for fewer.", most=rules.most_steps))
+    if rules.most_pictures is not None and request.count > rules.most_pictures:
+        most = rules.most_pictures
+        raise Refused(_("On this server an order has at most {most} pictures. Ask for fewer.", most=most))
+
+
+def showing(job: Job, pictures: Iterable[StoredPicture], rules: Rules, entry: ModelEntry | None) -> Showing:
+    """How a job's pictures are shown where they were ordered.
+
+    A picture that nobody has checked counts as explicit, unless its model cannot draw such things.
+    """
+    harmless = entry is not None and entry.harmless
+    explicit = any(picture.explicit or (picture.explicit is None and not harmless) for picture in pictures)
+    if not explicit or job.place.age_restricted or rules.explicit is Explicit.ALLOW:
+        return Showing.COVERED if job.spoiler else Showing.PLAIN
+    return Showing.WITHHELD if rules.explicit is Explicit.BLOCK else Showing.COVERED

@@ -11,12 +11,15 @@ from typing import Any
 
 import discord
 
+from bot.background import Background
 from bot.client import PictureBot
 from bot.delivery import Delivery
 from bot.endings import Endings
+from bot.following import Follower
 from bot.gallery import Gallery
 from bot.generate import Generator
 from bot.history import History
+from bot.limits import Limits
 from bot.preview import PreviewError, preview
 from bot.settings import ROOT, Settings
 from bot.store import DatabaseError, Store, open_store
@@ -48,7 +51,7 @@ async def _run(settings: Settings, store: Store, catalog: Catalog) -> None:
     dispatcher = make_dispatcher(settings)
     bot = make_bot(settings, store, catalog, dispatcher)
     await remove_strangers(settings, store)
-    await bot.generator.resume()
+    await bot.follower.resume()
     if settings.discord_token is None:
         async with preview(bot, port=settings.preview_port) as page:
             say = f"No DISCORD_TOKEN is set, so this is the local preview: {page.url}"
@@ -65,7 +68,7 @@ async def _work(bot: PictureBot, dispatcher: Dispatcher, until: Coroutine[Any, A
     async with asyncio.TaskGroup() as group:
         tasks = [
             group.create_task(dispatcher.run(), name="drawing"),
-            group.create_task(bot.generator.run(), name="following"),
+            group.create_task(bot.background.run(), name="background"),
         ]
         await until
         for task in tasks:
@@ -93,13 +96,27 @@ def make_bot(settings: Settings, store: Store, catalog: Catalog, dispatcher: Dis
     bot = PictureBot(store=store, catalog=catalog, always_sync=settings.discord_token is None)
     gallery = Gallery(settings.pictures_dir)
     delivery = Delivery(client=bot)
-    endings = Endings(catalog=catalog, jobs=store.jobs, gallery=gallery, delivery=delivery)
-    bot.generator = Generator(
-        catalog=catalog,
+    endings = Endings(
+        catalog=catalog, jobs=store.jobs, preferences=store.preferences, gallery=gallery, delivery=delivery
+    )
+    bot.background = Background()
+    bot.dispatcher = dispatcher
+    bot.follower = Follower(
         jobs=store.jobs,
         dispatcher=dispatcher,
         delivery=delivery,
         endings=endings,
+        gallery=gallery,
+        background=bot.background,
+    )
+    limits = Limits(dispatcher=dispatcher, cooldown_s=settings.cooldown_s, server_limit=settings.queue_limit_per_server)
+    bot.generator = Generator(
+        catalog=catalog,
+        jobs=store.jobs,
+        preferences=store.preferences,
+        dispatcher=dispatcher,
+        limits=limits,
+        follower=bot.follower,
         gallery=gallery,
     )
     bot.history = History(jobs=store.jobs, gallery=gallery, endings=endings)

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 from discord import ui
 
-from bot.buttons import Cancel, Delete, Edit, Reroll, SameSeed
+from bot.buttons import Cancel, Delete, Edit, OtherModel, Reroll, SameSeed
 from bot.store import Job, StoredPicture
+from bot.words import _
 from inference.contract import Phase, Progress, Retrying, Running, Waiting
-from inference.entries import ModelEntry
+from inference.entries import Kind, ModelEntry
 from inference.errors import describe
 
 PROMPT_CHARACTERS = 300
@@ -25,12 +28,31 @@ ALT_TEXT_CHARACTERS = 1024
 TURNING = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 """Characters that change the direction of the text around them, the rest of the card included."""
 
+Row: TypeAlias = Sequence[ui.DynamicItem[Any]]
+"""Buttons, or a menu, beside each other."""
+
 GREY, BLUE, GREEN, RED = 0x80848E, 0x5865F2, 0x3BA55D, 0xD83C3E
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finish:
+    """What a finished job shows. ``media`` are the pictures' URLs (``attachment://…``), in the same order; ``covered``
+    hides them until they are clicked; ``others`` are models that could draw the same.
+
+    ``identical`` says of an order for the same pictures whether it gave them; None where nothing can be compared.
+    """
+
+    pictures: tuple[StoredPicture, ...]
+    media: tuple[str, ...]
+    entry: ModelEntry | None
+    identical: bool | None = None
+    covered: bool = False
+    others: tuple[ModelEntry, ...] = ()
 
 
 def accepted_card(job: Job) -> ui.LayoutView:
     """The job in its first moment, before anything is known of the queue."""
-    return _card(GREY, [_title(job), "⏳ In line"], buttons=[Cancel(job.id)])
+    return _card(GREY, [_title(job), "⏳ " + _("In line")], rows=[[Cancel(job.id)]])
 
 
 def progress_card(job: Job, event: Waiting | Running | Retrying, *, note: str | None = None) -> ui.LayoutView:
@@ -38,47 +60,48 @@ def progress_card(job: Job, event: Waiting | Running | Retrying, *, note: str | 
     lines = [_title(job), _state(event)]
     if note:
         lines.append(f"-# {note}")
-    return _card(BLUE if isinstance(event, Running) else GREY, lines, buttons=[Cancel(job.id)])
+    return _card(BLUE if isinstance(event, Running) else GREY, lines, rows=[[Cancel(job.id)]])
 
 
-def finished_card(
-    job: Job,
-    pictures: Sequence[StoredPicture],
-    media: Sequence[str],
-    entry: ModelEntry | None,
-    *,
-    identical: bool | None = None,
-) -> ui.LayoutView:
-    """The pictures. ``media`` are their URLs (``attachment://…``), in the same order.
-
-    ``identical`` says of an order for the same pictures whether it gave them; None where nothing can be compared.
-    """
+def finished_card(job: Job, finish: Finish) -> ui.LayoutView:
+    """The pictures, how they were made, and what can be done with them."""
     gallery = ui.MediaGallery[ui.LayoutView]()
-    for picture, url in zip(pictures, media, strict=True):
-        gallery.add_item(media=url, description=alt_text(job, picture))
-    lines = [_title(job), *_comparison(identical)]
-    buttons = [Reroll(job.id), SameSeed(job.id), Edit(job.id), Delete(job.id)]
-    return _card(GREEN, lines, gallery=gallery, footer=_recipe(job, pictures, entry), buttons=buttons)
+    for picture, url in zip(finish.pictures, finish.media, strict=True):
+        gallery.add_item(media=url, description=alt_text(job, picture), spoiler=finish.covered)
+    lines = [_title(job), *_comparison(finish.identical), *_without_effect(job, finish.entry)]
+    rows: list[Row] = [[Reroll(job.id), SameSeed(job.id), Edit(job.id), Delete(job.id)]]
+    if finish.others:
+        rows.append([OtherModel(job.id, finish.others)])
+    return _card(GREEN, lines, gallery=gallery, footer=recipe_line(job, finish.pictures, finish.entry), rows=rows)
+
+
+def withheld_card(job: Job) -> ui.LayoutView:
+    """Drawn, and not to be shown here."""
+    why = _("This server does not show pictures that may be explicit, outside of age-restricted channels.")
+    return _card(GREY, [_title(job), f"🚫 {why}"], rows=[[Edit(job.id), Delete(job.id)]])
 
 
 def failed_card(job: Job) -> ui.LayoutView:
     """No pictures, and why."""
-    return _card(RED, [_title(job), f"⚠️ {job.failure}"], buttons=[Reroll(job.id), Edit(job.id), Delete(job.id)])
+    buttons: Row = [Reroll(job.id), Edit(job.id), Delete(job.id)]
+    return _card(RED, [_title(job), f"⚠️ {job.failure}"], rows=[buttons])
 
 
 def cancelled_card(job: Job) -> ui.LayoutView:
     """Taken back."""
-    return _card(GREY, [_title(job), "Cancelled."], buttons=[Edit(job.id), Delete(job.id)])
+    return _card(GREY, [_title(job), _("Cancelled.")], rows=[[Edit(job.id), Delete(job.id)]])
 
 
 def retry_note(event: Waiting | Running | Retrying) -> str | None:
     """What a card says of a worker's death until the job has ended."""
-    return "The drawing process ended unexpectedly; this is the second try." if isinstance(event, Retrying) else None
+    again = _("The drawing process ended unexpectedly; this is the second try.")
+    return again if isinstance(event, Retrying) else None
 
 
 def alt_text(job: Job, picture: StoredPicture) -> str:
     """What a screen reader says of a picture."""
-    return f"{job.request.prompt} (seed {picture.seed})"[:ALT_TEXT_CHARACTERS]
+    seed = _(" (seed {seed})", seed=picture.seed)
+    return job.request.prompt[: ALT_TEXT_CHARACTERS - len(seed)] + seed
 
 
 def inert(prompt: str, limit: int = PROMPT_CHARACTERS) -> str:
@@ -93,15 +116,17 @@ def inert(prompt: str, limit: int = PROMPT_CHARACTERS) -> str:
 def duration(seconds: float) -> str:
     """As short as it is still useful."""
     if seconds < 10:
-        return f"{seconds:.1f} s"
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+        return _("{seconds} s", seconds=f"{seconds:.1f}")
+    if seconds < 90:
+        return _("{seconds} s", seconds=f"{seconds:.0f}")
+    return _("{minutes} min", minutes=f"{seconds / 60:.0f}")
 
 
 def _card(
     colour: int,
     lines: Sequence[str],
     *,
-    buttons: Sequence[ui.DynamicItem[ui.Button[ui.LayoutView]]],
+    rows: Sequence[Row],
     gallery: ui.MediaGallery[ui.LayoutView] | None = None,
     footer: str | None = None,
 ) -> ui.LayoutView:
@@ -111,59 +136,77 @@ def _card(
         container.add_item(gallery)
     if footer is not None:
         container.add_item(ui.TextDisplay(footer))
-    container.add_item(ui.ActionRow(*buttons))
+    for row in rows:
+        container.add_item(ui.ActionRow(*row))
     view = ui.LayoutView(timeout=None)
     view.add_item(container)
     return view
 
 
 def _title(job: Job) -> str:
-    return f"**{inert(job.request.prompt)}**\n-# for <@{job.user_id}>"
+    lines = [f"**{inert(job.request.prompt)}**"]
+    if job.request.negative:
+        lines.append("-# " + _("without {negative}", negative=inert(job.request.negative)))
+    lines.append("-# " + _("for {person}", person=f"<@{job.user_id}>"))
+    return "\n".join(lines)
 
 
 def _state(event: Waiting | Running | Retrying) -> str:
     match event:
         case Waiting(position=1, eta_s=eta_s):
-            return f"⏳ Next in line{_eta(eta_s)}"
+            return "⏳ " + _("Next in line") + _eta(eta_s)
         case Waiting(position=position, eta_s=eta_s):
-            return f"⏳ Number {position} in line{_eta(eta_s)}"
+            return "⏳ " + _("Number {position} in line", position=position) + _eta(eta_s)
         case Running(progress=progress):
             return _progress(progress)
         case Retrying(failure=failure):
-            return f"🔁 {describe(failure)} Trying once more."
+            return f"🔁 {describe(failure)} " + _("Trying once more.")
 
 
 def _eta(eta_s: float | None) -> str:
-    return "" if eta_s is None else f" · about {duration(eta_s)}"
+    return "" if eta_s is None else " · " + _("about {duration}", duration=duration(eta_s))
 
 
 def _progress(progress: Progress) -> str:
     match progress.phase:
         case Phase.LOADING:
-            return "📦 Loading the model…"
+            return "📦 " + _("Loading the model…")
         case Phase.DRAWING:
             bar = "▰" * progress.step + "▱" * (progress.steps - progress.step) if progress.steps <= 20 else ""
-            return f"🎨 Drawing {bar} step {progress.step} of {progress.steps}"
+            return "🎨 " + _("Drawing {bar} step {step} of {steps}", bar=bar, step=progress.step, steps=progress.steps)
         case Phase.DECODING | Phase.SAVING:
-            return "🖼️ Finishing…"
+            return "🖼️ " + _("Finishing…")
 
 
 def _comparison(identical: bool | None) -> list[str]:
     if identical is None:
         return []
     if identical:
-        return ["-# 🔒 Same seed: identical, pixel for pixel."]
-    return ["-# 🔓 Same seed, yet not pixel for pixel the same: the model or the machine has changed since."]
+        return ["-# 🔒 " + _("Same seed: identical, pixel for pixel.")]
+    changed = _("Same seed, yet not pixel for pixel the same: the model or the machine has changed since.")
+    return [f"-# 🔓 {changed}"]
 
 
-def _recipe(job: Job, pictures: Sequence[StoredPicture], entry: ModelEntry | None) -> str:
+def _without_effect(job: Job, entry: ModelEntry | None) -> list[str]:
+    """What was asked for and could not act."""
+    if not job.request.negative or entry is None or entry.negative_acts(job.request.guidance):
+        return []
+    if entry.kind is Kind.NATIVE:
+        return ["-# ℹ️ " + _("This kind of model takes no notice of a negative prompt.")]
+    return ["-# ℹ️ " + _("The negative prompt had no effect: it acts only with guidance above 1.")]
+
+
+def recipe_line(job: Job, pictures: Sequence[StoredPicture], entry: ModelEntry | None) -> str:
+    """Model, seeds and settings in small print."""
     request = job.request
     seeds = ", ".join(f"`{picture.seed}`" for picture in pictures)
     facts = [
         inert(entry.title if entry else request.model),
-        f"seed {seeds}" if len(pictures) == 1 else f"seeds {seeds}",
-        f"{request.steps} steps" if request.steps != 1 else "1 step",
-        f"guidance {request.guidance:g}",
+        *(f"{inert(adapter.name)} {adapter.strength:g}" for adapter in request.adapters),
+        _("seed {seed}", seed=seeds) if len(pictures) == 1 else _("seeds {seeds}", seeds=seeds),
+        *(["🔒 " + _("seed locked")] if job.seed_locked else []),
+        _("{steps} steps", steps=request.steps) if request.steps != 1 else _("1 step"),
+        _("guidance {guidance}", guidance=f"{request.guidance:g}"),
         f"{request.width}×{request.height}",
         *([duration(job.seconds)] if job.seconds is not None else []),
     ]

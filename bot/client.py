@@ -11,19 +11,28 @@ import discord
 from discord import app_commands
 from discord.ext import commands
 
+from bot import modals
+from bot.background import Background
 from bot.buttons import ALL
 from bot.cogs import COGS
+from bot.following import Follower
 from bot.generate import Generator
 from bot.history import History, PostAgain, Turn
 from bot.replies import answer_error
 from bot.store import Store
+from bot.words import speak
 from inference.catalog import Catalog
+from inference.dispatcher import Dispatcher
 
 log = logging.getLogger("bot.client")
 
 
 class Tree(app_commands.CommandTree[discord.Client]):
-    """The slash commands; whatever goes wrong in one is answered."""
+    """The commands; each is answered in the language of whoever gave it, whatever goes wrong with it too."""
+
+    async def interaction_check(self, interaction: discord.Interaction, /) -> bool:
+        speak(str(interaction.locale))
+        return True
 
     async def on_error(self, interaction: discord.Interaction, error: app_commands.AppCommandError, /) -> None:
         await answer_error(interaction, error)
@@ -32,10 +41,13 @@ class Tree(app_commands.CommandTree[discord.Client]):
 class PictureBot(commands.Bot):
     """The bot on Discord. It reads no messages and asks for no privileged intents.
 
-    ``generator`` and ``history`` are given after construction, because they deliver through this client.
+    What works through this client is given after construction: the attributes named below.
     ``always_sync`` tells Discord the commands at every start, for a server that forgets them.
     """
 
+    background: Background
+    dispatcher: Dispatcher
+    follower: Follower
     generator: Generator
     history: History
 
@@ -52,6 +64,8 @@ class PictureBot(commands.Bot):
             allowed_mentions=discord.AllowedMentions.none(),
             help_command=None,
             tree_cls=Tree,
+            allowed_contexts=app_commands.AppCommandContext(guild=True, dm_channel=True, private_channel=True),
+            allowed_installs=app_commands.AppInstallationType(guild=True, user=True),
         )
         self.store = store
         self.catalog = catalog
@@ -65,6 +79,10 @@ class PictureBot(commands.Bot):
 
     async def on_ready(self) -> None:
         log.info("connected as %s to %d servers", self.user, len(self.guilds))
+
+    async def on_interaction(self, interaction: discord.Interaction[PictureBot]) -> None:
+        if interaction.type is discord.InteractionType.modal_submit:
+            await modals.submitted(interaction)
 
     async def _sync(self) -> None:
         """Tell Discord the commands if they are not those it was told last: doing so is rate-limited strictly."""

@@ -7,17 +7,19 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
+from bot.access import Showing, showing
 from bot.attachments import Attachment, attachment
-from bot.cards import cancelled_card, failed_card, finished_card
+from bot.cards import Finish, cancelled_card, failed_card, finished_card, withheld_card
 from bot.delivery import Delivery, Parcel
 from bot.gallery import Gallery
-from bot.store import Job, Jobs, JobState, Origin, StoredPicture
+from bot.preferences import visible
+from bot.store import Job, Jobs, JobState, Origin, Preferences, StoredPicture
+from bot.words import _
 from inference.catalog import Catalog, ModelEntry
 from inference.errors import InferenceError
 
 log = logging.getLogger("bot.endings")
 
-GONE = "The pictures are no longer on this machine. Their seeds still are: draw them again."
 REQUEST_LIMIT = 24 * 2**20
 """Bytes of all files of one message together; Discord takes 25 MiB a request."""
 
@@ -25,9 +27,12 @@ REQUEST_LIMIT = 24 * 2**20
 class Endings:
     """Shows settled jobs; the same whether they ended just now or before a restart."""
 
-    def __init__(self, *, catalog: Catalog, jobs: Jobs, gallery: Gallery, delivery: Delivery) -> None:
+    def __init__(
+        self, *, catalog: Catalog, jobs: Jobs, preferences: Preferences, gallery: Gallery, delivery: Delivery
+    ) -> None:
         self._catalog = catalog
         self._jobs = jobs
+        self._preferences = preferences
         self._gallery = gallery
         self._delivery = delivery
 
@@ -36,8 +41,8 @@ class Endings:
         job = await self._jobs.get(job_id)
         if job is None:  # deleted by its owner meanwhile
             return
-        await self._delivery.show_end(job, await self.parcel(job))
-        await self._jobs.delivered(job.id)
+        reached = await self._delivery.show_end(job, await self.parcel(job))
+        await self._jobs.delivered(job.id, missed=not reached)
 
     async def parcel(self, job: Job) -> Parcel:
         """The last card of ``job`` with its files."""
@@ -51,18 +56,25 @@ class Endings:
 
     async def _pictures(self, job: Job) -> Parcel:
         pictures = await self._jobs.pictures(job.id)
+        entry = self._entry(job)
+        shown = showing(job, pictures, self._preferences.rules(job.place.guild_id), entry)
+        if shown is Showing.WITHHELD:
+            return Parcel(view=lambda: withheld_card(job))
         limit = min(job.place.attachment_size_limit, REQUEST_LIMIT // max(1, len(pictures)))
         files = await asyncio.gather(*(self._attachment(picture, limit) for picture in pictures))
         found = [(picture, file) for picture, file in zip(pictures, files, strict=True) if file is not None]
         if not found:
-            return Parcel(view=lambda: failed_card(replace(job, failure=GONE)))
-        identical = await self._identical(job, pictures)
-        entry = self._entry(job)
-        there, media = [picture for picture, _ in found], [f"attachment://{file.name}" for _, file in found]
-        return Parcel(
-            view=lambda: finished_card(job, there, media, entry, identical=identical),
-            files=tuple(file for _, file in found),
+            gone = _("The pictures are no longer on this machine. Their seeds still are: draw them again.")
+            return Parcel(view=lambda: failed_card(replace(job, failure=gone)))
+        finish = Finish(
+            pictures=tuple(picture for picture, _file in found),
+            media=tuple(f"attachment://{file.name}" for _picture, file in found),
+            entry=entry,
+            identical=await self._identical(job, pictures),
+            covered=shown is Showing.COVERED,
+            others=await asyncio.to_thread(self._others, job),
         )
+        return Parcel(view=lambda: finished_card(job, finish), files=tuple(file for _picture, file in found))
 
     async def _attachment(self, picture: StoredPicture, limit: int) -> Attachment | None:
         """The picture's file; None if somebody took it away."""
@@ -80,6 +92,11 @@ class Endings:
         if not first:
             return None
         return [picture.pixels_sha256 for picture in first] == [picture.pixels_sha256 for picture in pictures]
+
+    def _others(self, job: Job) -> tuple[ModelEntry, ...]:
+        """The models that could draw the same. Blocks: it looks at the disk."""
+        shown = visible(self._preferences.rules(job.place.guild_id), self._catalog)
+        return tuple(e for e in shown if e.name != job.request.model and self._catalog.on_disk(e))
 
     def _entry(self, job: Job) -> ModelEntry | None:
         """The model, unless it has left the catalogue."""

@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
+import math
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from bot.flags import Options
 from inference.catalog import Catalog
-from inference.contract import ImageRequest
+from inference.contract import SIZE_MULTIPLE, ImageRequest
+from inference.entries import ModelEntry
 from inference.errors import InferenceError, SizeUnreadable
-from inference.validation import check
+from inference.infotext import Infotext
+from inference.recipe import Recipe
+from inference.validation import check, parse_size
+
+RATIOS = ("1:1", "3:2", "2:3", "4:3", "3:4", "16:9", "9:16")
+COARSE_MULTIPLE = 64
+"""Large pictures get sides of this multiple: what the models were trained on, and few shapes share more batches."""
+COARSE_FROM = 512
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """The options of ``/imagine``; None is what was not given."""
+def imagine(options: Options, catalog: Catalog, *, entry: ModelEntry, seed: int) -> ImageRequest:
+    """The order that ``options`` ask of ``entry``, with the model's own defaults for the rest.
 
-    prompt: str
-    model: str | None = None
-    seed: int | None = None
-    count: int | None = None
-    steps: int | None = None
-    guidance: float | None = None
-    size: str | None = None
-
-
-def imagine(options: Options, catalog: Catalog, *, random_seed: int) -> ImageRequest:
-    """The order that ``options`` ask for, with the model's own defaults for the rest; raises ``InferenceError``."""
-    entry = catalog.default if options.model is None else catalog[options.model]
-    width, height = (entry.width, entry.height) if options.size is None else _size(options.size)
+    ``seed`` is used where none is given. Raises ``InferenceError``.
+    """
+    width, height = size(options, entry)
     request = ImageRequest(
         prompt=" ".join(options.prompt.split()),
+        negative=" ".join((options.negative or "").split()),
         model=entry.name,
-        seed=random_seed if options.seed is None else options.seed,
+        adapters=options.adapters,
+        seed=seed if options.seed is None else options.seed,
         count=1 if options.count is None else options.count,
         steps=round(entry.steps.default) if options.steps is None else options.steps,
         guidance=entry.guidance.default if options.guidance is None else options.guidance,
@@ -42,9 +43,9 @@ def imagine(options: Options, catalog: Catalog, *, random_seed: int) -> ImageReq
     return request
 
 
-def reroll(request: ImageRequest, catalog: Catalog, *, random_seed: int) -> ImageRequest:
+def reroll(request: ImageRequest, catalog: Catalog, *, seed: int) -> ImageRequest:
     """The same order with new seeds."""
-    return _checked(replace(request, seed=random_seed, bucket=None), catalog)
+    return _checked(replace(request, seed=seed, bucket=None), catalog)
 
 
 def same_seed(request: ImageRequest, catalog: Catalog, *, bucket: int | None) -> ImageRequest:
@@ -52,30 +53,105 @@ def same_seed(request: ImageRequest, catalog: Catalog, *, bucket: int | None) ->
     return _checked(replace(request, bucket=bucket), catalog)
 
 
-def edited(request: ImageRequest, catalog: Catalog, *, prompt: str) -> ImageRequest:
-    """Another prompt with the same seed."""
-    return _checked(replace(request, prompt=" ".join(prompt.split()), bucket=None), catalog)
+def other_model(request: ImageRequest, catalog: Catalog, *, entry: ModelEntry) -> ImageRequest:
+    """The same prompt and seed drawn by ``entry``, by its own steps and guidance.
+
+    Within a family the size stays; another family gets the same shape at the size it draws best. LoRAs that do not fit
+    stay behind.
+    """
+    before = catalog[request.model]
+    fitting = {adapter.name for adapter in catalog.adapters(entry.family)}
+    width, height = request.width, request.height
+    if before.family is not entry.family:
+        width, height = shaped(width / height, entry)
+    changed = replace(
+        request,
+        model=entry.name,
+        adapters=tuple(adapter for adapter in request.adapters if adapter.name in fitting),
+        steps=round(entry.steps.default),
+        guidance=entry.guidance.default,
+        width=width,
+        height=height,
+        bucket=None,
+    )
+    return _checked(changed, catalog)
 
 
-def suggest_models(typed: str, catalog: Catalog) -> list[tuple[str, str]]:
-    """Title and name of the models that fit what was typed so far; Discord shows 25 at most."""
-    wanted = typed.casefold().split()
-    fitting = [
-        (f"{entry.title} ({entry.name})"[:100], entry.name)
-        for entry in catalog
-        if all(word in f"{entry.title} {entry.name} {entry.family}".casefold() for word in wanted)
-    ]
-    return fitting[:25]
+def options_of(request: ImageRequest) -> Options:
+    """What one would have to say to order exactly this."""
+    return Options(
+        prompt=request.prompt,
+        negative=request.negative or None,
+        model=request.model,
+        aspect=f"{request.width}x{request.height}",
+        count=request.count,
+        steps=request.steps,
+        guidance=request.guidance,
+        seed=request.seed,
+        adapters=request.adapters,
+    )
+
+
+def options_from(found: Recipe | Infotext, catalog: Catalog) -> Options:
+    """What a picture's own recipe says, as far as it can be followed here: a model that is not known is left open,
+    and with it the numbers that were its own."""
+    if isinstance(found, Recipe):
+        options = options_of(found.request())
+    else:
+        sized = f"{found.width}x{found.height}" if found.width and found.height else None
+        options = Options(
+            prompt=found.prompt,
+            negative=found.negative or None,
+            model=found.model or None,
+            aspect=sized,
+            steps=found.steps,
+            guidance=found.guidance,
+            seed=found.seed,
+        )
+    if options.model in {entry.name for entry in catalog}:
+        return options
+    ratio = None if options.aspect is None else options.aspect.replace("x", ":")
+    return replace(options, model=None, aspect=ratio, steps=None, guidance=None, adapters=())
+
+
+def size(options: Options, entry: ModelEntry) -> tuple[int, int]:
+    """Width and height in pixels: as given, or the shape asked for at about the area that ``entry`` draws best."""
+    width, height = entry.width, entry.height
+    if options.aspect is not None:
+        ratio = re.fullmatch(r"\s*(\d{1,4})\s*:\s*(\d{1,4})\s*", options.aspect, re.ASCII)
+        if ratio is None:
+            width, height = parse_size(options.aspect)
+        elif 0 in (int(ratio[1]), int(ratio[2])):
+            raise InferenceError(SizeUnreadable(text=options.aspect))
+        else:
+            width, height = shaped(int(ratio[1]) / int(ratio[2]), entry)
+    return options.width or width, options.height or height
+
+
+def shaped(ratio: float, entry: ModelEntry) -> tuple[int, int]:
+    """The sides nearest to ``ratio`` (width / height) with the area of the model's own size, within its limits."""
+    multiple = COARSE_MULTIPLE if min(entry.width, entry.height) >= COARSE_FROM else SIZE_MULTIPLE
+    area = entry.width * entry.height
+
+    def fitted(side: float) -> int:
+        rounded = max(multiple, round(side / multiple) * multiple)
+        return min(max(rounded, entry.smallest_side), entry.largest_side)
+
+    return fitted(math.sqrt(area * ratio)), fitted(math.sqrt(area / ratio))
+
+
+def suggest_aspects(typed: str, entry: ModelEntry) -> list[tuple[str, str]]:
+    """Label and value of the shapes of ``entry`` that begin with what was typed."""
+    found = []
+    for ratio in RATIOS:
+        across, down = map(int, ratio.split(":"))
+        width, height = shaped(across / down, entry)
+        if ratio.startswith(typed.strip()):
+            found.append((f"{ratio} ({width}×{height})", ratio))
+    return found
 
 
 def _checked(request: ImageRequest, catalog: Catalog) -> ImageRequest:
     """An old order may name a model that is gone, or one whose limits have changed."""
     check(request, catalog)
     return request
-
-
-def _size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"\s*(\d{1,5})\s*[x×*:]\s*(\d{1,5})\s*", text, flags=re.IGNORECASE)
-    if match is None:
-        raise InferenceError(SizeUnreadable(text=text[:50]))
-    return int(match[1]), int(match[2])

@@ -37,6 +37,8 @@ class Settings:
     max_batch: int = _setting(8, "Pictures drawn together at most, a power of two.", low=4, high=64)
     queue_limit: int = _setting(200, "Orders that may wait in all.", low=1, high=100_000)
     queue_limit_per_user: int = _setting(10, "Orders that one person may have waiting.", low=1, high=100_000)
+    queue_limit_per_server: int = _setting(100, "Orders that one server may have waiting.", low=1, high=100_000)
+    cooldown_s: float = _setting(0.0, "Seconds between two orders of one person.", low=0)
     load_timeout_s: float = _setting(600.0, "Seconds that loading a model may take.", low=1)
     step_timeout_s: float = _setting(120.0, "Seconds that one drawing step may take.", low=1)
     preview_port: int = _setting(8765, "Port of the local preview; 0 takes any free one.", low=0, high=65_535)

@@ -92,14 +92,34 @@ class Dispatcher:
         """How many orders wait."""
         return len(self._queue)
 
+    @property
+    def resident(self) -> frozenset[str]:
+        """The models that are in some device's memory."""
+        return frozenset[str]().union(*(station.resident for station in self._stations))
+
+    def waiting_for(self, owner: str) -> int:
+        """How many orders of this person wait."""
+        return self._queue.waiting_for(owner)
+
+    def waiting_in(self, group: str) -> int:
+        """How many orders of this community wait."""
+        return self._queue.waiting_in(group)
+
+    def standing(self) -> dict[str, Waiting | Running | Retrying]:
+        """Where every open order stands, by job id."""
+        open_ones = ((job_id, ticket.latest) for job_id, ticket in self._tickets.items())
+        return {job_id: event for job_id, event in open_ones if isinstance(event, Waiting | Running | Retrying)}
+
     # -- taking orders -------------------------------------------------------------------------------------------------
 
     def check_room(self, owner: str) -> None:
         """Raise ``InferenceError`` if another order of this person would be refused now."""
-        self._queue.check_room(owner, retry_after_s=self._seconds_until_room())
+        self._queue.check_room(owner, retry_after_s=self.seconds_until_room())
 
-    def submit(self, *, job_id: str, owner: str, request: ImageRequest, resumed: bool = False) -> Ticket:
-        """Queue an order; raises ``InferenceError`` like ``check_room``.
+    def submit(
+        self, *, job_id: str, owner: str, request: ImageRequest, group: str | None = None, resumed: bool = False
+    ) -> Ticket:
+        """Queue an order of a person in a community (``group``); raises ``InferenceError`` like ``check_room``.
 
         A ``resumed`` order was accepted before a restart and is not turned away now.
         """
@@ -107,7 +127,7 @@ class Dispatcher:
             self.check_room(owner)
         ticket = self._tickets[job_id] = Ticket(job_id)
         self._attempts[job_id] = 0
-        self._queue.add(Entry(job_id=job_id, owner=owner, request=request))
+        self._queue.add(Entry(job_id=job_id, owner=owner, group=group, request=request))
         self._wake()
         self._tell_positions()
         return ticket
@@ -301,7 +321,8 @@ class Dispatcher:
             left.append(max(0.0, expected - (time.monotonic() - station.batch_since)))
         return min(left, default=None)
 
-    def _seconds_until_room(self) -> float | None:
+    def seconds_until_room(self) -> float | None:
+        """Until the next batch is drawn; None where that has never been timed."""
         first = next(iter(self._queue.plan()), None)
         return None if first is None else _sum(self._seconds_left(), self._estimate(first))
 

@@ -44,11 +44,13 @@ class BatchKey:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Entry:
-    """An order in the queue. ``alone`` keeps it out of shared batches; ``passed_over`` counts overtakings."""
+    """An order in the queue. ``group`` is the community it comes from; ``alone`` keeps it out of shared batches;
+    ``passed_over`` counts overtakings."""
 
     job_id: str
     owner: str
     request: ImageRequest
+    group: str | None = None
     alone: bool = False
     passed_over: int = 0
     key: BatchKey = field(init=False)
@@ -95,6 +97,10 @@ class FairQueue:
     def waiting_for(self, owner: str) -> int:
         """How many orders of this person wait."""
         return len(self._waiting.get(owner, ()))
+
+    def waiting_in(self, group: str) -> int:
+        """How many orders of this community wait."""
+        return sum(entry.group == group for line in self._waiting.values() for entry in line)
 
     def check_room(self, owner: str, retry_after_s: float | None = None) -> None:
         """Raise ``InferenceError`` (``QueueFull``, ``TooManyWaiting``) if another order of ``owner`` is too much."""

@@ -14,6 +14,8 @@ class Ticket:
 
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
+        self.latest: JobEvent | None = None
+        """What was told last, heard or not."""
         self._unheard: list[JobEvent] = []
         self._news = asyncio.Event()
         self._end = asyncio.Event()
@@ -27,6 +29,7 @@ class Ticket:
         """Add news, in place of older ones that nobody has heard yet; a retry is never passed over."""
         if self.settled:
             return
+        self.latest = event
         if self._unheard and not isinstance(self._unheard[-1], Retrying):
             self._unheard.pop()
         self._unheard.append(event)
@@ -36,6 +39,7 @@ class Ticket:
         """End the order; the first outcome counts."""
         if self.settled:
             return
+        self.latest = outcome
         self._unheard.append(outcome)
         self._news.set()
         self._end.set()

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import discord
 from discord import app_commands
 from discord.ext import commands
 
-from bot.requests import Options, suggest_models
-from inference.contract import MAX_COUNT, MAX_PROMPT_CHARACTERS, MAX_SEED, MAX_STEPS
+from bot.flags import Options
+from bot.suggestions import aspects, loras, models
+from inference.contract import MAX_COUNT, MAX_PROMPT_CHARACTERS, MAX_SEED, MAX_STEPS, Adapter
 
 if TYPE_CHECKING:
     from bot.client import PictureBot
+
+LARGEST_SIDE = 8192
 
 
 class Imagine(commands.Cog):
@@ -24,28 +27,62 @@ class Imagine(commands.Cog):
     @app_commands.command(description="Draw a picture from a prompt")
     @app_commands.describe(
         prompt="What the picture should show",
+        negative="What it should not show; acts with some models only",
         model="Which model draws it",
-        seed="The same seed gives the same picture; random if left out",
+        aspect="Its shape, for example 3:2, or its size, for example 512x768",
+        width="Width in pixels",
+        height="Height in pixels",
         count="How many pictures",
         steps="How many steps; few are enough",
         guidance="How closely to follow the prompt; the range depends on the model",
-        size="Width and height in pixels, for example 512x768",
+        seed="The same seed gives the same picture; random if left out",
+        lora="A LoRA to draw with",
+        strength="How strongly the LoRA acts; 1 is as it was trained",
+        spoiler="Cover the picture until it is clicked",
     )
+    @app_commands.rename(strength="lora_strength")
     async def imagine(
         self,
         interaction: discord.Interaction,
         prompt: app_commands.Range[str, 1, MAX_PROMPT_CHARACTERS],
+        negative: app_commands.Range[str, 1, MAX_PROMPT_CHARACTERS] | None = None,
         model: str | None = None,
-        seed: app_commands.Range[int, 0, MAX_SEED] | None = None,
+        aspect: str | None = None,
+        width: app_commands.Range[int, 8, LARGEST_SIDE] | None = None,
+        height: app_commands.Range[int, 8, LARGEST_SIDE] | None = None,
         count: app_commands.Range[int, 1, MAX_COUNT] | None = None,
         steps: app_commands.Range[int, 1, MAX_STEPS] | None = None,
         guidance: app_commands.Range[float, 1, 20] | None = None,
-        size: str | None = None,
+        seed: app_commands.Range[int, 0, MAX_SEED] | None = None,
+        lora: str | None = None,
+        strength: app_commands.Range[float, -2, 2] | None = None,
+        spoiler: bool | None = None,
     ) -> None:
-        options = Options(prompt=prompt, model=model, seed=seed, count=count, steps=steps, guidance=guidance, size=size)
+        adapters = () if lora is None else (Adapter(name=lora, strength=1.0 if strength is None else strength),)
+        options = Options(
+            prompt=prompt,
+            negative=negative,
+            model=model,
+            aspect=aspect,
+            width=width,
+            height=height,
+            count=count,
+            steps=steps,
+            guidance=guidance,
+            seed=seed,
+            adapters=adapters,
+            spoiler=spoiler,
+        )
         await self._bot.generator.imagine(interaction, options)
 
     @imagine.autocomplete("model")
-    async def _models(self, _: discord.Interaction, typed: str) -> list[app_commands.Choice[str]]:
-        found = suggest_models(typed, self._bot.catalog)
-        return [app_commands.Choice(name=title, value=name) for title, name in found]
+    async def _models(self, interaction: discord.Interaction[Any], typed: str) -> list[app_commands.Choice[str]]:
+        return models(interaction, typed)
+
+    @imagine.autocomplete("aspect")
+    async def _aspects(self, interaction: discord.Interaction[Any], typed: str) -> list[app_commands.Choice[str]]:
+        return aspects(interaction, typed, named=getattr(interaction.namespace, "model", None))
+
+    @imagine.autocomplete("lora")
+    async def _loras(self, interaction: discord.Interaction[Any], typed: str) -> list[app_commands.Choice[str]]:
+        return loras(interaction, typed, named=getattr(interaction.namespace, "model", None))

@@ -8,9 +8,28 @@ from pathlib import Path
 
 from bot.store.database import Database, DatabaseError, open_database
 from bot.store.jobs import Jobs
+from bot.store.preferences import Preferences
 from bot.store.records import Job, JobState, Origin, Place, StoredPicture
+from bot.store.rules import ChannelModels, Explicit, Rules, Scope
+from bot.store.seeds import Seeds
 
-__all__ = ["DatabaseError", "Job", "JobState", "Jobs", "Origin", "Place", "Store", "StoredPicture", "open_store"]
+__all__ = [
+    "ChannelModels",
+    "DatabaseError",
+    "Explicit",
+    "Job",
+    "JobState",
+    "Jobs",
+    "Origin",
+    "Place",
+    "Preferences",
+    "Rules",
+    "Scope",
+    "Seeds",
+    "Store",
+    "StoredPicture",
+    "open_store",
+]
 
 
 class Store:
@@ -19,6 +38,8 @@ class Store:
     def __init__(self, database: Database) -> None:
         self._database = database
         self.jobs = Jobs(database)
+        self.preferences = Preferences(database)
+        self.seeds = Seeds(database)
 
     async def remembered(self, key: str) -> str | None:
         """A small fact that the bot kept for itself."""
@@ -35,4 +56,6 @@ class Store:
 async def open_store(path: Path, *, migrations: Path) -> AsyncIterator[Store]:
     """The store in the database at ``path``; raises ``DatabaseError`` with a sentence for the person who starts it."""
     async with open_database(path, migrations=migrations) as database:
-        yield Store(database)
+        store = Store(database)
+        await store.preferences.load()
+        yield store

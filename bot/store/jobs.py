@@ -58,9 +58,18 @@ class Jobs:
     async def cancel(self, job_id: str) -> None:
         await self._write("UPDATE jobs SET state = 'cancelled' WHERE id = ?", (job_id,))
 
-    async def delivered(self, job_id: str) -> None:
-        """The person was shown how the job ended."""
-        await self._write("UPDATE jobs SET delivered_at = ? WHERE id = ?", (time.time(), job_id))
+    async def delivered(self, job_id: str, *, missed: bool = False) -> None:
+        """The person was shown how the job ended, or there was no way to show it to them (``missed``)."""
+        sql = "UPDATE jobs SET delivered_at = ?, missed = ? WHERE id = ?"
+        await self._write(sql, (time.time(), missed, job_id))
+
+    async def no_longer_missed(self, user_id: int) -> int:
+        """Forget that ends could not be shown to this person; returns how many drawn orders that were."""
+        async with self._database.transaction() as connection:
+            done = await connection.execute(
+                "UPDATE jobs SET missed = 0 WHERE user_id = ? AND missed AND state = 'done'", (user_id,)
+            )
+            return done.rowcount
 
     async def unfinished(self) -> list[Job]:
         """Orders that a stopped bot left behind, oldest first."""

@@ -29,6 +29,8 @@ class Origin(StrEnum):
     IMAGINE = "imagine"
     REROLL = "reroll"
     SAME_SEED = "same_seed"
+    OTHER_MODEL = "other_model"
+    REMIX = "remix"
     EDIT = "edit"
 
 
@@ -37,7 +39,8 @@ class Place:
     """Where the card of a job lives and by what right it can be edited.
 
     ``token`` is the interaction's, good until ``token_expires_at`` (Unix seconds). ``attachment_size_limit`` is in
-    bytes per file.
+    bytes per file. ``member``: the bot belongs there, so that it can edit without a token. ``locale``: of whoever
+    ordered.
     """
 
     guild_id: int | None
@@ -47,11 +50,23 @@ class Place:
     token: str | None
     token_expires_at: float
     attachment_size_limit: int
+    locale: str = "en-US"
+    member: bool = True
+    age_restricted: bool = False
+
+    @property
+    def community(self) -> str | None:
+        """The server that an order counts for, None outside of servers."""
+        return None if self.guild_id is None else str(self.guild_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One order. ``failure`` is worded for people; times are Unix seconds, ``seconds`` is what drawing took."""
+    """One order. ``failure`` is worded for people; times are Unix seconds, ``seconds`` is what drawing took.
+
+    ``spoiler``: its pictures are to be covered. ``seed_locked``: the seed is the person's locked one. ``missed``: there
+    was no way to show its end.
+    """
 
     id: str
     state: JobState
@@ -64,11 +79,15 @@ class Job:
     failure: str | None = None
     seconds: float | None = None
     delivered_at: float | None = None
+    spoiler: bool = False
+    seed_locked: bool = False
+    missed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredPicture:
-    """A picture of a job; its file is ``<id>.png``. ``index`` counts from 0."""
+    """A picture of a job; its file is ``<id>.png``. ``index`` counts from 0; ``explicit`` is what a safety check said,
+    None without one."""
 
     id: str
     job_id: str
@@ -79,6 +98,7 @@ class StoredPicture:
     bucket: int
     pixels_sha256: str
     bytes: int
+    explicit: bool | None = None
 
 
 def to_row(job: Job) -> dict[str, Any]:
@@ -96,6 +116,9 @@ def to_row(job: Job) -> dict[str, Any]:
         "token": place.token,
         "token_expires_at": place.token_expires_at,
         "attachment_size_limit": place.attachment_size_limit,
+        "locale": place.locale,
+        "member": place.member,
+        "age_restricted": place.age_restricted,
         "prompt": request.prompt,
         "negative": request.negative,
         "model": request.model,
@@ -111,6 +134,9 @@ def to_row(job: Job) -> dict[str, Any]:
         "seconds": job.seconds,
         "created_at": job.created_at,
         "delivered_at": job.delivered_at,
+        "spoiler": job.spoiler,
+        "seed_locked": job.seed_locked,
+        "missed": job.missed,
     }
 
 
@@ -129,6 +155,9 @@ def job_from(row: aiosqlite.Row) -> Job:
             token=row["token"],
             token_expires_at=row["token_expires_at"],
             attachment_size_limit=row["attachment_size_limit"],
+            locale=row["locale"],
+            member=bool(row["member"]),
+            age_restricted=bool(row["age_restricted"]),
         ),
         request=ImageRequest(
             prompt=row["prompt"],
@@ -147,6 +176,9 @@ def job_from(row: aiosqlite.Row) -> Job:
         failure=row["failure"],
         seconds=row["seconds"],
         delivered_at=row["delivered_at"],
+        spoiler=bool(row["spoiler"]),
+        seed_locked=bool(row["seed_locked"]),
+        missed=bool(row["missed"]),
     )
 
 
@@ -161,6 +193,7 @@ def picture_from(row: aiosqlite.Row) -> StoredPicture:
         bucket=row["bucket"],
         pixels_sha256=row["pixels_sha256"],
         bytes=row["bytes"],
+        explicit=None if row["explicit"] is None else bool(row["explicit"]),
     )
 
 

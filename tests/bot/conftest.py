@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import tempfile
 import time
 import uuid
@@ -30,6 +32,9 @@ kind = "native"
 weights = { path = "quick" }
 size = [64, 64]
 sides = [32, 128]
+harmless = true
+licence = "MIT"
+examples = ["a fox"]
 
 [models.guided]
 title = "With guidance"
@@ -39,16 +44,31 @@ weights = { path = "guided" }
 lcm_lora = { path = "lora.safetensors" }
 size = [64, 64]
 sides = [32, 128]
+
+[models.absent]
+title = "Not here"
+family = "emoji"
+kind = "native"
+weights = { path = "absent" }
+size = [64, 64]
+sides = [32, 128]
+
+[adapters.ink]
+title = "Ink"
+family = "sd15"
+weights = { path = "lora.safetensors" }
 """
 
 
 @cache
 def a_catalog() -> Catalog:
-    """Two models that nothing is ever drawn with."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "models.toml"
-        path.write_text(CATALOG, encoding="utf-8")
-        return Catalog.load(path)
+    """Models that nothing is ever drawn with; the first two count as being on disk."""
+    folder = Path(tempfile.mkdtemp(prefix="catalogue-"))
+    atexit.register(shutil.rmtree, folder)
+    for file in ("quick/model_index.json", "guided/model_index.json", "lora.safetensors", "models.toml"):
+        (folder / file).parent.mkdir(exist_ok=True)
+        (folder / file).write_text(CATALOG, encoding="utf-8")
+    return Catalog.load(folder / "models.toml")
 
 
 @pytest.fixture

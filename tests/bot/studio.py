@@ -54,7 +54,7 @@ class Studio:
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[Studio]:
-        await self.bot.generator.resume()
+        await self.bot.follower.resume()
         self.env = Env(self.bot)
         await self.env.start()
         try:
@@ -77,7 +77,7 @@ class Studio:
         )
 
     def _begin(self) -> None:
-        self._tasks = [asyncio.create_task(self.dispatcher.run()), asyncio.create_task(self.bot.generator.run())]
+        self._tasks = [asyncio.create_task(self.dispatcher.run()), asyncio.create_task(self.bot.background.run())]
 
     async def stop(self) -> None:
         """End the bot as a kill does, without a word to anybody."""
@@ -92,7 +92,7 @@ class Studio:
         """Another bot object on the same database, as after a kill."""
         await self.stop()
         self.bot, self.dispatcher = self._compose()
-        await self.bot.generator.resume()
+        await self.bot.follower.resume()
         await self.env.restart_bot(self.bot)
         self._begin()
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import discord
 import pytest
 
 from bot.store import JobState, Origin
 from tests.bot.painter import pixels
-from tests.bot.studio import Studio, images_of, labels_of, text_of
+from tests.bot.studio import Studio, images_of, labels_of, text_of, walk
 
 
 async def drawn(studio: Studio, *, prompt: str = "a red apple", seed: int = 7, count: int = 1) -> discord.Message:
@@ -15,6 +17,12 @@ async def drawn(studio: Studio, *, prompt: str = "a red apple", seed: int = 7, c
     await studio.ann.slash(studio.channel, "imagine", prompt=prompt, seed=seed, count=count)
     await studio.pictures(count=count)
     return studio.cards()[-1]
+
+
+def other_model_menu(card: discord.Message) -> str:
+    """The custom id of a card's menu of models."""
+    parts = [item.to_dict() for item in card.components]
+    return next(item["custom_id"] for item in walk(parts) if item["type"] == discord.ComponentType.select.value)
 
 
 def file_count(studio: Studio) -> int:
@@ -47,32 +55,70 @@ async def test_reroll_draws_the_prompt_from_a_new_seed(studio: Studio, restarted
     assert "pixel for pixel" not in text_of(studio.cards()[1])
 
 
-@pytest.mark.parametrize("restarted", [False, True])
-async def test_edit_offers_the_prompt_and_keeps_the_seed(studio: Studio, restarted: bool) -> None:
+def fields_of(shown: Any) -> dict[str, str]:
+    """What the form is filled in with."""
+    fields = [label["component"] for label in shown.modal["components"]]
+    return {field["custom_id"]: field.get("value") or "" for field in fields}
+
+
+@pytest.mark.parametrize("restart", ["never", "before it opens", "while it is open"])
+async def test_edit_offers_the_order_and_keeps_the_seed(studio: Studio, restart: str) -> None:
     first = await drawn(studio)
-    if restarted:
+    if restart == "before it opens":
         await studio.restart()
     shown = await studio.ann.click(first, label="Edit")
-    assert shown.modal is not None
-    [field] = [label["component"] for label in shown.modal["components"]]
-    assert field["value"] == "a red apple"
-    await studio.ann.submit_modal(shown, {field["custom_id"]: "a green pear"})
+    settings = "--model quick --ar 64x64 --count 1 --steps 4 --guidance 8 --seed 7"
+    assert fields_of(shown) == {"prompt": "a red apple", "negative": "", "flags": settings}
+    if restart == "while it is open":
+        await studio.restart()
+    await studio.ann.submit_modal(shown, {"prompt": "a green pear", "negative": "", "flags": settings})
     [picture] = await studio.pictures(index=1)
     assert picture.tobytes() == pixels(7, 64, 64)
     assert "a green pear" in text_of(studio.cards()[1])
 
 
+async def test_everything_can_be_edited(studio: Studio) -> None:
+    shown = await studio.ann.click(await drawn(studio), label="Edit")
+    said = {"prompt": "a pear", "negative": "worms", "flags": "--model guided --seed 9 --ar 2:1 --cfg 1.5"}
+    await studio.ann.submit_modal(shown, said)
+    [picture] = await studio.pictures(index=1)
+    assert picture.tobytes() == pixels(9, 88, 48)
+    for words in ("a pear", "without worms", "With guidance", "guidance 1.5"):
+        assert words in text_of(studio.cards()[1])
+    assert "no effect" not in text_of(studio.cards()[1])
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [("5", "Settings look like"), ("seed 5", "Settings look like"), ("--stylize 5", "I do not know")],
+)
+async def test_settings_that_are_none_are_refused(studio: Studio, said: str, words: str) -> None:
+    shown = await studio.ann.click(await drawn(studio), label="Edit")
+    refused = await studio.ann.submit_modal(shown, {"prompt": "a pear", "negative": "", "flags": said})
+    assert refused.ephemeral
+    assert words in refused.response.content
+    assert len(studio.cards()) == 1
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_another_model_draws_the_same_seed(studio: Studio, restarted: bool) -> None:
+    card = await drawn(studio)
+    if restarted:
+        await studio.restart()
+    await studio.ann.select(card, values=["guided"], custom_id=other_model_menu(card))
+    [picture] = await studio.pictures(index=1)
+    assert picture.tobytes() == pixels(7, 64, 64)
+    assert "With guidance" in text_of(studio.cards()[1])
+    assert "a red apple" in text_of(studio.cards()[1])
+
+
 async def test_an_edit_to_an_empty_prompt_is_refused_to_the_editor_alone(studio: Studio) -> None:
     first = await drawn(studio)
     shown = await studio.ann.click(first, label="Edit")
-    assert shown.modal is not None
-    [field] = [label["component"] for label in shown.modal["components"]]
-    refused = await studio.ann.submit_modal(shown, {field["custom_id"]: "   "})
-    [answer] = refused.followups
-    assert "The prompt is empty" in answer.content
-    assert answer.ephemeral
+    refused = await studio.ann.submit_modal(shown, {"prompt": "   ", "negative": "", "flags": ""})
+    assert refused.ephemeral
+    assert "The prompt is empty" in refused.response.content
     assert len(studio.cards()) == 1
-    assert studio.env.errors  # a modal's refusal travels as an exception, and was answered
 
 
 @pytest.mark.parametrize("restarted", [False, True])

@@ -41,7 +41,9 @@ def pictures_of(job: Job) -> list[StoredPicture]:
 def finished(job: Job, catalog: Catalog, *, identical: bool | None = None) -> discord.ui.LayoutView:
     pictures = pictures_of(job)
     media = [f"attachment://{picture.id}.png" for picture in pictures]
-    return cards.finished_card(job, pictures, media, catalog[job.request.model], identical=identical)
+    entry = catalog[job.request.model]
+    finish = cards.Finish(pictures=tuple(pictures), media=tuple(media), entry=entry, identical=identical)
+    return cards.finished_card(job, finish)
 
 
 def text_of(view: discord.ui.LayoutView) -> str:

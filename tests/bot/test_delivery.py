@@ -115,7 +115,7 @@ async def test_pictures_that_left_the_disk_are_said_to_be_gone(studio: Studio) -
     [job] = await studio.jobs()
     for file in studio.settings.pictures_dir.glob("*.png"):
         file.unlink()
-    parcel = await studio.bot.generator._endings.parcel(replace(job, state=JobState.DONE))
+    parcel = await studio.bot.follower._endings.parcel(replace(job, state=JobState.DONE))
     assert parcel.files == ()
     shown = await studio.ann.slash(studio.channel, "history")
     assert shown.response is not None

@@ -46,7 +46,7 @@ async def test_every_seed_can_be_asked_for(studio: Studio, seed: int) -> None:
 
 
 async def test_all_options_are_taken(studio: Studio) -> None:
-    options: dict[str, Any] = {"model": "guided", "steps": 2, "guidance": 1.5, "size": "96x32", "seed": 7}
+    options: dict[str, Any] = {"model": "guided", "steps": 2, "guidance": 1.5, "aspect": "96x32", "seed": 7}
     await studio.ann.slash(studio.channel, "imagine", prompt="a red apple", **options)
     [picture] = await studio.pictures()
     assert picture.size == (96, 32)
@@ -67,7 +67,7 @@ async def test_a_card_tells_its_place_in_line_then_its_progress(studio: Studio) 
 
 async def test_models_are_offered_while_typing(studio: Studio) -> None:
     offered = await studio.ann.autocomplete(studio.channel, "imagine", "model", "guid", prompt="x")
-    assert offered == [{"name": "With guidance (guided)", "value": "guided"}]
+    assert offered == [{"name": "With guidance (guided) · sd15", "value": "guided"}]
 
 
 @pytest.mark.parametrize(
@@ -93,9 +93,9 @@ async def test_discord_itself_is_told_what_is_possible(studio: Studio, options: 
     [
         ({"prompt": "   "}, "The prompt is empty"),
         ({"prompt": "x", "model": "nope"}, "no model “nope”. Choose from: quick, guided"),
-        ({"prompt": "x", "size": "60x64"}, "Try 64×64"),
-        ({"prompt": "x", "size": "4096x4096"}, "Try 128×128"),
-        ({"prompt": "x", "size": "huge"}, "for example 512x512"),
+        ({"prompt": "x", "aspect": "60x64"}, "Try 64×64"),
+        ({"prompt": "x", "aspect": "4096x4096"}, "Try 128×128"),
+        ({"prompt": "x", "aspect": "huge"}, "for example 512x512"),
         ({"prompt": "x", "steps": 50}, "must lie between 1 and 8"),
         ({"prompt": "x", "guidance": 20.0}, "must lie between 3 and 13"),
     ],

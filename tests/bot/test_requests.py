@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot import requests
-from bot.requests import Options
+from bot.flags import Options
+from bot.settings import ROOT
 from inference.catalog import Catalog
-from inference.contract import MAX_SEED
+from inference.contract import MAX_SEED, ImageRequest
 from inference.errors import (
     InferenceError,
     OutOfRange,
@@ -21,24 +22,31 @@ from inference.errors import (
     SizeUnreadable,
     UnknownModel,
 )
+from inference.infotext import Infotext
+
+
+def order(options: Options, catalog: Catalog) -> ImageRequest:
+    """What is ordered where nobody has chosen anything."""
+    entry = catalog.default if options.model is None else catalog[options.model]
+    return requests.imagine(options, catalog, entry=entry, seed=7)
 
 
 def test_the_models_own_values_fill_what_was_not_given(catalog: Catalog) -> None:
-    request = requests.imagine(Options(prompt="a red apple"), catalog, random_seed=7)
+    request = order(Options(prompt="a red apple"), catalog)
     assert (request.model, request.seed, request.count) == ("quick", 7, 1)
     assert (request.steps, request.guidance, request.width, request.height) == (4, 8.0, 64, 64)
 
 
 def test_what_was_given_wins(catalog: Catalog) -> None:
-    options = Options(prompt="x", model="guided", seed=0, count=4, steps=2, guidance=1.5, size="96x32")
-    request = requests.imagine(options, catalog, random_seed=7)
+    options = Options(prompt="x", model="guided", seed=0, count=4, steps=2, guidance=1.5, aspect="96x32")
+    request = order(options, catalog)
     assert (request.model, request.seed, request.count, request.steps) == ("guided", 0, 4, 2)
     assert (request.guidance, request.width, request.height) == (1.5, 96, 32)
 
 
 @pytest.mark.parametrize("size", ["96x64", "96 X 64", " 96×64 ", "96*64"])
 def test_a_size_is_read_however_people_write_it(catalog: Catalog, size: str) -> None:
-    request = requests.imagine(Options(prompt="x", size=size), catalog, random_seed=7)
+    request = order(Options(prompt="x", aspect=size), catalog)
     assert (request.width, request.height) == (96, 64)
 
 
@@ -54,14 +62,14 @@ def test_a_size_is_read_however_people_write_it(catalog: Catalog, size: str) -> 
         (Options(prompt="x", count=5), OutOfRange),
         (Options(prompt="x", steps=0), OutOfRange),
         (Options(prompt="x", guidance=float("nan")), OutOfRange),
-        (Options(prompt="x", size="60x64"), SizeNotPossible),
-        (Options(prompt="x", size="4096x4096"), SizeNotPossible),
-        (Options(prompt="x", size="big"), SizeUnreadable),
+        (Options(prompt="x", aspect="60x64"), SizeNotPossible),
+        (Options(prompt="x", aspect="4096x4096"), SizeNotPossible),
+        (Options(prompt="x", aspect="big"), SizeUnreadable),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(catalog: Catalog, options: Options, failure: type[object]) -> None:
     with pytest.raises(InferenceError) as refusal:
-        requests.imagine(options, catalog, random_seed=7)
+        order(options, catalog)
     assert isinstance(refusal.value.failure, failure)
     assert str(refusal.value).endswith((".", "!"))
 
@@ -71,34 +79,78 @@ def test_any_input_gives_an_order_or_a_refusal(prompt: str, size: str | None, se
     from tests.bot.conftest import a_catalog
 
     try:
-        request = requests.imagine(Options(prompt=prompt, size=size, seed=seed), a_catalog(), random_seed=7)
+        request = order(Options(prompt=prompt, aspect=size, seed=seed), a_catalog())
     except InferenceError:
         return
     assert request.prompt == " ".join(prompt.split())
 
 
 def test_a_reroll_changes_the_seed_alone(catalog: Catalog) -> None:
-    first = replace(requests.imagine(Options(prompt="x", count=2), catalog, random_seed=7), bucket=2)
-    assert requests.reroll(first, catalog, random_seed=8) == replace(first, seed=8, bucket=None)
+    first = replace(order(Options(prompt="x", count=2), catalog), bucket=2)
+    assert requests.reroll(first, catalog, seed=8) == replace(first, seed=8, bucket=None)
 
 
 def test_the_same_seed_keeps_the_bucket_of_the_first_drawing(catalog: Catalog) -> None:
-    first = requests.imagine(Options(prompt="x"), catalog, random_seed=7)
+    first = order(Options(prompt="x"), catalog)
     assert requests.same_seed(first, catalog, bucket=4) == replace(first, bucket=4)
 
 
-def test_an_edit_changes_the_prompt_alone(catalog: Catalog) -> None:
-    first = requests.imagine(Options(prompt="x"), catalog, random_seed=7)
-    assert requests.edited(first, catalog, prompt=" a  pear ") == replace(first, prompt="a pear")
+def test_another_model_keeps_prompt_seed_and_shape(catalog: Catalog) -> None:
+    first = order(Options(prompt="x", aspect="96x48", seed=5, count=2), catalog)
+    other = requests.other_model(first, catalog, entry=catalog["guided"])
+    assert (other.prompt, other.seed, other.count, other.model) == ("x", 5, 2, "guided")
+    assert (other.steps, other.guidance) == (4, 1.0)
+    assert (other.width, other.height) == (88, 48)  # 2:1 at the area that the other family draws best
+
+
+@given(
+    negative=st.none() | st.just("blur"),
+    seed=st.integers(0, MAX_SEED),
+    steps=st.integers(1, 8),
+    guidance=st.floats(3, 13),
+    count=st.integers(1, 4),
+)
+def test_what_one_would_have_to_say_gives_the_same_order(
+    negative: str | None, seed: int, steps: int, guidance: float, count: int
+) -> None:
+    from tests.bot.conftest import a_catalog
+
+    said = Options(prompt="x", negative=negative, seed=seed, steps=steps, guidance=round(guidance, 2), count=count)
+    first = order(said, a_catalog())
+    assert order(requests.options_of(first), a_catalog()) == first
+
+
+@pytest.mark.parametrize(
+    ("ratio", "sides"), [("1:1", (512, 512)), ("3:2", (640, 448)), ("9:16", (384, 704)), ("100:1", (1024, 256))]
+)
+def test_a_shape_keeps_the_area_that_a_model_draws_best(ratio: str, sides: tuple[int, int]) -> None:
+    entry = Catalog.load(ROOT / "models" / "models.toml")["dreamshaper-7"]
+    assert requests.size(Options(prompt="x", aspect=ratio), entry) == sides
+
+
+def test_a_side_alone_can_be_given(catalog: Catalog) -> None:
+    assert requests.size(Options(prompt="x", width=96), catalog.default) == (96, 64)
+    assert requests.size(Options(prompt="x", aspect="1:1", height=32), catalog.default) == (64, 32)
+
+
+def test_shapes_are_suggested_with_their_sizes(catalog: Catalog) -> None:
+    found = requests.suggest_aspects("", catalog.default)
+    assert found[0] == ("1:1 (64×64)", "1:1")
+    assert len(found) == len(requests.RATIOS)
+    assert requests.suggest_aspects("16", catalog.default) == [("16:9 (88×48)", "16:9")]
+
+
+def test_a_recipe_of_another_program_keeps_what_can_be_followed(catalog: Catalog) -> None:
+    foreign = Infotext(
+        prompt="a fox", negative="blur", steps=25, guidance=7.0, seed=5, width=512, height=768, model="x"
+    )
+    options = requests.options_from(foreign, catalog)
+    assert (options.prompt, options.negative, options.seed, options.aspect) == ("a fox", "blur", 5, "512:768")
+    assert (options.model, options.steps, options.guidance) == (None, None, None)
+    assert (order(options, catalog).width, order(options, catalog).height) == (56, 80)
 
 
 def test_an_old_order_for_a_model_that_is_gone_is_refused(catalog: Catalog) -> None:
-    old = replace(requests.imagine(Options(prompt="x"), catalog, random_seed=7), model="gone")
+    old = replace(order(Options(prompt="x"), catalog), model="gone")
     with pytest.raises(InferenceError, match="no model “gone”"):
-        requests.reroll(old, catalog, random_seed=8)
-
-
-def test_models_are_suggested_by_title_and_name(catalog: Catalog) -> None:
-    assert [name for _, name in requests.suggest_models("", catalog)] == ["quick", "guided"]
-    assert requests.suggest_models("GUI", catalog) == [("With guidance (guided)", "guided")]
-    assert requests.suggest_models("zebra", catalog) == []
+        requests.reroll(old, catalog, seed=8)

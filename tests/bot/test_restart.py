@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bot import delivery, generate
+from bot import delivery, following
 from bot.store import JobState
 from inference.contract import picture_id
 from tests.bot.painter import pixels
@@ -61,7 +61,7 @@ async def test_what_was_drawn_and_not_shown_is_shown_without_being_drawn_again(
 
 async def test_a_picture_waits_for_discord_to_come_back(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delivery, "RETRY_AFTER_S", ())
-    monkeypatch.setattr(generate, "AWAY_S", 0.1)
+    monkeypatch.setattr(following, "AWAY_S", 0.1)
     studio.env.inject_error("PATCH", "*", status=503, times=None)
     await studio.ann.slash(studio.channel, "imagine", prompt="an owl", seed=3)
     await studio.settled(JobState.DONE)

@@ -1,0 +1,161 @@
+"""Midjourney's way of giving options: ``a fox --ar 3:2 --seed 5 --no blur`` in the prompt itself. Pure.
+
+Telephones turn two hyphens into a dash; that is understood. ``<lora:name:0.8>``, as AUTOMATIC1111 writes it, is too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from bot.access import Refused
+from bot.words import _
+from inference.contract import Adapter
+from inference.errors import InferenceError, NotANumber
+
+FLAG = re.compile(r"(?:^|\s)(?:--|[—–])(?=[A-Za-z])([A-Za-z][\w-]*)[ =]?")
+"""Two hyphens or a dash before a word. A dash with a space after it is punctuation."""
+LORA = re.compile(r"<lora:([^:<>]+)(?::([^<>]*))?>")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How a picture is asked for; None is what was not said. ``aspect`` is a ratio (3:2) or a size (512x768)."""
+
+    prompt: str
+    negative: str | None = None
+    model: str | None = None
+    aspect: str | None = None
+    width: int | None = None
+    height: int | None = None
+    count: int | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    seed: int | None = None
+    adapters: tuple[Adapter, ...] = ()
+    spoiler: bool | None = None
+
+
+@dataclass(slots=True)
+class _Found:
+    """What the flags said so far."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    adapters: list[Adapter] = field(default_factory=list)
+
+
+def merged(options: Options) -> Options:
+    """``options`` with what the flags in its prompt say beside them; a given option wins over a flag.
+
+    Raises ``Refused`` for an unknown flag and ``InferenceError(NotANumber)`` for a value that cannot be read.
+    """
+    found = _Found()
+    prompt = LORA.sub(lambda match: _take_lora(match, found), options.prompt)
+    (_nothing, words), *flags = _split(prompt)
+    for name, value in flags:
+        _take(name.lower(), value, found)
+    given = {f.name: getattr(options, f.name) for f in fields(options) if getattr(options, f.name) is not None}
+    named = {adapter.name for adapter in options.adapters}
+    adapters = (*options.adapters, *(adapter for adapter in found.adapters if adapter.name not in named))
+    return Options(**{**found.values, **given, "prompt": words.strip(), "adapters": adapters})
+
+
+def written(options: Options) -> str:
+    """The flags that say what ``options`` say beside prompt and negative prompt; ``merged`` reads them."""
+    parts = [
+        f"--{name} {value:g}" if isinstance(value, float) else f"--{name} {value}"
+        for name, value in (
+            ("model", options.model),
+            ("ar", options.aspect),
+            ("count", options.count),
+            ("steps", options.steps),
+            ("guidance", options.guidance),
+            ("seed", options.seed),
+        )
+        if value is not None
+    ]
+    parts += [f"--lora {adapter.name}:{adapter.strength:g}" for adapter in options.adapters]
+    return " ".join(parts + (["--spoiler"] if options.spoiler else []))
+
+
+def _split(prompt: str) -> Iterator[tuple[str, str]]:
+    """The prompt's own words under an empty name, then each flag's name and value."""
+    matches = list(FLAG.finditer(prompt))
+    first, *ends = [*(match.start() for match in matches), len(prompt)]
+    yield "", prompt[:first]
+    for match, end in zip(matches, ends, strict=True):
+        yield match[1], prompt[match.end() : end].strip()
+
+
+def _take(name: str, value: str, found: _Found) -> None:
+    if name not in _FLAGS:
+        known = ", ".join(f"`--{flag}`" for flag in KNOWN)
+        raise Refused(
+            _(
+                "I do not know `--{flag}`. These can be used: {known}. "
+                "A dash that is just a dash needs a space after it.",
+                flag=name,
+                known=known,
+            )
+        )
+    key, read = _FLAGS[name]
+    if key == "adapters":
+        found.adapters.append(_adapter(value))
+    elif key == "negative" and "negative" in found.values:
+        found.values["negative"] += f", {value}"
+    else:
+        found.values[key] = read(value)
+
+
+def _take_lora(match: re.Match[str], found: _Found) -> str:
+    found.adapters.append(_adapter(f"{match[1]}:{match[2]}" if match[2] else match[1]))
+    return " "
+
+
+def _adapter(text: str) -> Adapter:
+    name, _colon, strength = text.partition(":")
+    return Adapter(name=name.strip(), strength=_real("lora strength")(strength) if strength else 1.0)
+
+
+def _whole(name: str) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not re.fullmatch(r"[+-]?\d{1,18}", text, re.ASCII):
+            raise InferenceError(NotANumber(field=name, value=text[:50]))
+        return int(text)
+
+    return read
+
+
+def _real(name: str) -> Callable[[str], float]:
+    def read(text: str) -> float:
+        if not re.fullmatch(r"[+-]?\d{1,9}([.,]\d{1,9})?", text, re.ASCII):
+            raise InferenceError(NotANumber(field=name, value=text[:50]))
+        return float(text.replace(",", "."))
+
+    return read
+
+
+def _switch(text: str) -> bool:
+    if text:
+        raise Refused(_("`--spoiler` takes no value; “{value}” belongs before the flags.", value=text[:50]))
+    return True
+
+
+_FLAGS: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "ar": ("aspect", str), "aspect": ("aspect", str), "size": ("aspect", str),
+    "no": ("negative", str), "negative": ("negative", str),
+    "seed": ("seed", _whole("seed")),
+    "steps": ("steps", _whole("number of steps")),
+    "guidance": ("guidance", _real("guidance")), "cfg": ("guidance", _real("guidance")),
+    "count": ("count", _whole("count")), "repeat": ("count", _whole("count")), "r": ("count", _whole("count")),
+    "model": ("model", str), "m": ("model", str),
+    "width": ("width", _whole("width")), "w": ("width", _whole("width")),
+    "height": ("height", _whole("height")), "h": ("height", _whole("height")),
+    "lora": ("adapters", str),
+    "spoiler": ("spoiler", _switch),
+}  # fmt: skip
+"""Every spelling, with the option it gives and how its value is read."""
+KNOWN = ("ar", "no", "seed", "steps", "guidance", "count", "model", "width", "height", "lora", "spoiler")
+"""The spellings that people are told of."""

@@ -1,0 +1,125 @@
+"""What follows an order: its card kept up to date, its end recorded, then shown, however long that takes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from bot.background import Background
+from bot.cards import progress_card, retry_note
+from bot.delivery import TOKEN_MARGIN_S, Delivery, DiscordAway
+from bot.endings import Endings
+from bot.gallery import Gallery
+from bot.store import Job, Jobs
+from bot.words import _, speaking
+from inference.contract import (
+    Cancelled,
+    Failed,
+    Finished,
+    Outcome,
+    Retrying,
+    Running,
+    Waiting,
+    picture_id,
+)
+from inference.dispatcher import Dispatcher
+from inference.errors import describe
+from inference.ticket import Ticket
+
+log = logging.getLogger("bot.following")
+
+AWAY_S = 60.0
+"""Between attempts to show a job's end while Discord cannot be reached."""
+QUICK_S = 0.4
+"""A picture that takes no longer than this is shown at once, without a word about its progress."""
+EDIT_EVERY_S = 1.0
+"""Between two edits of one card, when few cards are live; more of them share what Discord allows."""
+
+
+class Follower:
+    """Sees every order to its one end."""
+
+    def __init__(
+        self,
+        *,
+        jobs: Jobs,
+        dispatcher: Dispatcher,
+        delivery: Delivery,
+        endings: Endings,
+        gallery: Gallery,
+        background: Background,
+    ) -> None:
+        self._jobs = jobs
+        self._dispatcher = dispatcher
+        self._delivery = delivery
+        self._endings = endings
+        self._gallery = gallery
+        self._background = background
+
+    def follow(self, job: Job, ticket: Ticket) -> None:
+        """See an order that is in the queue to its end."""
+        self._background.begin(f"job {job.id}", self._follow(job, ticket))
+
+    async def resume(self) -> None:
+        """Take up what an earlier run left behind. To be called before the bot can be reached: an order that comes in
+        meanwhile would be taken up as well."""
+        for job in await self._jobs.undelivered():
+            self._background.begin(f"job {job.id}", self._show_end(job))
+        for job in await self._jobs.unfinished():
+            ticket = self._dispatcher.submit(
+                job_id=job.id, owner=str(job.user_id), group=job.place.community, request=job.request, resumed=True
+            )
+            self.follow(job, ticket)
+
+    async def _follow(self, job: Job, ticket: Ticket) -> None:
+        with speaking(job.place.locale):
+            await ticket.rest(QUICK_S)
+            note: str | None = None
+            noted_running = False
+            async for event in ticket.events():
+                match event:
+                    case Waiting() | Running() | Retrying():
+                        note = retry_note(event) or note
+                        if isinstance(event, Running) and not noted_running:
+                            await self._jobs.running(job.id)
+                            noted_running = True
+                        card = progress_card(job, event, note=note or _late_note(job, event))
+                        await self._delivery.show_progress(job, card)
+                        await ticket.rest(max(EDIT_EVERY_S, len(self._background) / 5))
+                    case Finished() | Failed() | Cancelled():
+                        await self._conclude(job, event)
+
+    async def _conclude(self, job: Job, outcome: Outcome) -> None:
+        """Record the end before it is shown: from here on a restart shows it, and never draws again."""
+        match outcome:
+            case Finished():
+                if not await self._jobs.finish(job.id, outcome):
+                    await self._gallery.remove(picture.id for picture in outcome.pictures)
+            case Failed(failure=failure):
+                await self._jobs.fail(job.id, describe(failure))
+            case Cancelled():
+                await self._jobs.cancel(job.id)
+                await self._gallery.remove(picture_id(job.id, index) for index in range(job.request.count))
+        await self._show_end(job)
+
+    async def _show_end(self, job: Job) -> None:
+        """However long Discord is away: what was drawn is shown when it is back."""
+        with speaking(job.place.locale):
+            while True:
+                try:
+                    await self._endings.show(job.id)
+                except DiscordAway as error:
+                    log.warning("job %s is shown later, Discord is away: %s", job.id, error)
+                    await asyncio.sleep(AWAY_S)
+                else:
+                    return
+
+
+def _late_note(job: Job, event: Waiting | Running | Retrying) -> str | None:
+    """Where the bot is a guest, only the interaction's token lets it edit: who waits longer is told beforehand."""
+    if job.place.member or not isinstance(event, Waiting) or event.eta_s is None:
+        return None
+    if time.time() + event.eta_s < job.place.token_expires_at - TOKEN_MARGIN_S:
+        return None
+    return _("This takes longer than Discord lets me edit this message. I will write to you, or look into `/history`.")

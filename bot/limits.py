@@ -1,0 +1,69 @@
+"""How much one person and one server may have waiting, and how soon one may ask again."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+from bot.access import Refused
+from bot.store import Rules
+from bot.words import _
+from inference.dispatcher import Dispatcher
+
+
+class Limits:
+    """Says whether there is room for another order, before anything is promised.
+
+    ``cooldown_s``: seconds between two orders of one person. ``server_limit``: orders that one server may have waiting.
+    """
+
+    def __init__(
+        self,
+        *,
+        dispatcher: Dispatcher,
+        cooldown_s: float,
+        server_limit: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._cooldown_s = cooldown_s
+        self._server_limit = server_limit
+        self._clock = clock
+        self._last: dict[int, float] = {}
+
+    def check(self, user_id: int, guild_id: int | None, rules: Rules) -> None:
+        """Raise ``Refused`` or ``InferenceError`` with when to come back and what to change."""
+        left_s = self._last.get(user_id, -math.inf) + self._cooldown_s - self._clock()
+        if left_s > 0:
+            raise Refused(_("Please wait {seconds} s before your next order.", seconds=math.ceil(left_s)))
+        limit = rules.waiting_limit
+        if limit is not None and self._dispatcher.waiting_for(str(user_id)) >= limit:
+            raise Refused(
+                _(
+                    "You have {limit} orders waiting, which is the most on this server. Try again {when}, or `/cancel` "
+                    "one.",
+                    limit=limit,
+                    when=self._when(),
+                )
+            )
+        if guild_id is not None and self._dispatcher.waiting_in(str(guild_id)) >= self._server_limit:
+            raise Refused(
+                _(
+                    "This server has {limit} orders waiting, which is its share. Try again {when}.",
+                    limit=self._server_limit,
+                    when=self._when(),
+                )
+            )
+        self._dispatcher.check_room(str(user_id))
+
+    def ordered(self, user_id: int) -> None:
+        """Note that a person has just ordered."""
+        now = self._clock()
+        self._last[user_id] = now
+        for person in [person for person, at in self._last.items() if at + self._cooldown_s < now]:
+            del self._last[person]
+
+    def _when(self) -> str:
+        seconds = self._dispatcher.seconds_until_room()
+        return _("in a few minutes") if seconds is None else _("in about {seconds} s", seconds=max(1, round(seconds)))

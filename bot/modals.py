@@ -1,0 +1,67 @@
+"""The form that turns an order into another one. What comes back says everything itself, so a restart does no harm."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import discord
+from discord import ui
+
+from bot import flags
+from bot.access import Refused
+from bot.flags import Options
+from bot.replies import answer_error
+from bot.words import _, speak
+from inference.contract import MAX_PROMPT_CHARACTERS
+
+if TYPE_CHECKING:
+    from bot.client import PictureBot
+
+REMIX = re.compile(r"remix(?::(?P<job>[0-9a-f-]{36}))?")
+
+
+def remix_modal(options: Options, *, parent_id: str | None) -> ui.Modal:
+    """A form filled in with ``options``; what is sent back comes to ``submitted``, whichever process is there then."""
+    modal = ui.Modal(title=_("Change the order"), custom_id=f"remix:{parent_id}" if parent_id else "remix")
+    for custom_id, label, about, text, required in (
+        ("prompt", _("Prompt"), None, options.prompt, True),
+        ("negative", _("Negative prompt"), _("What should not be in the picture"), options.negative, False),
+        ("flags", _("Settings"), _("The seed stays the same unless you change it"), flags.written(options), False),
+    ):
+        style = discord.TextStyle.short if custom_id == "flags" else discord.TextStyle.paragraph
+        field: ui.TextInput[Any] = ui.TextInput(
+            style=style, default=text or None, custom_id=custom_id, required=required, max_length=MAX_PROMPT_CHARACTERS
+        )
+        modal.add_item(ui.Label(text=label, description=about, component=field))
+    return modal
+
+
+async def submitted(interaction: discord.Interaction[PictureBot]) -> None:
+    """Order what a form of ``remix_modal`` says; forms of anybody else are left alone."""
+    data: Any = interaction.data or {}
+    match = REMIX.fullmatch(str(data.get("custom_id", "")))
+    if match is None:
+        return
+    speak(str(interaction.locale))
+    try:
+        await interaction.client.generator.remix(interaction, _read(data), parent_id=match["job"])
+    except Exception as error:
+        await answer_error(interaction, error)
+
+
+def _read(data: dict[str, Any]) -> Options:
+    said = dict(_fields(data.get("components", [])))
+    settings = said.get("flags", "").strip()
+    if settings and not flags.FLAG.match(settings):
+        raise Refused(_("Settings look like `--seed 5 --steps 4`; “{text}” does not.", text=settings[:100]))
+    return Options(prompt=f"{said.get('prompt', '')} {settings}", negative=said.get("negative") or None)
+
+
+def _fields(components: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
+    for component in components:
+        if "value" in component and "custom_id" in component:
+            yield component["custom_id"], component["value"] or ""
+        inner = component.get("component")
+        yield from _fields([*component.get("components", []), *([inner] if inner else [])])

@@ -1,0 +1,74 @@
+"""Which model draws: the one place where a call, a channel, a person, a server and the catalogue are weighed. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from bot.access import Refused
+from bot.store import Preferences, Rules, Scope
+from bot.words import _
+from inference.catalog import Catalog
+from inference.entries import ModelEntry
+from inference.errors import InferenceError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Where:
+    """Who asks, and where; a thread's ``channel_id`` is that of the channel it belongs to."""
+
+    user_id: int
+    channel_id: int | None
+    guild_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The model, and whose choice it is."""
+
+    entry: ModelEntry
+    scope: Scope
+
+
+def choose(named: str | None, where: Where, preferences: Preferences, catalog: Catalog) -> Choice:
+    """The model that draws.
+
+    Raises ``InferenceError(UnknownModel)`` for a ``named`` one that the catalogue does not have, and ``Refused`` for
+    one that this server does not show. A remembered choice that has become impossible is passed over.
+    """
+    rules = preferences.rules(where.guild_id)
+    if named is not None:
+        return Choice(_visible(named, rules, catalog), Scope.CALL)
+    for scope, name in remembered(where, preferences):
+        try:
+            return Choice(_visible(name, rules, catalog), scope)
+        except (InferenceError, Refused):
+            continue
+    if catalog.default.name in rules.hidden_models:
+        for entry in visible(rules, catalog):
+            return Choice(entry, Scope.CATALOGUE)
+    return Choice(catalog.default, Scope.CATALOGUE)
+
+
+def remembered(where: Where, preferences: Preferences) -> Iterator[tuple[Scope, str]]:
+    """What was chosen for the place and the person, the deciding one first."""
+    for scope, scope_id in (
+        (Scope.CHANNEL, where.channel_id),
+        (Scope.USER, where.user_id),
+        (Scope.SERVER, where.guild_id),
+    ):
+        name = preferences.model(scope, scope_id)
+        if name is not None:
+            yield scope, name
+
+
+def visible(rules: Rules, catalog: Catalog) -> list[ModelEntry]:
+    """The models that a server shows."""
+    return [entry for entry in catalog if entry.name not in rules.hidden_models]
+
+
+def _visible(name: str, rules: Rules, catalog: Catalog) -> ModelEntry:
+    entry = catalog[name]
+    if entry.name in rules.hidden_models:
+        raise Refused(_("“{model}” is not used on this server. `/model list` shows what is.", model=entry.title))
+    return entry

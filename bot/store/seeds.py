@@ -1,0 +1,43 @@
+"""Personal seed books: seeds worth keeping, by name."""
+
+from __future__ import annotations
+
+import time
+
+from bot.store.database import Database
+
+
+class Seeds:
+    """The seed books of everybody. Names are compared without regard to case."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def save(self, user_id: int, name: str, seed: int) -> None:
+        """Keep a seed, in place of what had this name."""
+        async with self._database.transaction() as connection:
+            await connection.execute(
+                "INSERT OR REPLACE INTO seeds (user_id, name, seed, saved_at) VALUES (?, ?, ?, ?)",
+                (user_id, name, seed, time.time()),
+            )
+
+    async def get(self, user_id: int, name: str) -> int | None:
+        row = await self._database.fetch_one("SELECT seed FROM seeds WHERE user_id = ? AND name = ?", (user_id, name))
+        return None if row is None else int(row["seed"])
+
+    async def all(self, user_id: int) -> dict[str, int]:
+        """A person's seeds by name, in alphabetical order."""
+        rows = await self._database.fetch_all(
+            "SELECT name, seed FROM seeds WHERE user_id = ? ORDER BY name COLLATE NOCASE", (user_id,)
+        )
+        return {row["name"]: row["seed"] for row in rows}
+
+    async def forget(self, user_id: int, name: str) -> bool:
+        """Remove a seed; False if there is none of this name."""
+        async with self._database.transaction() as connection:
+            done = await connection.execute("DELETE FROM seeds WHERE user_id = ? AND name = ?", (user_id, name))
+            return done.rowcount > 0
+
+    async def forget_all(self, user_id: int) -> None:
+        async with self._database.transaction() as connection:
+            await connection.execute("DELETE FROM seeds WHERE user_id = ?", (user_id,))

@@ -1,0 +1,69 @@
+"""What is offered while somebody types an option: models, shapes, LoRAs, as far as they can be used here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import discord
+from discord import app_commands
+
+from bot.access import Refused
+from bot.orders import where
+from bot.preferences import choose, visible
+from bot.requests import suggest_aspects
+from inference.entries import ModelEntry
+from inference.errors import InferenceError
+
+if TYPE_CHECKING:
+    from bot.client import PictureBot
+
+MOST = 25
+"""Of suggestions, by Discord's rules; a name has at most 100 characters."""
+
+
+def models(interaction: discord.Interaction[PictureBot], typed: str) -> list[app_commands.Choice[str]]:
+    """The models that this server shows, those in memory marked."""
+    bot = interaction.client
+    resident = bot.dispatcher.resident
+    shown = visible(bot.store.preferences.rules(interaction.guild_id), bot.catalog)
+    found = []
+    for entry in shown:
+        mark = " ⚡" if entry.name in resident else ""
+        found.append((f"{entry.title} ({entry.name}) · {entry.family}{mark}", entry.name))
+    return _choices(found, typed)
+
+
+def loras(
+    interaction: discord.Interaction[PictureBot], typed: str, *, named: str | None
+) -> list[app_commands.Choice[str]]:
+    """The LoRAs that fit the model that would draw."""
+    entry = _entry(interaction, named)
+    fitting = interaction.client.catalog.adapters(entry.family)
+    return _choices([(f"{adapter.title} ({adapter.name})", adapter.name) for adapter in fitting], typed)
+
+
+def aspects(
+    interaction: discord.Interaction[PictureBot], typed: str, *, named: str | None
+) -> list[app_commands.Choice[str]]:
+    """The shapes of the model that would draw, with their sizes."""
+    found = suggest_aspects(typed, _entry(interaction, named))
+    return [app_commands.Choice(name=label, value=ratio) for label, ratio in found]
+
+
+def _entry(interaction: discord.Interaction[PictureBot], named: str | None) -> ModelEntry:
+    """The model that would draw; a name that is half typed counts as none."""
+    bot = interaction.client
+    try:
+        return choose(named or None, where(interaction), bot.store.preferences, bot.catalog).entry
+    except (InferenceError, Refused):
+        return choose(None, where(interaction), bot.store.preferences, bot.catalog).entry
+
+
+def _choices(found: Iterable[tuple[str, str]], typed: str) -> list[app_commands.Choice[str]]:
+    wanted = typed.casefold().split()
+    return [
+        app_commands.Choice(name=label[:100], value=value)
+        for label, value in found
+        if all(word in label.casefold() for word in wanted)
+    ][:MOST]

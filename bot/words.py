@@ -1,0 +1,61 @@
+"""What the bot says, in the language of whoever it speaks to: gettext catalogues and a context that names the locale.
+
+English is the language of the sources. ``bot/locale/<locale>.po`` holds the others; a sentence without translation
+stays English.
+"""
+
+from __future__ import annotations
+
+import gettext
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+LOCALES = Path(__file__).parent / "locale"
+ENGLISH = "en-US"
+
+_locale: ContextVar[str] = ContextVar("locale", default=ENGLISH)
+
+
+def _(message: str, /, **values: Any) -> str:
+    """``message`` in the language of the present context, with ``values`` in the places named in braces."""
+    return translated(message, _locale.get()).format(**values)
+
+
+def translated(message: str, locale: str) -> str:
+    """``message`` in ``locale``, one of Discord's names for locales (``en-US``, ``zh-CN``)."""
+    return _catalogue(locale).gettext(message)
+
+
+def speak(locale: str) -> None:
+    """From here on, this task speaks ``locale``."""
+    _locale.set(locale)
+
+
+@contextmanager
+def speaking(locale: str) -> Iterator[None]:
+    """Speak ``locale`` for the length of the block."""
+    token = _locale.set(locale)
+    try:
+        yield
+    finally:
+        _locale.reset(token)
+
+
+@cache
+def _catalogue(locale: str) -> gettext.NullTranslations:
+    path = LOCALES / f"{locale}.po"
+    if not path.exists():
+        return gettext.NullTranslations()
+    from babel.messages.mofile import write_mo
+    from babel.messages.pofile import read_po
+
+    compiled = io.BytesIO()
+    with path.open("rb") as file:
+        write_mo(compiled, read_po(file))
+    compiled.seek(0)
+    return gettext.GNUTranslations(compiled)
