@@ -8,7 +8,8 @@ from enum import Enum, auto
 
 import discord
 
-from bot.store import ChannelModels, Explicit, Job, Rules, Scope, StoredPicture
+from bot.rules import ChannelModels, Explicit, Rules, Scope
+from bot.store import Job, StoredPicture
 from bot.words import _
 from inference.contract import ImageRequest
 from inference.entries import ModelEntry

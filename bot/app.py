@@ -15,12 +15,17 @@ from bot.background import Background
 from bot.client import PictureBot
 from bot.delivery import Delivery
 from bot.endings import Endings
+from bot.examples import Examples
 from bot.following import Follower
 from bot.gallery import Gallery
 from bot.generate import Generator
 from bot.history import History
+from bot.house import House
 from bot.limits import Limits
+from bot.line import Line
+from bot.models import Models
 from bot.preview import PreviewError, preview
+from bot.seedbook import SeedBook
 from bot.settings import ROOT, Settings
 from bot.store import DatabaseError, Store, open_store
 from inference.catalog import Catalog, CatalogError
@@ -50,7 +55,7 @@ async def run(settings: Settings) -> None:
 async def _run(settings: Settings, store: Store, catalog: Catalog) -> None:
     dispatcher = make_dispatcher(settings)
     bot = make_bot(settings, store, catalog, dispatcher)
-    await remove_strangers(settings, store)
+    await remove_strangers(settings, store, bot.models.examples.known())
     await bot.follower.resume()
     if settings.discord_token is None:
         async with preview(bot, port=settings.preview_port) as page:
@@ -100,6 +105,7 @@ def make_bot(settings: Settings, store: Store, catalog: Catalog, dispatcher: Dis
         catalog=catalog, jobs=store.jobs, preferences=store.preferences, gallery=gallery, delivery=delivery
     )
     bot.background = Background()
+    bot.delivery = delivery
     bot.dispatcher = dispatcher
     bot.follower = Follower(
         jobs=store.jobs,
@@ -120,12 +126,22 @@ def make_bot(settings: Settings, store: Store, catalog: Catalog, dispatcher: Dis
         gallery=gallery,
     )
     bot.history = History(jobs=store.jobs, gallery=gallery, endings=endings)
+    bot.house = House(catalog=catalog, preferences=store.preferences)
+    bot.line = Line(catalog=catalog, jobs=store.jobs, dispatcher=dispatcher)
+    bot.seed_book = SeedBook(seeds=store.seeds, preferences=store.preferences, jobs=store.jobs)
+    bot.models = Models(
+        catalog=catalog,
+        preferences=store.preferences,
+        dispatcher=dispatcher,
+        examples=Examples(catalog=catalog, dispatcher=dispatcher, gallery=gallery),
+        background=bot.background,
+    )
     return bot
 
 
-async def remove_strangers(settings: Settings, store: Store) -> None:
-    """Remove files that no job knows: a bot that was killed while saving leaves them."""
-    gone = await Gallery(settings.pictures_dir).sweep(await store.jobs.picture_ids())
+async def remove_strangers(settings: Settings, store: Store, examples: set[str]) -> None:
+    """Remove files that no job and no model knows: a bot that was killed while saving leaves them."""
+    gone = await Gallery(settings.pictures_dir).sweep(await store.jobs.picture_ids() | examples)
     if gone:
         log.info("removed %d files that belong to no picture", gone)
 

@@ -14,9 +14,11 @@ from typing import Any, TypeAlias
 from discord import ui
 
 from bot.buttons import Cancel, Delete, Edit, OtherModel, Reroll, SameSeed
+from bot.flags import written
+from bot.requests import options_of
 from bot.store import Job, StoredPicture
 from bot.words import _
-from inference.contract import Phase, Progress, Retrying, Running, Waiting
+from inference.contract import ImageRequest, Phase, Progress, Retrying, Running, Waiting
 from inference.entries import Kind, ModelEntry
 from inference.errors import describe
 
@@ -57,7 +59,7 @@ def accepted_card(job: Job) -> ui.LayoutView:
 
 def progress_card(job: Job, event: Waiting | Running | Retrying, *, note: str | None = None) -> ui.LayoutView:
     """The job before its end. ``note`` stays under the state, for instance after a worker died."""
-    lines = [_title(job), _state(event)]
+    lines = [_title(job), state_line(event)]
     if note:
         lines.append(f"-# {note}")
     return _card(BLUE if isinstance(event, Running) else GREY, lines, rows=[[Cancel(job.id)]])
@@ -151,7 +153,8 @@ def _title(job: Job) -> str:
     return "\n".join(lines)
 
 
-def _state(event: Waiting | Running | Retrying) -> str:
+def state_line(event: Waiting | Running | Retrying) -> str:
+    """Where an order stands, in a few words."""
     match event:
         case Waiting(position=1, eta_s=eta_s):
             return "⏳ " + _("Next in line") + _eta(eta_s)
@@ -194,6 +197,17 @@ def _without_effect(job: Job, entry: ModelEntry | None) -> list[str]:
     if entry.kind is Kind.NATIVE:
         return ["-# ℹ️ " + _("This kind of model takes no notice of a negative prompt.")]
     return ["-# ℹ️ " + _("The negative prompt had no effect: it acts only with guidance above 1.")]
+
+
+def recipe_sheet(request: ImageRequest, seeds: Sequence[int]) -> str:
+    """The whole recipe, and what one would have to type to order it."""
+    options = options_of(request)
+    negative = f" --no {request.negative}" if request.negative else ""
+    lines = [
+        "📜 " + _("seeds {seeds}", seeds=", ".join(f"`{seed}`" for seed in seeds)),
+        f"```\n{request.prompt.replace('```', '')}{negative.replace('```', '')} {written(options)}\n```",
+    ]
+    return "\n".join(lines)
 
 
 def recipe_line(job: Job, pictures: Sequence[StoredPicture], entry: ModelEntry | None) -> str:

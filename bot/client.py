@@ -15,10 +15,15 @@ from bot import modals
 from bot.background import Background
 from bot.buttons import ALL
 from bot.cogs import COGS
+from bot.delivery import Delivery
 from bot.following import Follower
 from bot.generate import Generator
-from bot.history import History, PostAgain, Turn
+from bot.history import Act, History, Turn
+from bot.house import House
+from bot.line import Line
+from bot.models import Models, Page, Use
 from bot.replies import answer_error
+from bot.seedbook import SeedBook
 from bot.store import Store
 from bot.words import speak
 from inference.catalog import Catalog
@@ -46,10 +51,15 @@ class PictureBot(commands.Bot):
     """
 
     background: Background
+    delivery: Delivery
     dispatcher: Dispatcher
     follower: Follower
     generator: Generator
     history: History
+    house: House
+    line: Line
+    models: Models
+    seed_book: SeedBook
 
     def __init__(
         self,
@@ -72,7 +82,7 @@ class PictureBot(commands.Bot):
         self._always_sync = always_sync
 
     async def setup_hook(self) -> None:
-        self.add_dynamic_items(*ALL, Turn, PostAgain)
+        self.add_dynamic_items(*ALL, Turn, Act, Page, Use)
         for cog in COGS:
             await self.add_cog(cog(self))
         await self._sync()

@@ -77,6 +77,15 @@ class Delivery:
                 return True
         return False
 
+    async def remove_card(self, job: Job) -> None:
+        """Take a card out of chat, if it is still there and the bot may."""
+        if job.place.message_id is None:
+            return
+        try:
+            await self._channel(job).get_partial_message(job.place.message_id).delete()
+        except TROUBLE as error:
+            log.info("the card of job %s stays: %s", job.id, error)
+
     def _ways(self, job: Job, parcel: Parcel) -> Iterator[Way]:
         if _token_lives(job):
             yield lambda: self._edit_by_token(job, parcel)

@@ -1,4 +1,4 @@
-"""A person's own pictures, page by page, seen by nobody else."""
+"""A person's own pictures, page by page, seen by nobody else, and what can be done with each."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import io
 import logging
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import discord
@@ -14,12 +15,16 @@ from discord import ui
 
 from bot.access import Refused
 from bot.attachments import Attachment, attachment
-from bot.cards import inert
+from bot.buttons import chosen, guarded
+from bot.cards import inert, recipe_sheet
 from bot.delivery import NOBODY
 from bot.endings import Endings
 from bot.gallery import Gallery
-from bot.replies import answer_error
+from bot.modals import remix_modal
+from bot.orders import place_of
+from bot.requests import options_of
 from bot.store import Job, Jobs, StoredPicture
+from bot.words import _
 
 if TYPE_CHECKING:
     from bot.client import PictureBot
@@ -28,6 +33,18 @@ log = logging.getLogger("bot.history")
 
 JOBS_ON_A_PAGE = 5
 PROMPT_CHARACTERS = 120
+SEARCH_CHARACTERS = 40
+MODEL_CHARACTERS = 40
+"""Both travel in a button's id, which has 100 characters."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """What of a history is shown: page 1 is the newest."""
+
+    number: int = 1
+    search: str = ""
+    model: str | None = None
 
 
 class History:
@@ -38,39 +55,58 @@ class History:
         self._gallery = gallery
         self._endings = endings
 
-    async def show(self, interaction: discord.Interaction, *, page: int) -> None:
-        """Answer with a page, 1 being the newest; a press on one of its arrows turns it in place."""
-        turning = interaction.type is discord.InteractionType.component
-        await interaction.response.defer(ephemeral=True, thinking=not turning)
+    async def show(self, interaction: discord.Interaction, page: Page) -> None:
+        """Answer with a page; a press on one of its arrows turns it in place."""
+        if not interaction.response.is_done():
+            turning = interaction.type is discord.InteractionType.component
+            await interaction.response.defer(ephemeral=True, thinking=not turning)
         view, files = await self._page(interaction, page)
         attachments = [discord.File(io.BytesIO(file.content), filename=file.name) for file in files]
         await interaction.edit_original_response(view=view, attachments=attachments, allowed_mentions=NOBODY)
 
-    async def post_again(self, interaction: discord.Interaction, job_id: str) -> None:
-        """Show one order's card once more, in the channel."""
-        await interaction.response.defer()
+    async def own(self, interaction: discord.Interaction, job_id: str) -> Job:
+        """The person's own job; raises ``Refused`` if it was deleted."""
         job = await self._jobs.get(job_id)
         if job is None or job.user_id != interaction.user.id:
-            raise Refused("This order was deleted; there is nothing left to show.")
-        parcel = await self._endings.parcel(job)
+            raise Refused(_("This order was deleted; there is nothing left to work with."))
+        return job
+
+    async def post_again(self, interaction: discord.Interaction, job_id: str) -> None:
+        """Show one order's card once more, in this channel and by its rules."""
+        await interaction.response.defer()
+        job = await self.own(interaction, job_id)
+        parcel = await self._endings.parcel(replace(job, place=place_of(interaction)))
         await interaction.followup.send(view=parcel.view(), files=parcel.unpacked(), allowed_mentions=NOBODY)
 
-    async def _page(self, interaction: discord.Interaction, page: int) -> tuple[ui.LayoutView, Sequence[Attachment]]:
-        offset = (page - 1) * JOBS_ON_A_PAGE
-        found = await self._jobs.history(interaction.user.id, limit=JOBS_ON_A_PAGE + 1, offset=offset)
+    async def show_recipe(self, interaction: discord.Interaction, job_id: str) -> None:
+        """All that an order was made of."""
+        await interaction.response.defer(ephemeral=True, thinking=True)
+        job = await self.own(interaction, job_id)
+        sheet = recipe_sheet(job.request, [picture.seed for picture in await self._jobs.pictures(job_id)])
+        await interaction.edit_original_response(content=sheet, allowed_mentions=NOBODY)
+
+    async def _page(self, interaction: discord.Interaction, page: Page) -> tuple[ui.LayoutView, Sequence[Attachment]]:
+        missed = await self._jobs.no_longer_missed(interaction.user.id)
+        found = await self._jobs.history(
+            interaction.user.id,
+            limit=JOBS_ON_A_PAGE + 1,
+            offset=(page.number - 1) * JOBS_ON_A_PAGE,
+            search=page.search,
+            model=page.model,
+        )
         jobs, more = found[:JOBS_ON_A_PAGE], len(found) > JOBS_ON_A_PAGE
         pictures = [(await self._jobs.pictures(job.id)) for job in jobs]
-        thumbnails = (self._thumbnail(first, interaction.filesize_limit) for first, *_ in filter(None, pictures))
+        thumbnails = (self._thumbnail(first, interaction.filesize_limit) for first, *_rest in filter(None, pictures))
         files = [file for file in await asyncio.gather(*thumbnails) if file is not None]
         names = {file.name.partition(".")[0]: file.name for file in files}
-        view = ui.LayoutView(timeout=None)
         container = ui.Container[ui.LayoutView]()
-        container.add_item(ui.TextDisplay(f"**Your pictures** · page {page}" if jobs else _nothing(page)))
+        container.add_item(ui.TextDisplay("\n".join(_heading(page, missed=missed, empty=not jobs))))
         for job, its in zip(jobs, pictures, strict=True):
             _add_entry(container, job, its, names)
-        arrows = [Turn(number) for number, there in ((page - 1, page > 1), (page + 1, more)) if there]
-        if arrows:
-            container.add_item(ui.ActionRow(*arrows))
+        numbers = [number for number, there in ((page.number - 1, page.number > 1), (page.number + 1, more)) if there]
+        if numbers:
+            container.add_item(ui.ActionRow(*(Turn(replace(page, number=number)) for number in numbers)))
+        view = ui.LayoutView(timeout=None)
         view.add_item(container)
         return view, files
 
@@ -84,33 +120,48 @@ class History:
             return None
 
 
-class Turn(ui.DynamicItem[ui.Button[ui.LayoutView]], template=r"history:(?P<page>\d{1,4})"):
+class Turn(
+    ui.DynamicItem[ui.Button[ui.LayoutView]],
+    template=r"history:(?P<page>\d{1,4}):(?P<model>[^:]*):(?P<search>.*)",
+):
     """Leads to another page."""
 
-    def __init__(self, page: int, *, label: str | None = None) -> None:
+    def __init__(self, page: Page) -> None:
         self.page = page
-        super().__init__(ui.Button(label=label or f"Page {page}", custom_id=f"history:{page}"))
+        custom_id = f"history:{page.number}:{page.model or ''}:{page.search}"
+        super().__init__(ui.Button(label=_("Page {page}", page=page.number), custom_id=custom_id))
 
     @classmethod
     async def from_custom_id(
         cls, interaction: discord.Interaction[Any], item: ui.Item[Any], match: re.Match[str], /
     ) -> Self:
-        return cls(int(match["page"]))
+        return cls(Page(number=int(match["page"]), model=match["model"] or None, search=match["search"]))
 
     async def callback(self, interaction: discord.Interaction[Any]) -> None:
-        client: PictureBot = interaction.client
-        try:
-            await client.history.show(interaction, page=self.page)
-        except Exception as error:
-            await answer_error(interaction, error)
+        await guarded(self, interaction)
+
+    async def press(self, interaction: discord.Interaction[PictureBot]) -> None:
+        await interaction.client.history.show(interaction, self.page)
 
 
-class PostAgain(ui.DynamicItem[ui.Button[ui.LayoutView]], template=r"post_again:(?P<job>[0-9a-f-]{36})"):
-    """Brings an old card back."""
+class Act(ui.DynamicItem[ui.Select[ui.LayoutView]], template=r"history_act:(?P<job>[0-9a-f-]{36})"):
+    """What to do with an old order."""
 
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
-        super().__init__(ui.Button(label="Post again", emoji="📌", custom_id=f"post_again:{job_id}"))
+        options = [
+            discord.SelectOption(label=label, value=value, emoji=emoji)
+            for value, label, emoji in (
+                ("post_again", _("Post again"), "📌"),
+                ("same_seed", _("Same seed"), "🔒"),
+                ("reroll", _("Reroll"), "🎲"),
+                ("edit", _("Edit"), "✏️"),
+                ("recipe", _("Show recipe"), "📜"),
+                ("delete", _("Delete"), "🗑️"),
+            )
+        ]
+        placeholder = _("What to do with it…")
+        super().__init__(ui.Select(custom_id=f"history_act:{job_id}", placeholder=placeholder, options=options))
 
     @classmethod
     async def from_custom_id(
@@ -119,17 +170,38 @@ class PostAgain(ui.DynamicItem[ui.Button[ui.LayoutView]], template=r"post_again:
         return cls(match["job"])
 
     async def callback(self, interaction: discord.Interaction[Any]) -> None:
-        client: PictureBot = interaction.client
-        try:
-            await client.history.post_again(interaction, self.job_id)
-        except Exception as error:
-            await answer_error(interaction, error)
+        await guarded(self, interaction)
+
+    async def press(self, interaction: discord.Interaction[PictureBot]) -> None:
+        bot, [verb] = interaction.client, chosen(interaction)
+        match verb:
+            case "post_again":
+                await bot.history.post_again(interaction, self.job_id)
+            case "same_seed":
+                await bot.generator.same_seed(interaction, self.job_id)
+            case "reroll":
+                await bot.generator.reroll(interaction, self.job_id)
+            case "edit":
+                job = await bot.history.own(interaction, self.job_id)
+                await interaction.response.send_modal(remix_modal(options_of(job.request), parent_id=job.id))
+            case "recipe":
+                await bot.history.show_recipe(interaction, self.job_id)
+            case _:
+                await self._delete(interaction)
+
+    async def _delete(self, interaction: discord.Interaction[PictureBot]) -> None:
+        bot = interaction.client
+        await interaction.response.defer()
+        job = await bot.history.own(interaction, self.job_id)
+        await bot.generator.forget(job)
+        bot.background.begin(f"card of {job.id}", bot.delivery.remove_card(job))
+        await bot.history.show(interaction, Page())
 
 
 def _add_entry(
     container: ui.Container[ui.LayoutView], job: Job, pictures: Sequence[StoredPicture], names: dict[str, str]
 ) -> None:
-    """One order: its prompt and recipe beside its first picture, and a way to have it shown again."""
+    """One order: its prompt and recipe beside its first picture, and what can be done with it."""
     request = job.request
     seeds = ", ".join(f"`{picture.seed}`" for picture in pictures)
     text = (
@@ -139,12 +211,23 @@ def _add_entry(
     container.add_item(ui.Separator())
     name = names.get(pictures[0].id) if pictures else None
     if name is None:
-        container.add_item(ui.TextDisplay(f"{text}\n-# The picture is no longer on this machine; its seed is."))
+        container.add_item(ui.TextDisplay(f"{text}\n-# " + _("The picture is no longer on this machine; its seed is.")))
     else:
         thumbnail = ui.Thumbnail[ui.LayoutView](f"attachment://{name}", description=request.prompt[:1024])
         container.add_item(ui.Section(text, accessory=thumbnail))
-    container.add_item(ui.ActionRow(PostAgain(job.id)))
+    container.add_item(ui.ActionRow(Act(job.id)))
 
 
-def _nothing(page: int) -> str:
-    return "Nothing yet. Try `/imagine a red apple`." if page == 1 else f"There is no page {page}."
+def _heading(page: Page, *, missed: int, empty: bool) -> list[str]:
+    lines = ["**" + _("Your pictures") + "** · " + _("page {page}", page=page.number)]
+    if page.search:
+        lines.append("-# " + _("with “{words}”", words=inert(page.search)))
+    if page.model:
+        lines.append("-# " + _("by {model}", model=inert(page.model)))
+    if missed:
+        lines.append("📬 " + _("Finished while I could write to you nowhere: {count}. Here they are.", count=missed))
+    if empty and page == Page():
+        lines.append(_("Nothing yet. Try `/imagine a red apple`."))
+    elif empty:
+        lines.append(_("Nothing is here. `/history` alone shows the newest."))
+    return lines

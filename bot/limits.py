@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from bot.access import Refused
-from bot.store import Rules
+from bot.rules import Rules
 from bot.words import _
 from inference.dispatcher import Dispatcher
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bot.access import Refused
-from bot.store import Preferences, Rules, Scope
+from bot.rules import Rules, Scope
+from bot.store import Preferences
 from bot.words import _
 from inference.catalog import Catalog
 from inference.entries import ModelEntry

@@ -31,7 +31,7 @@ def models(interaction: discord.Interaction[PictureBot], typed: str) -> list[app
     for entry in shown:
         mark = " ⚡" if entry.name in resident else ""
         found.append((f"{entry.title} ({entry.name}) · {entry.family}{mark}", entry.name))
-    return _choices(found, typed)
+    return choices(found, typed)
 
 
 def loras(
@@ -40,7 +40,7 @@ def loras(
     """The LoRAs that fit the model that would draw."""
     entry = _entry(interaction, named)
     fitting = interaction.client.catalog.adapters(entry.family)
-    return _choices([(f"{adapter.title} ({adapter.name})", adapter.name) for adapter in fitting], typed)
+    return choices([(f"{adapter.title} ({adapter.name})", adapter.name) for adapter in fitting], typed)
 
 
 def aspects(
@@ -60,7 +60,8 @@ def _entry(interaction: discord.Interaction[PictureBot], named: str | None) -> M
         return choose(None, where(interaction), bot.store.preferences, bot.catalog).entry
 
 
-def _choices(found: Iterable[tuple[str, str]], typed: str) -> list[app_commands.Choice[str]]:
+def choices(found: Iterable[tuple[str, str]], typed: str) -> list[app_commands.Choice[str]]:
+    """What fits what was typed so far, of labels with their values."""
     wanted = typed.casefold().split()
     return [
         app_commands.Choice(name=label[:100], value=value)

@@ -26,6 +26,11 @@ def _(message: str, /, **values: Any) -> str:
     return translated(message, _locale.get()).format(**values)
 
 
+def N_(message: str) -> str:  # noqa: N802 (gettext's own name for it)
+    """Marks a sentence that is translated where it is used."""
+    return message
+
+
 def translated(message: str, locale: str) -> str:
     """``message`` in ``locale``, one of Discord's names for locales (``en-US``, ``zh-CN``)."""
     return _catalogue(locale).gettext(message)

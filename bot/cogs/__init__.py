@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from bot.cogs.about import About
 from bot.cogs.history import History
 from bot.cogs.imagine import Imagine
+from bot.cogs.model import Model
+from bot.cogs.queue import Queue
+from bot.cogs.seed import Seed
+from bot.cogs.settings import Settings
 
-COGS = (Imagine, History)
+COGS = (Imagine, Model, Seed, History, Queue, Settings, About)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import discord
 from discord import app_commands
 from discord.ext import commands
+
+from bot.history import MODEL_CHARACTERS, SEARCH_CHARACTERS, Page
+from bot.suggestions import models
 
 if TYPE_CHECKING:
     from bot.client import PictureBot
@@ -19,8 +22,19 @@ class History(commands.Cog):
         self._bot = bot
 
     @app_commands.command(description="Your own pictures, newest first; only you see them")
-    @app_commands.describe(page="Which page, 1 is the newest")
+    @app_commands.describe(
+        search="Words of the prompt", model="Only what this model drew", page="Which page, 1 is the newest"
+    )
     async def history(
-        self, interaction: discord.Interaction, page: app_commands.Range[int, 1, 1000] | None = None
+        self,
+        interaction: discord.Interaction,
+        search: app_commands.Range[str, 1, SEARCH_CHARACTERS] | None = None,
+        model: app_commands.Range[str, 1, MODEL_CHARACTERS] | None = None,
+        page: app_commands.Range[int, 1, 1000] | None = None,
     ) -> None:
-        await self._bot.history.show(interaction, page=page or 1)
+        found = Page(number=page or 1, search=" ".join((search or "").split()), model=model)
+        await self._bot.history.show(interaction, found)
+
+    @history.autocomplete("model")
+    async def _models(self, interaction: discord.Interaction[Any], typed: str) -> list[app_commands.Choice[str]]:
+        return models(interaction, typed)

@@ -10,21 +10,16 @@ from bot.store.database import Database, DatabaseError, open_database
 from bot.store.jobs import Jobs
 from bot.store.preferences import Preferences
 from bot.store.records import Job, JobState, Origin, Place, StoredPicture
-from bot.store.rules import ChannelModels, Explicit, Rules, Scope
 from bot.store.seeds import Seeds
 
 __all__ = [
-    "ChannelModels",
     "DatabaseError",
-    "Explicit",
     "Job",
     "JobState",
     "Jobs",
     "Origin",
     "Place",
     "Preferences",
-    "Rules",
-    "Scope",
     "Seeds",
     "Store",
     "StoredPicture",

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import Any
 
 from bot.store.database import Database
 from bot.store.records import Job, StoredPicture, job_from, picture_from, to_row
 from inference.contract import Finished
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawn:
+    """How many pictures were drawn for how many people."""
+
+    pictures: int
+    people: int
 
 
 class Jobs:
@@ -79,10 +88,25 @@ class Jobs:
         """Jobs that ended without anybody being told, oldest first."""
         return await self._jobs("WHERE delivered_at IS NULL AND state NOT IN ('queued', 'running') ORDER BY created_at")
 
-    async def history(self, user_id: int, *, limit: int, offset: int = 0) -> list[Job]:
-        """A person's drawn orders, newest first."""
-        where = "WHERE user_id = ? AND state = 'done' ORDER BY created_at DESC LIMIT ? OFFSET ?"
-        return await self._jobs(where, (user_id, limit, offset))
+    async def history(
+        self, user_id: int, *, limit: int, offset: int = 0, search: str = "", model: str | None = None
+    ) -> list[Job]:
+        """A person's drawn orders, newest first: those whose prompt contains ``search``, drawn by ``model``."""
+        where = (
+            "WHERE user_id = ? AND state = 'done' AND (? = '' OR instr(lower(prompt), lower(?)) > 0)"
+            " AND (? IS NULL OR model = ?) ORDER BY created_at DESC LIMIT ? OFFSET ?"
+        )
+        return await self._jobs(where, (user_id, search, search, model, model, limit, offset))
+
+    async def drawn_since(self, time_s: float) -> Drawn:
+        """What was drawn from ``time_s`` (Unix seconds) on."""
+        row = await self._database.fetch_one(
+            "SELECT count(*) AS pictures, count(DISTINCT user_id) AS people FROM jobs"
+            " JOIN pictures ON pictures.job_id = jobs.id WHERE jobs.delivered_at >= ?",
+            (time_s,),
+        )
+        assert row is not None
+        return Drawn(pictures=row["pictures"], people=row["people"])
 
     async def pictures(self, job_id: str) -> list[StoredPicture]:
         """The pictures of a job in their order."""

@@ -9,8 +9,8 @@ import json
 import time
 from typing import Any
 
+from bot.rules import ChannelModels, Explicit, Rules, Scope
 from bot.store.database import Database
-from bot.store.rules import ChannelModels, Explicit, Rules, Scope
 
 
 class Preferences:

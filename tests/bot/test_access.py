@@ -17,7 +17,7 @@ from bot.access import (
     require_within,
     showing,
 )
-from bot.store import ChannelModels, Explicit, Rules, Scope
+from bot.rules import ChannelModels, Explicit, Rules, Scope
 from inference.catalog import Catalog
 from tests.bot.conftest import a_job
 from tests.bot.test_cards import pictures_of

@@ -57,7 +57,7 @@ async def test_pages_are_turned_in_place(studio: Studio) -> None:
 async def test_a_page_that_is_not_there_says_so(studio: Studio) -> None:
     shown = await studio.ann.slash(studio.channel, "history", page=9)
     assert shown.response is not None
-    assert "no page 9" in text_of(shown.response)
+    assert "Nothing is here" in text_of(shown.response)
 
 
 async def test_a_picture_is_posted_again_with_its_buttons(studio: Studio) -> None:

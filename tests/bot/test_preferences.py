@@ -8,8 +8,9 @@ import pytest
 
 from bot.access import Refused
 from bot.preferences import Choice, Where, choose
+from bot.rules import ChannelModels, Explicit, Rules, Scope
 from bot.settings import ROOT, Settings
-from bot.store import ChannelModels, Explicit, Preferences, Rules, Scope, Store, open_store
+from bot.store import Preferences, Store, open_store
 from inference.catalog import Catalog
 from inference.errors import InferenceError
 

@@ -1,0 +1,33 @@
+"""``/queue`` and ``/cancel``: what is being drawn, and taking an order back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import discord
+from discord import app_commands
+from discord.ext import commands
+
+if TYPE_CHECKING:
+    from bot.client import PictureBot
+
+
+class Queue(commands.Cog):
+    """Look at the queue."""
+
+    def __init__(self, bot: PictureBot) -> None:
+        self._bot = bot
+
+    @app_commands.command(description="What is being drawn and who waits")
+    async def queue(self, interaction: discord.Interaction) -> None:
+        await self._bot.line.show(interaction)
+
+    @app_commands.command(description="Take back your newest order, or another one")
+    @app_commands.describe(order="Which one; your newest if left out")
+    async def cancel(self, interaction: discord.Interaction, order: str | None = None) -> None:
+        await self._bot.line.cancel(interaction, order)
+
+    @cancel.autocomplete("order")
+    async def _orders(self, interaction: discord.Interaction[Any], typed: str) -> list[app_commands.Choice[str]]:
+        found = await self._bot.line.suggest(interaction, typed)
+        return [app_commands.Choice(name=label, value=value) for label, value in found]

@@ -1,0 +1,124 @@
+"""What ``/settings`` does: the rules that the managers of a server give the bot."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import discord
+
+from bot.access import Refused
+from bot.cards import inert
+from bot.delivery import NOBODY
+from bot.orders import asker
+from bot.rules import ChannelModels, Explicit, Rules, Scope
+from bot.store import Preferences
+from bot.words import N_, _
+from inference.catalog import Catalog
+from inference.entries import ModelEntry
+
+
+class House:
+    """Answers the subcommands of ``/settings``. Only managers of the server may; Discord is told so as well."""
+
+    def __init__(self, *, catalog: Catalog, preferences: Preferences) -> None:
+        self._catalog = catalog
+        self._preferences = preferences
+
+    async def show(self, interaction: discord.Interaction) -> None:
+        await self._answer(interaction, self._rules(interaction))
+
+    async def hide(self, interaction: discord.Interaction, name: str) -> None:
+        """Take a model out of use here."""
+        rules, entry = self._rules(interaction), self._catalog[name]
+        hidden = rules.hidden_models | {entry.name}
+        if all(other.name in hidden for other in self._catalog):
+            raise Refused(_("At least one model has to stay."))
+        await self._change(interaction, replace(rules, hidden_models=hidden))
+
+    async def allow(self, interaction: discord.Interaction, name: str) -> None:
+        """Bring a hidden model back."""
+        rules = self._rules(interaction)
+        if name not in rules.hidden_models:
+            raise Refused(_("“{model}” is not hidden.", model=inert(name)))
+        await self._change(interaction, replace(rules, hidden_models=rules.hidden_models - {name}))
+
+    async def limits(self, interaction: discord.Interaction, **limits: int | None) -> None:
+        """Change the limits that are named; 0 takes one away."""
+        given: dict[str, Any] = {name: value or None for name, value in limits.items() if value is not None}
+        if not given:
+            raise Refused(_("Name at least one limit; 0 takes it away."))
+        await self._change(interaction, replace(self._rules(interaction), **given))
+
+    async def channel_models(self, interaction: discord.Interaction, who: ChannelModels) -> None:
+        """Say who may choose the model of a channel."""
+        await self._change(interaction, replace(self._rules(interaction), channel_models=who))
+
+    async def explicit(self, interaction: discord.Interaction, policy: Explicit) -> None:
+        """Say what becomes of pictures that may be explicit."""
+        await self._change(interaction, replace(self._rules(interaction), explicit=policy))
+
+    async def reset(self, interaction: discord.Interaction) -> None:
+        """Back to what the bot does by itself."""
+        self._rules(interaction)
+        assert interaction.guild_id is not None
+        await self._preferences.forget_model(Scope.SERVER, interaction.guild_id)
+        await self._change(interaction, Rules())
+
+    def hidden(self, interaction: discord.Interaction) -> list[ModelEntry]:
+        """The models that are not used here."""
+        rules = self._preferences.rules(interaction.guild_id)
+        return [entry for entry in self._catalog if entry.name in rules.hidden_models]
+
+    def _rules(self, interaction: discord.Interaction) -> Rules:
+        """The present rules; raises ``Refused`` for people who may not touch them."""
+        if interaction.guild_id is None:
+            raise Refused(_("There are settings only on servers."))
+        if not asker(interaction).permissions.manage_guild:
+            raise Refused(_("The settings need the permission Manage Server."))
+        return self._preferences.rules(interaction.guild_id)
+
+    async def _change(self, interaction: discord.Interaction, rules: Rules) -> None:
+        assert interaction.guild_id is not None
+        await self._preferences.set_rules(interaction.guild_id, rules)
+        await self._answer(interaction, rules)
+
+    async def _answer(self, interaction: discord.Interaction, rules: Rules) -> None:
+        chosen = self._preferences.model(Scope.SERVER, interaction.guild_id)
+        await interaction.response.send_message(
+            _sheet(rules, chosen or self._catalog.default.name), ephemeral=True, allowed_mentions=NOBODY
+        )
+
+
+def _sheet(rules: Rules, model: str) -> str:
+    unlimited = _("as the bot allows")
+
+    def limit(value: int | None) -> str:
+        return unlimited if value is None else str(value)
+
+    lines = [
+        "⚙️ **" + _("Settings of this server") + "**",
+        _("Model: {model} (`/model use` with the scope “this server”)", model=inert(model)),
+        _("Hidden models: {models}", models=", ".join(map(inert, sorted(rules.hidden_models))) or "–"),
+        _("Waiting orders of one person: {limit}", limit=limit(rules.waiting_limit)),
+        _("Largest side in pixels: {limit}", limit=limit(rules.largest_side)),
+        _("Steps of a picture: {limit}", limit=limit(rules.most_steps)),
+        _("Pictures of an order: {limit}", limit=limit(rules.most_pictures)),
+        _("Who chooses the model of a channel: {who}", who=_(_WHO[rules.channel_models])),
+        _(
+            "Pictures that may be explicit, outside of age-restricted channels: {policy}",
+            policy=_(_POLICY[rules.explicit]),
+        ),
+    ]
+    return "\n".join(lines)
+
+
+_WHO = {
+    ChannelModels.MODERATORS: N_("whoever may manage channels"),
+    ChannelModels.EVERYONE: N_("everyone"),
+}
+_POLICY = {
+    Explicit.BLOCK: N_("not shown"),
+    Explicit.SPOILER: N_("covered until clicked"),
+    Explicit.ALLOW: N_("shown"),
+}

@@ -1,0 +1,127 @@
+"""What ``/queue`` and ``/cancel`` do: who is drawn for, who waits, what is in memory, and taking orders back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import discord
+from discord import ui
+
+from bot.access import Refused, is_author_or_moderator
+from bot.cards import inert, state_line
+from bot.delivery import NOBODY
+from bot.orders import asker
+from bot.store import Job, Jobs
+from bot.words import _
+from inference.catalog import Catalog
+from inference.contract import Retrying, Running, Waiting
+from inference.dispatcher import Dispatcher
+from inference.errors import InferenceError
+
+MOST_LINES = 20
+"""Of orders on one card."""
+HOUR_S = 3600.0
+ALL_OF_MINE = "all"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Open:
+    """An order that has not ended, and where it stands."""
+
+    job: Job
+    event: Waiting | Running | Retrying
+
+    @property
+    def place(self) -> int:
+        """0 for what is being drawn, then the position in line."""
+        return self.event.position if isinstance(self.event, Waiting) else 0
+
+
+class Line:
+    """Looks at the queue for people."""
+
+    def __init__(self, *, catalog: Catalog, jobs: Jobs, dispatcher: Dispatcher) -> None:
+        self._catalog = catalog
+        self._jobs = jobs
+        self._dispatcher = dispatcher
+
+    async def show(self, interaction: discord.Interaction) -> None:
+        """Answer with the queue as it is now. Of orders from elsewhere nothing but their number is said."""
+        await interaction.response.defer(ephemeral=True, thinking=True)
+        found = await self._open()
+        here = [order for order in found if _is_here(order.job, interaction)]
+        lines = [self._line(order) for order in here[:MOST_LINES]]
+        if len(here) > MOST_LINES:
+            lines.append("-# " + _("and {count} more", count=len(here) - MOST_LINES))
+        if elsewhere := len(found) - len(here):
+            lines.append("-# " + _("{count} from elsewhere", count=elsewhere))
+        heading = "**" + _("In line") + "**"
+        container = ui.Container[ui.LayoutView]()
+        container.add_item(ui.TextDisplay("\n".join([heading, *(lines or [_("Nobody waits.")])])))
+        container.add_item(ui.Separator())
+        container.add_item(ui.TextDisplay("\n".join(await self._machine())))
+        view = ui.LayoutView(timeout=None)
+        view.add_item(container)
+        await interaction.edit_original_response(view=view, allowed_mentions=NOBODY)
+
+    async def cancel(self, interaction: discord.Interaction, order: str | None) -> None:
+        """Take back one order, the newest of one's own where none is named, or all of one's own."""
+        await interaction.response.defer(ephemeral=True, thinking=True)
+        found = await self._open()
+        mine = [open_.job for open_ in found if open_.job.user_id == interaction.user.id]
+        if order == ALL_OF_MINE:
+            chosen = mine
+        elif order is None:
+            chosen = sorted(mine, key=lambda job: job.created_at)[-1:]
+        else:
+            chosen = [open_.job for open_ in found if open_.job.id == order and _may(open_.job, interaction)]
+        if not chosen:
+            raise Refused(_("There is nothing to cancel: no such order waits or is being drawn."))
+        gone = [job for job in chosen if self._dispatcher.cancel(job.id)]
+        prompts = [f"- {inert(job.request.prompt, 80)}" for job in gone[:MOST_LINES]]
+        said = "\n".join([_("Cancelled: {count}", count=len(gone)), *prompts])
+        await interaction.edit_original_response(content=said, allowed_mentions=NOBODY)
+
+    async def suggest(self, interaction: discord.Interaction, typed: str) -> list[tuple[str, str]]:
+        """Label and value of the orders that this person may take back."""
+        found = [order for order in await self._open() if _may(order.job, interaction)]
+        labels = [(f"{order.place or '🎨'} · {order.job.request.prompt}"[:100], order.job.id) for order in found]
+        if sum(order.job.user_id == interaction.user.id for order in found) > 1:
+            labels.insert(0, (_("All of mine"), ALL_OF_MINE))
+        wanted = typed.casefold()
+        return [(label, value) for label, value in labels if wanted in label.casefold()][:25]
+
+    async def _open(self) -> list[Open]:
+        standing = self._dispatcher.standing()
+        jobs = await self._jobs.unfinished()
+        found = [Open(job=job, event=standing[job.id]) for job in jobs if job.id in standing]
+        return sorted(found, key=lambda order: (order.place, order.job.created_at))
+
+    def _line(self, order: Open) -> str:
+        request = order.job.request
+        return f"{state_line(order.event)} · <@{order.job.user_id}> · {inert(self._title(request.model))}"
+
+    async def _machine(self) -> Iterable[str]:
+        resident = [inert(self._title(name)) for name in sorted(self._dispatcher.resident)]
+        drawn = await self._jobs.drawn_since(time.time() - HOUR_S)
+        return [
+            "⚡ " + _("in memory: {models}", models=", ".join(resident) or _("nothing yet")),
+            "📈 " + _("last hour: {pictures} pictures, {people} people", pictures=drawn.pictures, people=drawn.people),
+        ]
+
+    def _title(self, name: str) -> str:
+        try:
+            return self._catalog[name].title
+        except InferenceError:
+            return name
+
+
+def _is_here(job: Job, interaction: discord.Interaction) -> bool:
+    same_server = interaction.guild_id is not None and job.place.guild_id == interaction.guild_id
+    return same_server or job.user_id == interaction.user.id
+
+
+def _may(job: Job, interaction: discord.Interaction) -> bool:
+    return is_author_or_moderator(job, asker(interaction), guild_id=interaction.guild_id)

@@ -1,0 +1,276 @@
+"""What ``/model`` does: show the models, and remember which one is to draw for whom."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import discord
+from discord import ui
+
+from bot.access import Refused, require_may_choose
+from bot.background import Background
+from bot.buttons import guarded
+from bot.cards import inert
+from bot.delivery import NOBODY
+from bot.examples import Examples
+from bot.orders import asker, where
+from bot.preferences import choose, remembered, visible
+from bot.rules import Scope
+from bot.store import Preferences
+from bot.words import N_, _
+from inference.catalog import Catalog
+from inference.dispatcher import Dispatcher
+from inference.entries import Kind, ModelEntry
+from inference.ticket import Ticket
+
+if TYPE_CHECKING:
+    from bot.client import PictureBot
+
+ON_A_PAGE = 4
+
+
+class Models:
+    """Answers the subcommands of ``/model``."""
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        preferences: Preferences,
+        dispatcher: Dispatcher,
+        examples: Examples,
+        background: Background,
+    ) -> None:
+        self._catalog = catalog
+        self._preferences = preferences
+        self._dispatcher = dispatcher
+        self.examples = examples
+        self._background = background
+
+    async def show_list(self, interaction: discord.Interaction, *, page: int) -> None:
+        """Answer with a page of models; a press on one of its arrows turns it in place."""
+        turning = interaction.type is discord.InteractionType.component
+        await interaction.response.defer(ephemeral=True, thinking=not turning)
+        shown = visible(self._preferences.rules(interaction.guild_id), self._catalog)
+        pages = max(1, -(-len(shown) // ON_A_PAGE))
+        page = min(page, pages)
+        here = shown[(page - 1) * ON_A_PAGE : page * ON_A_PAGE]
+        deciding = choose(None, where(interaction), self._preferences, self._catalog).entry
+        view, files = ui.LayoutView(timeout=None), list[discord.File]()
+        container = ui.Container[ui.LayoutView]()
+        container.add_item(ui.TextDisplay("**" + _("Models") + f"** · {page}/{pages}"))
+        for entry in here:
+            mark = "▶ " if entry is deciding else ""
+            container.add_item(ui.Separator())
+            files += await self._add_entry(container, entry, mark)
+        arrows = [Page(number) for number in (page - 1, page + 1) if 1 <= number <= pages]
+        if arrows:
+            container.add_item(ui.ActionRow(*arrows))
+        view.add_item(container)
+        await self.examples.order_small(here)
+        await interaction.edit_original_response(view=view, attachments=files, allowed_mentions=NOBODY)
+
+    async def info(self, interaction: discord.Interaction, *, name: str) -> None:
+        """Answer with all that is known of a model; its example follows if it has to be drawn first."""
+        entry = choose(name, where(interaction), self._preferences, self._catalog).entry
+        await interaction.response.defer(ephemeral=True, thinking=True)
+        example = await asyncio.to_thread(self.examples.find, entry)
+        ticket = None if example else await self.examples.order(entry)
+        await self._show_info(interaction, entry, example, drawing=ticket is not None)
+        if ticket is not None:
+            self._background.begin(f"example of {entry.name}", self._add_example(interaction, entry, ticket))
+
+    async def use(self, interaction: discord.Interaction, *, name: str, scope: Scope) -> None:
+        """Remember who draws for a person, a channel or a server."""
+        here, rules = where(interaction), self._preferences.rules(interaction.guild_id)
+        require_may_choose(scope, asker(interaction), rules, guild_id=interaction.guild_id)
+        entry = choose(name, here, self._preferences, self._catalog).entry
+        scope_id = _scope_id(scope, interaction)
+        await self._preferences.choose_model(scope, scope_id, entry.name, chosen_by=interaction.user.id)
+        said = _(_CHOSEN[scope], model=inert(entry.title))
+        winner = choose(None, here, self._preferences, self._catalog)
+        if winner.entry is not entry:
+            said += "\n-# " + _(
+                "Here, {model} still draws: {reason}.",
+                model=inert(winner.entry.title),
+                reason=_(_REASONS[winner.scope]),
+            )
+        await interaction.response.send_message(said, ephemeral=scope is Scope.USER, allowed_mentions=NOBODY)
+
+    async def reset(self, interaction: discord.Interaction, *, scope: Scope) -> None:
+        """Forget who was to draw for a person, a channel or a server."""
+        rules = self._preferences.rules(interaction.guild_id)
+        require_may_choose(scope, asker(interaction), rules, guild_id=interaction.guild_id)
+        if not await self._preferences.forget_model(scope, _scope_id(scope, interaction)):
+            raise Refused(_("There was no choice to take back."))
+        winner = choose(None, where(interaction), self._preferences, self._catalog)
+        said = _(
+            "Taken back. Here, {model} draws now: {reason}.",
+            model=inert(winner.entry.title),
+            reason=_(_REASONS[winner.scope]),
+        )
+        await interaction.response.send_message(said, ephemeral=scope is Scope.USER, allowed_mentions=NOBODY)
+
+    async def which(self, interaction: discord.Interaction) -> None:
+        """Explain what would draw here, and who decided that."""
+        here = where(interaction)
+        winner = choose(None, here, self._preferences, self._catalog)
+        title = inert(winner.entry.title)
+        lines = [_("**{model}** draws here: {reason}.", model=title, reason=_(_REASONS[winner.scope]))]
+        found = dict(remembered(here, self._preferences)) | {Scope.CATALOGUE: self._catalog.default.name}
+        for scope in (Scope.CHANNEL, Scope.USER, Scope.SERVER, Scope.CATALOGUE):
+            mark = "▶" if scope is winner.scope else "·"
+            lines.append(f"-# {mark} {_(_SCOPES[scope])}: {inert(found.get(scope, '')) or '–'}")
+        lines.append("-# " + _("A model named in `/imagine` comes before all of these."))
+        await interaction.response.send_message("\n".join(lines), ephemeral=True, allowed_mentions=NOBODY)
+
+    async def _add_entry(
+        self, container: ui.Container[ui.LayoutView], entry: ModelEntry, mark: str
+    ) -> Sequence[discord.File]:
+        text = f"{mark}**{inert(entry.title)}** (`{entry.name}`)\n{inert(entry.description)}\n-# " + " · ".join(
+            await self._facts(entry)
+        )
+        example = await asyncio.to_thread(self.examples.find, entry)
+        if example is None:
+            container.add_item(ui.TextDisplay(text))
+            return []
+        file = await asyncio.to_thread(_file, example)
+        thumbnail = ui.Thumbnail[ui.LayoutView](f"attachment://{file.filename}", description=entry.examples[0][:1024])
+        container.add_item(ui.Section(text, accessory=thumbnail))
+        return [file]
+
+    async def _show_info(
+        self, interaction: discord.Interaction, entry: ModelEntry, example: Path | None, *, drawing: bool
+    ) -> None:
+        container = ui.Container[ui.LayoutView]()
+        container.add_item(ui.TextDisplay(f"**{inert(entry.title)}** (`{entry.name}`)\n{inert(entry.description)}"))
+        files = []
+        if example is not None:
+            files = [await asyncio.to_thread(_file, example)]
+            gallery = ui.MediaGallery[ui.LayoutView]()
+            gallery.add_item(media=f"attachment://{files[0].filename}", description=entry.examples[0][:1024])
+            container.add_item(gallery)
+        elif drawing:
+            container.add_item(ui.TextDisplay("🎨 " + _("An example is being drawn…")))
+        lines = [f"- {fact}" for fact in [*await self._facts(entry), *_details(entry)]]
+        container.add_item(ui.TextDisplay("\n".join(lines)))
+        container.add_item(ui.ActionRow(Use(entry.name)))
+        view = ui.LayoutView(timeout=None)
+        view.add_item(container)
+        await interaction.edit_original_response(view=view, attachments=files, allowed_mentions=NOBODY)
+
+    async def _add_example(self, interaction: discord.Interaction, entry: ModelEntry, ticket: Ticket) -> None:
+        async for _event in ticket.events():
+            pass
+        example = await asyncio.to_thread(self.examples.find, entry)
+        await self._show_info(interaction, entry, example, drawing=False)
+
+    async def _facts(self, entry: ModelEntry) -> list[str]:
+        """Family, size, settings, licence, and how near the weights are."""
+        if entry.name in self._dispatcher.resident:
+            near = "⚡ " + _("in memory")
+        elif await asyncio.to_thread(self._catalog.on_disk, entry):
+            near = "💾 " + _("on disk")
+        else:
+            near = "☁️ " + _("not downloaded")
+        return [
+            near,
+            _(_KINDS[entry.kind], family=entry.family),
+            f"{entry.width}×{entry.height}",
+            _("{steps} steps", steps=f"{entry.steps.default:g}"),
+            _("guidance {guidance}", guidance=f"{entry.guidance.default:g}"),
+            inert(entry.licence),
+        ]
+
+
+class Page(ui.DynamicItem[ui.Button[ui.LayoutView]], template=r"models:(?P<page>\d{1,3})"):
+    """Leads to another page of models."""
+
+    def __init__(self, page: int) -> None:
+        self.page = page
+        super().__init__(ui.Button(label=_("Page {page}", page=page), custom_id=f"models:{page}"))
+
+    @classmethod
+    async def from_custom_id(
+        cls, interaction: discord.Interaction[Any], item: ui.Item[Any], match: re.Match[str], /
+    ) -> Self:
+        return cls(int(match["page"]))
+
+    async def callback(self, interaction: discord.Interaction[Any]) -> None:
+        await guarded(self, interaction)
+
+    async def press(self, interaction: discord.Interaction[PictureBot]) -> None:
+        await interaction.client.models.show_list(interaction, page=self.page)
+
+
+class Use(ui.DynamicItem[ui.Button[ui.LayoutView]], template=r"use_model:(?P<model>.{1,80})"):
+    """Has a model draw for whoever presses."""
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+        super().__init__(ui.Button(label=_("Use it for me"), emoji="🖌️", custom_id=f"use_model:{model}"[:100]))
+
+    @classmethod
+    async def from_custom_id(
+        cls, interaction: discord.Interaction[Any], item: ui.Item[Any], match: re.Match[str], /
+    ) -> Self:
+        return cls(match["model"])
+
+    async def callback(self, interaction: discord.Interaction[Any]) -> None:
+        await guarded(self, interaction)
+
+    async def press(self, interaction: discord.Interaction[PictureBot]) -> None:
+        await interaction.client.models.use(interaction, name=self.model, scope=Scope.USER)
+
+
+_CHOSEN = {
+    Scope.USER: N_("From now on, {model} draws for you wherever a channel has no model of its own."),
+    Scope.CHANNEL: N_("From now on, {model} draws in this channel."),
+    Scope.SERVER: N_("From now on, {model} draws on this server where neither a channel nor a person has chosen."),
+}
+_REASONS = {
+    Scope.CALL: N_("you named it"),
+    Scope.CHANNEL: N_("it was chosen for this channel"),
+    Scope.USER: N_("you chose it for yourself"),
+    Scope.SERVER: N_("it was chosen for this server"),
+    Scope.CATALOGUE: N_("nobody has chosen another one"),
+}
+_SCOPES = {
+    Scope.CHANNEL: N_("this channel"),
+    Scope.USER: N_("you"),
+    Scope.SERVER: N_("this server"),
+    Scope.CATALOGUE: N_("the bot"),
+}
+_KINDS = {
+    Kind.NATIVE: N_("{family}, native LCM"),
+    Kind.LORA: N_("{family} with LCM-LoRA"),
+    Kind.MERGED: N_("{family}, LCM merged in"),
+}
+
+
+def _details(entry: ModelEntry) -> list[str]:
+    steps, guidance = entry.steps, entry.guidance
+    negative = _("not used") if entry.kind is Kind.NATIVE else _("used with guidance above 1")
+    return [
+        _("steps {low} to {high}", low=f"{steps.low:g}", high=f"{steps.high:g}"),
+        _("guidance {low} to {high}", low=f"{guidance.low:g}", high=f"{guidance.high:g}"),
+        _("sides {low} to {high} pixels", low=entry.smallest_side, high=entry.largest_side),
+        _("negative prompts: {use}", use=negative),
+        *([_("try: {prompts}", prompts=" · ".join(map(inert, entry.examples)))] if entry.examples else []),
+    ]
+
+
+def _scope_id(scope: Scope, interaction: discord.Interaction) -> int:
+    here = where(interaction)
+    found = {Scope.USER: here.user_id, Scope.CHANNEL: here.channel_id, Scope.SERVER: here.guild_id}[scope]
+    assert found is not None  # require_may_choose has seen to it
+    return found
+
+
+def _file(path: Path) -> discord.File:
+    return discord.File(io.BytesIO(path.read_bytes()), filename=path.name)

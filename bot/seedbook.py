@@ -1,0 +1,124 @@
+"""What ``/seed`` does: lock a seed for all that one orders, and keep the good ones by name."""
+
+from __future__ import annotations
+
+import discord
+
+from bot.access import Refused
+from bot.cards import inert
+from bot.delivery import NOBODY
+from bot.store import Jobs, Preferences, Seeds
+from bot.words import _
+from inference.contract import MAX_SEED
+
+MOST_SEEDS = 100
+"""That one person may keep."""
+NAME_CHARACTERS = 50
+
+
+class SeedBook:
+    """Answers the subcommands of ``/seed``, to the person alone."""
+
+    def __init__(self, *, seeds: Seeds, preferences: Preferences, jobs: Jobs) -> None:
+        self._seeds = seeds
+        self._preferences = preferences
+        self._jobs = jobs
+
+    async def show(self, interaction: discord.Interaction) -> None:
+        """What the next order will use."""
+        await _thinking(interaction)
+        locked = self._preferences.locked_seed(interaction.user.id)
+        last = await self._last(interaction.user.id)
+        lines = [
+            _("🎲 Your seeds are random.") if locked is None else _("🔒 Your seed is locked: `{seed}`.", seed=locked),
+            *([] if last is None else [_("Your last picture had `{seed}`.", seed=last)]),
+        ]
+        await _answer(interaction, "\n".join(lines))
+
+    async def lock(self, interaction: discord.Interaction, seed: int) -> None:
+        """Use this seed for every order until it is unlocked."""
+        await _thinking(interaction)
+        await self._lock(interaction, seed)
+
+    async def random(self, interaction: discord.Interaction) -> None:
+        """Back to random seeds."""
+        await _thinking(interaction)
+        await self._preferences.unlock_seed(interaction.user.id)
+        await _answer(interaction, _("🎲 Your seeds are random."))
+
+    async def next(self, interaction: discord.Interaction) -> None:
+        """Lock the seed after the locked one, or after that of the last picture."""
+        await _thinking(interaction)
+        await self._lock(interaction, (await self._current(interaction.user.id) + 1) % (MAX_SEED + 1))
+
+    async def save(self, interaction: discord.Interaction, name: str, seed: int | None) -> None:
+        """Keep a seed: the given one, else the locked one, else that of the last picture."""
+        await _thinking(interaction)
+        user, name = interaction.user.id, " ".join(name.split())
+        if not name:
+            raise Refused(_("The name is empty. Call the seed something."))
+        kept = await self._seeds.all(user)
+        if len(kept) >= MOST_SEEDS and await self._seeds.get(user, name) is None:
+            raise Refused(_("Your seed book is full ({most} seeds). `/seed forget` makes room.", most=MOST_SEEDS))
+        value = await self._current(user) if seed is None else seed
+        await self._seeds.save(user, name, value)
+        await _answer(interaction, _("📒 `{seed}` is kept as “{name}”.", seed=value, name=inert(name)))
+
+    async def use(self, interaction: discord.Interaction, name: str) -> None:
+        """Lock a seed of the book."""
+        await _thinking(interaction)
+        seed = await self._seeds.get(interaction.user.id, " ".join(name.split()))
+        if seed is None:
+            raise _unknown(name)
+        await self._lock(interaction, seed)
+
+    async def show_list(self, interaction: discord.Interaction) -> None:
+        """The whole book."""
+        await _thinking(interaction)
+        kept = await self._seeds.all(interaction.user.id)
+        if not kept:
+            raise Refused(_("Your seed book is empty. `/seed save` keeps the seed of your last picture."))
+        lines = [f"- {inert(name, NAME_CHARACTERS)} · `{seed}`" for name, seed in kept.items()]
+        text = "\n".join(["📒 **" + _("Your seeds") + "**", *lines])
+        await _answer(interaction, text if len(text) <= 2000 else text[:1990].rpartition("\n")[0] + "\n…")
+
+    async def forget(self, interaction: discord.Interaction, name: str) -> None:
+        """Remove a seed from the book."""
+        await _thinking(interaction)
+        if not await self._seeds.forget(interaction.user.id, " ".join(name.split())):
+            raise _unknown(name)
+        await _answer(interaction, _("“{name}” is forgotten.", name=inert(name)))
+
+    async def suggest(self, user_id: int, typed: str) -> list[tuple[str, str]]:
+        """Label and name of the seeds whose name contains what was typed."""
+        kept = await self._seeds.all(user_id)
+        wanted = typed.strip().casefold()
+        return [(f"{name} ({seed})", name) for name, seed in kept.items() if wanted in name.casefold()]
+
+    async def _lock(self, interaction: discord.Interaction, seed: int) -> None:
+        await self._preferences.lock_seed(interaction.user.id, seed)
+        said = _("🔒 Everything that you `/imagine` uses `{seed}` until `/seed random`.", seed=seed)
+        await _answer(interaction, said)
+
+    async def _current(self, user_id: int) -> int:
+        locked = self._preferences.locked_seed(user_id)
+        seed = await self._last(user_id) if locked is None else locked
+        if seed is None:
+            raise Refused(_("You have no seed yet: draw a picture first, or give the seed."))
+        return seed
+
+    async def _last(self, user_id: int) -> int | None:
+        newest = await self._jobs.history(user_id, limit=1)
+        return newest[0].request.seed if newest else None
+
+
+def _unknown(name: str) -> Refused:
+    return Refused(_("There is no “{name}” in your seed book. `/seed list` shows it.", name=inert(name)))
+
+
+async def _thinking(interaction: discord.Interaction) -> None:
+    await interaction.response.defer(ephemeral=True, thinking=True)
+
+
+async def _answer(interaction: discord.Interaction, text: str) -> None:
+    await interaction.edit_original_response(content=text, allowed_mentions=NOBODY)
