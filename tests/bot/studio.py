@@ -14,11 +14,13 @@ from simcord.actors import MemberActor
 from simcord.env import Env
 
 from bot import app
+from bot.access import Refused
 from bot.client import PictureBot
 from bot.settings import ROOT, Settings
 from bot.store import Job, JobState, Store, open_store
 from inference.catalog import Catalog
 from inference.dispatcher import Dispatcher, Patience
+from inference.errors import InferenceError
 from inference.process import WorkerMain, WorkerProcess, WorkerSpec
 from inference.queue import FairQueue
 from tests.bot import painter
@@ -26,6 +28,10 @@ from tests.bot import painter
 PATIENCE = Patience(first_backoff_s=0.01, longest_backoff_s=0.1)
 SECONDS = 30.0
 """How long a test waits for something to be shown before it fails."""
+
+
+REFUSALS = (Refused, InferenceError)
+"""Exceptions that are answers to a person, and no errors of the bot's."""
 
 
 class Studio:
@@ -64,7 +70,9 @@ class Studio:
         finally:
             await self.stop()
             await self.env.shutdown()
-        self.env._raise_errors_since(self.env._errors_acknowledged)
+        surprises = [error for error in self.env.errors if not isinstance(_cause(error), REFUSALS)]
+        if surprises:
+            raise BaseExceptionGroup("the bot met with errors", surprises)
 
     def _furnish(self) -> None:
         guild = self.env.create_guild("Studio")
@@ -157,6 +165,11 @@ async def open_studio(
             yield studio
 
 
+def _cause(error: BaseException) -> BaseException:
+    """What a command raised, out of discord.py's wrapping."""
+    return getattr(error, "original", None) or error
+
+
 async def until(condition: Callable[[], bool], describe: Callable[[], str]) -> None:
     """Wait until something is so; fails with a description of how it is instead."""
 
@@ -191,6 +204,18 @@ def labels_of(message: Any) -> list[str]:
     """The buttons of a message."""
     parts = [item.to_dict() if hasattr(item, "to_dict") else item for item in message.components]
     return [item["label"] for item in walk(parts) if item.get("type") == discord.ComponentType.button.value]
+
+
+def said(result: Any) -> str:
+    """Everything that somebody was answered."""
+    answers = [result.response, *result.followups]
+    return "\n".join(text_of(answer) for answer in answers if answer is not None)
+
+
+def menu_of(message: Any, verb: str) -> str:
+    """The custom id of a message's first menu of this kind."""
+    parts = [item.to_dict() if hasattr(item, "to_dict") else item for item in message.components]
+    return next(item["custom_id"] for item in walk(parts) if item.get("custom_id", "").startswith(f"{verb}:"))
 
 
 def walk(parts: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:

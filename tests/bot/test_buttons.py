@@ -9,7 +9,7 @@ import pytest
 
 from bot.store import JobState, Origin
 from tests.bot.painter import pixels
-from tests.bot.studio import Studio, images_of, labels_of, text_of, walk
+from tests.bot.studio import Studio, images_of, labels_of, menu_of, text_of
 
 
 async def drawn(studio: Studio, *, prompt: str = "a red apple", seed: int = 7, count: int = 1) -> discord.Message:
@@ -17,12 +17,6 @@ async def drawn(studio: Studio, *, prompt: str = "a red apple", seed: int = 7, c
     await studio.ann.slash(studio.channel, "imagine", prompt=prompt, seed=seed, count=count)
     await studio.pictures(count=count)
     return studio.cards()[-1]
-
-
-def other_model_menu(card: discord.Message) -> str:
-    """The custom id of a card's menu of models."""
-    parts = [item.to_dict() for item in card.components]
-    return next(item["custom_id"] for item in walk(parts) if item["type"] == discord.ComponentType.select.value)
 
 
 def file_count(studio: Studio) -> int:
@@ -105,7 +99,7 @@ async def test_another_model_draws_the_same_seed(studio: Studio, restarted: bool
     card = await drawn(studio)
     if restarted:
         await studio.restart()
-    await studio.ann.select(card, values=["guided"], custom_id=other_model_menu(card))
+    await studio.ann.select(card, values=["guided"], custom_id=menu_of(card, "other_model"))
     [picture] = await studio.pictures(index=1)
     assert picture.tobytes() == pixels(7, 64, 64)
     assert "With guidance" in text_of(studio.cards()[1])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.bot.painter import pixels
-from tests.bot.studio import Studio, images_of, labels_of, text_of
+from tests.bot.studio import Studio, images_of, labels_of, menu_of, said, text_of, until
 
 
 async def ordered(studio: Studio, count: int) -> None:
@@ -60,14 +62,103 @@ async def test_a_page_that_is_not_there_says_so(studio: Studio) -> None:
     assert "Nothing is here" in text_of(shown.response)
 
 
-async def test_a_picture_is_posted_again_with_its_buttons(studio: Studio) -> None:
-    await ordered(studio, 1)
-    shown = await studio.ann.slash(studio.channel, "history")
+async def the_history(studio: Studio, **options: Any) -> Any:
+    """What ann is shown."""
+    shown = await studio.ann.slash(studio.channel, "history", **options)
     assert shown.response is not None
-    await studio.ann.click(shown.response, label="Post again")
+    return shown.response
+
+
+async def do(studio: Studio, shown: Any, what: str) -> Any:
+    """Pick something in the first entry's menu."""
+    return await studio.ann.select(shown, [what], custom_id=menu_of(shown, "history_act"))
+
+
+async def test_words_of_the_prompt_find_a_picture_and_the_next_page_keeps_them(studio: Studio) -> None:
+    await ordered(studio, 7)
+    await studio.ann.slash(studio.channel, "imagine", prompt="an owl", seed=5)
+    await studio.pictures()
+    shown = await the_history(studio, search="OWL")
+    assert "an owl" in text_of(shown)
+    assert "apple" not in text_of(shown)
+    shown = await the_history(studio, search="apple")
+    turned = await studio.ann.click(shown, label="Page 2")
+    assert "with “apple”" in text_of(turned.response)
+    assert "owl" not in text_of(turned.response)
+
+
+async def test_the_pictures_of_one_model_are_found(studio: Studio) -> None:
+    await ordered(studio, 1)
+    await studio.ann.slash(studio.channel, "imagine", prompt="an owl", model="guided")
+    await studio.pictures(index=1)
+    assert "apple" not in text_of(await the_history(studio, model="guided"))
+    assert "Nothing is here" in text_of(await the_history(studio, model="nobody"))
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_a_picture_is_posted_again_with_its_buttons(studio: Studio, restarted: bool) -> None:
+    await ordered(studio, 1)
+    shown = await the_history(studio)
+    if restarted:
+        await studio.restart()
+    await do(studio, shown, "post_again")
     [picture] = await studio.pictures(index=1)
     assert picture.tobytes() == pixels(0, 64, 64)
     assert labels_of(studio.cards()[1]) == ["Reroll", "Same seed", "Edit", "Delete"]
     await studio.ann.click(studio.cards()[1], label="Same seed")
     [again] = await studio.pictures(index=2)
     assert again.tobytes() == picture.tobytes()
+
+
+async def test_an_old_picture_is_drawn_again_rerolled_and_edited(studio: Studio) -> None:
+    await ordered(studio, 1)
+    shown = await the_history(studio)
+    await do(studio, shown, "same_seed")
+    [same] = await studio.pictures(index=1)
+    assert same.tobytes() == pixels(0, 64, 64)
+    await do(studio, shown, "reroll")
+    [other] = await studio.pictures(index=2)
+    assert other.tobytes() != same.tobytes()
+    form = await do(studio, shown, "edit")
+    await studio.ann.submit_modal(form, {"prompt": "a pear", "negative": "", "flags": "--seed 9"})
+    [edited] = await studio.pictures(index=3)
+    assert edited.tobytes() == pixels(9, 64, 64)
+
+
+async def test_a_recipe_is_shown_as_one_would_type_it(studio: Studio) -> None:
+    await studio.ann.slash(studio.channel, "imagine", prompt="a fox --no blur --seed 5 --steps 2")
+    await studio.pictures()
+    told = await do(studio, await the_history(studio), "recipe")
+    assert told.ephemeral
+    assert "a fox --no blur --model quick --ar 64x64 --count 1 --steps 2 --guidance 8 --seed 5" in said(told)
+
+
+async def test_what_is_deleted_is_gone_from_the_history_the_disk_and_the_chat(studio: Studio) -> None:
+    await ordered(studio, 2)
+    shown = await do(studio, await the_history(studio), "delete")
+    assert "apple 1" not in text_of(shown.response)
+    assert "apple 0" in text_of(shown.response)
+    await until(lambda: len(studio.cards()) == 1, lambda: str(studio.cards()))
+    assert [job.request.prompt for job in await studio.jobs()] == ["apple 0"]
+    assert len(list(studio.settings.pictures_dir.glob("*.png"))) == 1
+
+
+async def test_what_was_deleted_meanwhile_cannot_be_used(studio: Studio) -> None:
+    await ordered(studio, 1)
+    shown = await the_history(studio)
+    await studio.ann.click(studio.cards()[0], label="Delete")
+    for what in ("post_again", "recipe", "edit"):
+        assert "was deleted" in said(await do(studio, shown, what))
+
+
+async def test_what_could_be_shown_nowhere_waits_here_and_says_so(studio: Studio) -> None:
+    studio.env.inject_error("PATCH", "*", status=404, code=10008, times=None)
+    studio.env.inject_error("POST", "/channels/*/messages", status=403, code=50013, times=None)
+    await studio.ann.slash(studio.channel, "imagine", prompt="an owl", seed=3)
+    await studio.all_delivered()
+    studio.env.backend.faults.clear()
+    shown = await the_history(studio)
+    assert "📬 Finished while I could write to you nowhere: 1" in text_of(shown)
+    [picture] = await images_of(shown)
+    assert picture.tobytes() == pixels(3, 64, 64)
+    assert "📬" not in text_of(await the_history(studio))

@@ -1,0 +1,168 @@
+"""``/model``: people look at models and choose them, for themselves, a channel or a server."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import discord
+import pytest
+
+from bot.rules import Rules
+from tests.bot.painter import pixels
+from tests.bot.studio import Studio, images_of, labels_of, said, text_of, until
+
+
+@pytest.fixture
+async def boss(studio: Studio) -> Any:
+    """Somebody who manages the server."""
+    guild = studio.channel.guild
+    role = guild.create_role("Boss", permissions=discord.Permissions(manage_guild=True, manage_channels=True))
+    return guild.add_member(studio.env.create_user("boss"), roles=[role])
+
+
+async def model_of_a_new_picture(studio: Studio, channel: Any | None = None) -> str:
+    """Which model draws when ann orders without naming one."""
+    before = len(await studio.jobs())
+    await studio.ann.slash(channel or studio.channel, "imagine", prompt="a fox")
+    await studio.all_delivered()
+    jobs = await studio.jobs()
+    assert len(jobs) == before + 1
+    return jobs[-1].request.model
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_a_person_chooses_for_themselves(studio: Studio, restarted: bool) -> None:
+    answer = await studio.ann.slash(studio.channel, "model use", name="guided")
+    assert answer.ephemeral
+    assert "With guidance draws for you" in said(answer)
+    if restarted:
+        await studio.restart()
+    assert await model_of_a_new_picture(studio) == "guided"
+    await studio.ann.slash(studio.channel, "model reset")
+    assert await model_of_a_new_picture(studio) == "quick"
+
+
+async def test_a_channels_model_comes_before_ones_own(studio: Studio, boss: Any) -> None:
+    other = studio.channel.guild.create_text_channel("other")
+    answer = await boss.slash(studio.channel, "model use", name="guided", scope="channel")
+    assert not answer.ephemeral
+    assert "With guidance draws in this channel" in said(answer)
+    answer = await studio.ann.slash(studio.channel, "model use", name="quick")
+    assert "Here, With guidance still draws: it was chosen for this channel." in said(answer)
+    assert await model_of_a_new_picture(studio) == "guided"
+    assert await model_of_a_new_picture(studio, other) == "quick"
+
+
+async def test_a_servers_model_is_for_those_who_have_not_chosen(studio: Studio, boss: Any) -> None:
+    await boss.slash(studio.channel, "model use", name="guided", scope="server")
+    assert await model_of_a_new_picture(studio) == "guided"
+    await studio.ann.slash(studio.channel, "model use", name="quick")
+    assert await model_of_a_new_picture(studio) == "quick"
+
+
+@pytest.mark.parametrize(("scope", "words"), [("channel", "Manage Channels"), ("server", "Manage Server")])
+async def test_channels_and_servers_are_for_those_who_manage_them(studio: Studio, scope: str, words: str) -> None:
+    for command in ({"name": "guided"}, {}):
+        answer = await studio.ann.slash(
+            studio.channel, "model use" if command else "model reset", scope=scope, **command
+        )
+        assert answer.ephemeral
+        assert words in said(answer)
+    assert await model_of_a_new_picture(studio) == "quick"
+
+
+async def test_a_model_that_is_not_there_cannot_be_chosen(studio: Studio) -> None:
+    answer = await studio.ann.slash(studio.channel, "model use", name="nope")
+    assert "no model “nope”. Choose from: quick" in said(answer)
+    assert "no choice to take back" in said(await studio.ann.slash(studio.channel, "model reset"))
+
+
+async def test_which_explains_who_decided(studio: Studio, boss: Any) -> None:
+    await boss.slash(studio.channel, "model use", name="guided", scope="channel")
+    await studio.ann.slash(studio.channel, "model use", name="quick")
+    answer = await studio.ann.slash(studio.channel, "model which")
+    assert answer.ephemeral
+    text = said(answer)
+    assert "**With guidance** draws here: it was chosen for this channel." in text
+    for line in ("▶ this channel: guided", "· you: quick", "· this server: –", "· the bot: quick"):
+        assert line in text
+
+
+async def test_the_list_shows_every_model_with_what_matters(studio: Studio) -> None:
+    answer = await studio.ann.slash(studio.channel, "model list")
+    assert answer.ephemeral
+    text = said(answer)
+    for words in ("▶ **Quick**", "`quick`", "emoji, native LCM", "64×64", "4 steps", "guidance 8", "💾 on disk", "MIT"):
+        assert words in text
+    assert "**With guidance**" in text
+    assert "☁️ not downloaded" in text  # the third is not on disk
+
+
+async def test_examples_are_drawn_once_and_kept(studio: Studio) -> None:
+    await studio.ann.slash(studio.channel, "model list")
+    example = studio.bot.models.examples
+    await until(lambda: example.find(studio.catalog["quick"]) is not None, lambda: "no example came")
+    drawn_at = example.find(studio.catalog["quick"]).stat().st_mtime_ns  # type: ignore[union-attr]
+    shown = await studio.ann.slash(studio.channel, "model list")
+    assert shown.response is not None
+    [thumbnail] = await images_of(shown.response)
+    assert thumbnail.tobytes() == pixels(7, 64, 64)
+    await studio.restart()
+    shown = await studio.ann.slash(studio.channel, "model info", name="quick")
+    assert shown.response is not None
+    [picture] = await images_of(shown.response)
+    assert picture.tobytes() == pixels(7, 64, 64)
+    assert example.find(studio.catalog["quick"]).stat().st_mtime_ns == drawn_at  # type: ignore[union-attr]
+
+
+async def test_info_draws_the_example_that_is_missing(studio: Studio) -> None:
+    shown = await studio.ann.slash(studio.channel, "model info", name="quick")
+    assert shown.response is not None
+    for words in ("steps 1 to 8", "guidance 3 to 13", "sides 32 to 128", "negative prompts: not used", "try: a fox"):
+        assert words in said(shown)
+    message = shown.response
+    await until(lambda: "An example is being drawn" not in text_of(ephemeral(studio, message.id)), lambda: said(shown))
+    [picture] = await images_of(ephemeral(studio, message.id))
+    assert picture.tobytes() == pixels(7, 64, 64)
+
+
+def ephemeral(studio: Studio, message_id: int) -> Any:
+    """A message that ann alone sees, as it is now."""
+    return next(message for message in studio.channel.history(viewer=studio.ann) if message.id == message_id)
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_a_model_is_chosen_from_its_card(studio: Studio, restarted: bool) -> None:
+    shown = await studio.ann.slash(studio.channel, "model info", name="guided")
+    assert shown.response is not None
+    assert labels_of(shown.response) == ["Use it for me"]
+    if restarted:
+        await studio.restart()
+    await studio.ann.click(shown.response, label="Use it for me")
+    assert await model_of_a_new_picture(studio) == "guided"
+
+
+async def test_a_hidden_model_is_neither_shown_nor_offered_nor_drawn_with(studio: Studio) -> None:
+    await studio.store.preferences.set_rules(studio.channel.guild.id, Rules(hidden_models=frozenset({"guided"})))
+    assert "With guidance" not in said(await studio.ann.slash(studio.channel, "model list"))
+    offered = await studio.ann.autocomplete(studio.channel, "imagine", "model", "", prompt="x")
+    assert "guided" not in [choice["value"] for choice in offered]
+    answer = await studio.ann.slash(studio.channel, "imagine", prompt="a fox", model="guided")
+    assert "not used on this server" in said(answer)
+
+
+async def test_many_models_are_turned_like_pages(studio: Studio) -> None:
+    entries = [replace(studio.catalog["quick"], name=f"m{number}", title=f"Model {number}") for number in range(9)]
+    studio.bot.models._catalog._models.update({entry.name: entry for entry in entries})
+    try:
+        shown = await studio.ann.slash(studio.channel, "model list")
+        assert shown.response is not None
+        assert "Model 8" not in said(shown)
+        turned = await studio.ann.click(shown.response, label="Page 2")
+        turned = await studio.ann.click(turned.response, label="Page 3")
+        assert "Model 8" in said(turned)
+        assert labels_of(turned.response) == ["Page 2"]
+    finally:
+        for entry in entries:
+            del studio.bot.models._catalog._models[entry.name]

@@ -1,0 +1,111 @@
+"""``/queue`` and ``/cancel``: people see who is drawn for, and take orders back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from bot.settings import Settings
+from bot.store import JobState
+from inference.catalog import Catalog
+from tests.bot.studio import Studio, open_studio, said
+
+
+async def a_queue(studio: Studio) -> None:
+    """Ann's order is being drawn, ben's and another of ann's wait."""
+    await studio.ann.slash(studio.channel, "imagine", prompt="wait")
+    await studio.card(saying="Drawing", index=0)
+    await studio.ben.slash(studio.channel, "imagine", prompt="an owl")
+    await studio.ann.slash(studio.channel, "imagine", prompt="a fox")
+
+
+async def states(studio: Studio) -> list[JobState]:
+    return [job.state for job in await studio.jobs()]
+
+
+async def test_everybody_sees_who_is_drawn_for_and_who_waits(studio: Studio) -> None:
+    await a_queue(studio)
+    shown = await studio.ben.slash(studio.channel, "queue")
+    assert shown.ephemeral
+    lines = said(shown).splitlines()
+    assert lines[1].startswith("🎨 Drawing")
+    assert f"<@{studio.ann.id}>" in lines[1]
+    assert lines[2].startswith("⏳ Next in line")
+    assert f"<@{studio.ben.id}>" in lines[2]
+    assert "Number 2 in line" in lines[3]
+    assert "in memory: nothing yet" in said(shown)
+    studio.let_go()
+    await studio.all_delivered()
+    after = said(await studio.ben.slash(studio.channel, "queue"))
+    assert "Nobody waits." in after
+    assert "in memory: Quick" in after
+    assert "last hour: 3 pictures, 2 people" in after
+
+
+async def test_of_orders_from_elsewhere_only_their_number_is_told(studio: Studio) -> None:
+    await a_queue(studio)
+    elsewhere = studio.env.create_guild("Elsewhere")
+    channel = elsewhere.create_text_channel("there")
+    stranger = elsewhere.add_member(studio.env.create_user("stranger"))
+    shown = said(await stranger.slash(channel, "queue"))
+    assert "3 from elsewhere" in shown
+    assert "<@" not in shown
+
+
+async def test_the_newest_order_is_taken_back_where_none_is_named(studio: Studio) -> None:
+    await a_queue(studio)
+    answer = await studio.ann.slash(studio.channel, "cancel")
+    assert answer.ephemeral
+    assert "Cancelled: 1\n- a fox" in said(answer)
+    await studio.card(saying="Cancelled.", index=2)
+
+
+async def test_all_of_ones_own_orders_are_taken_back_running_ones_too(studio: Studio) -> None:
+    await a_queue(studio)
+    offered = await studio.ann.autocomplete(studio.channel, "cancel", "order", "")
+    assert [choice["name"] for choice in offered] == ["All of mine", "🎨 · wait", "2 · a fox"]
+    answer = await studio.ann.slash(studio.channel, "cancel", order=offered[0]["value"])
+    assert "Cancelled: 2" in said(answer)
+    await studio.pictures(index=1)
+    assert sorted(await states(studio)) == [JobState.CANCELLED, JobState.CANCELLED, JobState.DONE]
+
+
+async def test_another_ones_order_is_for_moderators(studio: Studio) -> None:
+    await a_queue(studio)
+    bens = (await studio.jobs())[1].id
+    assert bens not in [c["value"] for c in await studio.ann.autocomplete(studio.channel, "cancel", "order", "")]
+    refused = await studio.ann.slash(studio.channel, "cancel", order=bens)
+    assert "nothing to cancel" in said(refused)
+    await studio.mod.slash(studio.channel, "cancel", order=bens)
+    await studio.card(saying="Cancelled.", index=1)
+
+
+async def test_nothing_to_cancel_says_so(studio: Studio) -> None:
+    for options in ({}, {"order": "all"}, {"order": "what?"}):
+        assert "nothing to cancel" in said(await studio.ann.slash(studio.channel, "cancel", **options))
+
+
+async def refused(studio: Studio, person: Any, words: str) -> None:
+    """An order is refused to the person alone."""
+    answer = await person.slash(studio.channel, "imagine", prompt="a fox")
+    assert answer.ephemeral
+    assert words in said(answer)
+
+
+async def test_a_server_has_its_share_of_the_queue(settings: Settings, catalog: Catalog) -> None:
+    async with open_studio(replace(settings, queue_limit_per_server=1), catalog) as studio:
+        await studio.ann.slash(studio.channel, "imagine", prompt="wait")
+        await studio.card(saying="Drawing", index=0)
+        await studio.ann.slash(studio.channel, "imagine", prompt="an owl")
+        await refused(studio, studio.ben, "This server has 1 orders waiting, which is its share. Try again in")
+
+
+async def test_after_an_order_there_is_a_pause_where_it_is_set(settings: Settings, catalog: Catalog) -> None:
+    async with open_studio(replace(settings, cooldown_s=600), catalog) as studio:
+        await studio.ann.slash(studio.channel, "imagine", prompt="an owl")
+        await studio.pictures()
+        await refused(studio, studio.ann, "Please wait 600 s")
+        answer = await studio.ann.click(studio.cards()[0], label="Reroll")
+        assert "Please wait" in said(answer)
+        await studio.ben.slash(studio.channel, "imagine", prompt="an owl")
+        await studio.pictures(index=1)
