@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 LARGEST_SIDE = 8192
 
 
-@app_commands.guild_only()
+@app_commands.allowed_contexts(guilds=True, dms=False, private_channels=False)
 @app_commands.default_permissions(manage_guild=True)
 class Settings(commands.GroupCog, group_name="settings", group_description="How the bot works on this server"):
     """Rules of a server."""

@@ -119,5 +119,5 @@ async def test_everything_is_reset(studio: Studio, boss: Any) -> None:
 
 async def test_discord_is_told_who_may(studio: Studio) -> None:
     command = next(command for command in studio.bot.tree.get_commands() if command.name == "settings")
-    assert command.guild_only
+    assert command.to_dict(studio.bot.tree)["contexts"] == [0]
     assert command.default_permissions == discord.Permissions(manage_guild=True)
