@@ -25,6 +25,7 @@ from bot.limits import Limits
 from bot.line import Line
 from bot.models import Models
 from bot.preview import PreviewError, preview
+from bot.privacy import Privacy
 from bot.seedbook import SeedBook
 from bot.settings import ROOT, Settings
 from bot.store import DatabaseError, Store, open_store
@@ -135,6 +136,9 @@ def make_bot(settings: Settings, store: Store, catalog: Catalog, dispatcher: Dis
         dispatcher=dispatcher,
         examples=Examples(catalog=catalog, dispatcher=dispatcher, gallery=gallery),
         background=bot.background,
+    )
+    bot.privacy = Privacy(
+        people=store.people, gallery=gallery, dispatcher=dispatcher, delivery=delivery, background=bot.background
     )
     return bot
 

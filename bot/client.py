@@ -22,6 +22,7 @@ from bot.history import Act, History, Turn
 from bot.house import House
 from bot.line import Line
 from bot.models import Models, Page, Use
+from bot.privacy import Forget, Keep, Privacy
 from bot.replies import answer_error
 from bot.seedbook import SeedBook
 from bot.store import Store
@@ -59,6 +60,7 @@ class PictureBot(commands.Bot):
     house: House
     line: Line
     models: Models
+    privacy: Privacy
     seed_book: SeedBook
 
     def __init__(
@@ -82,7 +84,7 @@ class PictureBot(commands.Bot):
         self._always_sync = always_sync
 
     async def setup_hook(self) -> None:
-        self.add_dynamic_items(*ALL, Turn, Act, Page, Use)
+        self.add_dynamic_items(*ALL, Turn, Act, Page, Use, Forget, Keep)
         for cog in COGS:
             await self.add_cog(cog(self))
         await self._sync()

@@ -6,8 +6,9 @@ from bot.cogs.about import About
 from bot.cogs.history import History
 from bot.cogs.imagine import Imagine
 from bot.cogs.model import Model
+from bot.cogs.privacy import Privacy
 from bot.cogs.queue import Queue
 from bot.cogs.seed import Seed
 from bot.cogs.settings import Settings
 
-COGS = (Imagine, Model, Seed, History, Queue, Settings, About)
+COGS = (Imagine, Model, Seed, History, Queue, Settings, Privacy, About)

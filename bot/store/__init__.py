@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bot.store.database import Database, DatabaseError, open_database
 from bot.store.jobs import Jobs
+from bot.store.people import People, Person
 from bot.store.preferences import Preferences
 from bot.store.records import Job, JobState, Origin, Place, StoredPicture
 from bot.store.seeds import Seeds
@@ -18,6 +19,8 @@ __all__ = [
     "JobState",
     "Jobs",
     "Origin",
+    "People",
+    "Person",
     "Place",
     "Preferences",
     "Seeds",
@@ -35,6 +38,7 @@ class Store:
         self.jobs = Jobs(database)
         self.preferences = Preferences(database)
         self.seeds = Seeds(database)
+        self.people = People(database, self.preferences)
 
     async def remembered(self, key: str) -> str | None:
         """A small fact that the bot kept for itself."""

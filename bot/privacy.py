@@ -1,0 +1,207 @@
+"""What ``/privacy`` does: hand a person all that the bot holds about them, or forget it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import tempfile
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Self
+
+import discord
+from discord import ui
+
+from bot import export
+from bot.access import Refused
+from bot.background import Background
+from bot.buttons import guarded
+from bot.delivery import NOBODY, Delivery
+from bot.endings import REQUEST_LIMIT
+from bot.gallery import Gallery
+from bot.store import Job, People, Person
+from bot.words import _
+from inference.dispatcher import Dispatcher
+
+if TYPE_CHECKING:
+    from bot.client import PictureBot
+
+MOST_PARTS = 5
+"""Of one answer: where the bot is a guest, Discord takes no more messages for one command."""
+PACE_S = 1.0
+"""Between two cards that are taken out of chat."""
+RED, GREY = 0xD83C3E, 0x80848E
+
+
+class Privacy:
+    """Answers the subcommands of ``/privacy``, to the person alone."""
+
+    def __init__(
+        self, *, people: People, gallery: Gallery, dispatcher: Dispatcher, delivery: Delivery, background: Background
+    ) -> None:
+        self._people = people
+        self._gallery = gallery
+        self._dispatcher = dispatcher
+        self._delivery = delivery
+        self._background = background
+
+    async def export(self, interaction: discord.Interaction, *, first: int) -> None:
+        """Answer with ZIP files from the ``first`` part (1) on, one message each."""
+        await interaction.response.defer(ephemeral=True, thinking=True)
+        person = await self._known(interaction.user.id)
+        limit = min(interaction.filesize_limit, REQUEST_LIMIT)
+        parts = await asyncio.to_thread(export.plan, person, self._gallery, limit=limit)
+        if first > len(parts):
+            raise Refused(_("Your data has {count} parts; there is no part {part}.", count=len(parts), part=first))
+        last = min(first + MOST_PARTS - 1, len(parts))
+        for number in range(first, last + 1):
+            text = _part_line(number, len(parts), is_last=number == last)
+            await _send_part(interaction, parts[number - 1], number, text, limit=limit)
+
+    async def ask(self, interaction: discord.Interaction) -> None:
+        """Say what would be forgotten, and ask whether it is to be."""
+        await interaction.response.defer(ephemeral=True, thinking=True)
+        person = await self._known(interaction.user.id)
+        view = _card(RED, _warning(person), [Forget(person.user_id), Keep(person.user_id)])
+        await interaction.edit_original_response(view=view, allowed_mentions=NOBODY)
+
+    async def forget(self, interaction: discord.Interaction, user_id: int) -> None:
+        """Forget a person: the rows first, all at once, so that a bot that is killed here comes back without them."""
+        _require_same(interaction, user_id)
+        await interaction.response.defer()
+        person = await self._people.forget(user_id)
+        for job in person.unfinished:
+            self._dispatcher.cancel(job.id)
+        await self._gallery.remove(picture.id for picture in person.pictures)
+        cards = [job for job in person.jobs if job.place.message_id is not None and job.place.member]
+        self._background.begin(f"cards of {len(cards)} forgotten orders", self._take_down(cards))
+        await interaction.edit_original_response(
+            view=_card(GREY, _forgotten(person, len(cards))), allowed_mentions=NOBODY
+        )
+
+    async def keep(self, interaction: discord.Interaction, user_id: int) -> None:
+        """Take the question back."""
+        _require_same(interaction, user_id)
+        await interaction.response.edit_message(view=_card(GREY, [_("Everything is kept.")]), allowed_mentions=NOBODY)
+
+    async def _known(self, user_id: int) -> Person:
+        person = await self._people.get(user_id)
+        if not person:
+            raise Refused(_("I hold nothing about you: no orders, no pictures, no seeds, no choices."))
+        return person
+
+    async def _take_down(self, jobs: Iterable[Job]) -> None:
+        for job in jobs:
+            await self._delivery.remove_card(job)
+            await asyncio.sleep(PACE_S)
+
+
+class PersonButton(ui.DynamicItem[ui.Button[ui.LayoutView]], template=r"person:(?P<user>\d{1,20})"):
+    """A button for one person. It carries a verb and their id."""
+
+    def __init__(self, user_id: int) -> None:
+        self.user_id = user_id
+        super().__init__(self.button(user_id))
+
+    @classmethod
+    def button(cls, user_id: int) -> ui.Button[ui.LayoutView]:
+        """How it looks."""
+        raise NotImplementedError
+
+    @classmethod
+    async def from_custom_id(
+        cls, interaction: discord.Interaction[Any], item: ui.Item[Any], match: re.Match[str], /
+    ) -> Self:
+        return cls(int(match["user"]))
+
+    async def callback(self, interaction: discord.Interaction[Any]) -> None:
+        await guarded(self, interaction)
+
+
+class Forget(PersonButton, template=r"forget_me:(?P<user>\d{1,20})"):
+    """Yes, delete everything."""
+
+    @classmethod
+    def button(cls, user_id: int) -> ui.Button[ui.LayoutView]:
+        style = discord.ButtonStyle.danger
+        return ui.Button(label=_("Delete everything"), style=style, custom_id=f"forget_me:{user_id}")
+
+    async def press(self, interaction: discord.Interaction[PictureBot]) -> None:
+        await interaction.client.privacy.forget(interaction, self.user_id)
+
+
+class Keep(PersonButton, template=r"keep_me:(?P<user>\d{1,20})"):
+    """No."""
+
+    @classmethod
+    def button(cls, user_id: int) -> ui.Button[ui.LayoutView]:
+        return ui.Button(label=_("Keep everything"), custom_id=f"keep_me:{user_id}")
+
+    async def press(self, interaction: discord.Interaction[PictureBot]) -> None:
+        await interaction.client.privacy.keep(interaction, self.user_id)
+
+
+def _require_same(interaction: discord.Interaction, user_id: int) -> None:
+    if interaction.user.id != user_id:
+        raise Refused(_("This question is for somebody else. `/privacy delete` asks it for you."))
+
+
+async def _send_part(
+    interaction: discord.Interaction, items: Iterable[export.Item], number: int, text: str, *, limit: int
+) -> None:
+    """Pack and send one part. It lies on disk meanwhile: memory is for pictures."""
+    with tempfile.TemporaryFile() as file:
+        await asyncio.to_thread(export.write, items, file, limit=limit)
+        file.seek(0)
+        part = discord.File(file, filename=f"pictures-{number}.zip")
+        await interaction.followup.send(text, file=part, ephemeral=True, allowed_mentions=NOBODY, wait=True)
+
+
+def _part_line(number: int, count: int, *, is_last: bool) -> str:
+    text = "📦 " + _("Part {number} of {count}", number=number, count=count)
+    if is_last and number < count:
+        text += "\n" + _("`/privacy export part:{next}` gives the next ones.", next=number + 1)
+    return text
+
+
+def _warning(person: Person) -> list[str]:
+    return [
+        "⚠️ **" + _("This deletes, for good:") + "**",
+        *(f"- {line}" for line in _counted(person)),
+        _("Your cards in chat are removed as far as I can reach them. What others drew from yours stays theirs."),
+        "-# " + _("`/privacy export` gives you a copy of everything first."),
+    ]
+
+
+def _counted(person: Person) -> list[str]:
+    """What there is, a line each."""
+    waiting = len(person.unfinished)
+    lines = [
+        (len(person.jobs), _("orders: {count}", count=len(person.jobs))),
+        (waiting, _("of these still waiting or being drawn, and cancelled by this: {count}", count=waiting)),
+        (len(person.pictures), _("pictures: {count}", count=len(person.pictures))),
+        (len(person.seeds), _("seeds in your book: {count}", count=len(person.seeds))),
+        (person.locked_seed is not None, _("your locked seed, {seed}", seed=person.locked_seed)),
+        (person.model is not None, _("your choice of a model, {model}", model=person.model)),
+        (len(person.choices) - bool(person.model), _("that it was you who chose a model for a channel or a server")),
+    ]
+    return [line for count, line in lines if count]
+
+
+def _forgotten(person: Person, cards: int) -> list[str]:
+    if not person:
+        return [_("There was nothing left to delete.")]
+    lines = ["🗑️ **" + _("Deleted:") + "**", *(f"- {line}" for line in _counted(person))]
+    if cards:
+        lines.append(_("Your cards are being removed from chat: {count}", count=cards))
+        lines.append("-# " + _("Should one stay behind, press and hold it or right-click it: Apps, Delete."))
+    return lines
+
+
+def _card(colour: int, lines: Iterable[str], buttons: Iterable[PersonButton] = ()) -> ui.LayoutView:
+    container = ui.Container[ui.LayoutView](accent_colour=colour)
+    container.add_item(ui.TextDisplay("\n".join(lines)))
+    if row := list(buttons):
+        container.add_item(ui.ActionRow(*row))
+    view = ui.LayoutView(timeout=None)
+    view.add_item(container)
+    return view
