@@ -40,9 +40,10 @@ from inference.contract import (
 )
 from inference.errors import Failure, WorkerUnavailable, describe
 from inference.orders import batch_of
+from inference.outlook import Outlook
 from inference.pace import Pace
 from inference.process import WorkerGone, WorkerProcess
-from inference.queue import Entry, FairQueue, bucket_for
+from inference.queue import Entry, FairQueue
 from inference.ticket import Ticket
 
 log = logging.getLogger("inference.dispatcher")
@@ -84,6 +85,7 @@ class Dispatcher:
         self._stations = [_Station(worker) for worker in workers]
         self._queue = queue
         self._pace = Pace()
+        self._outlook = Outlook(queue=queue, pace=self._pace, devices=self._stations)
         self._patience = patience or Patience()
         self._tickets: dict[str, Ticket] = {}
         self._attempts: dict[str, int] = {}
@@ -109,6 +111,10 @@ class Dispatcher:
         """Where every open order stands, by job id."""
         open_ones = ((job_id, ticket.latest) for job_id, ticket in self._tickets.items())
         return {job_id: event for job_id, event in open_ones if isinstance(event, Waiting | Running | Retrying)}
+
+    def seconds_until_room(self) -> float | None:
+        """Until the next batch is drawn; None where that has never been timed."""
+        return self._outlook.seconds_until_room()
 
     # -- taking orders -------------------------------------------------------------------------------------------------
 
@@ -287,44 +293,8 @@ class Dispatcher:
             ticket.settle(outcome)
 
     def _tell_positions(self) -> None:
-        ahead_s = self._seconds_left()
-        position = 0
-        for batch in self._queue.plan():
-            ahead_s = _sum(ahead_s, self._estimate(batch))
-            for entry in batch:
-                position += 1
-                self._tell(entry.job_id, Waiting(position=position, eta_s=ahead_s))
-
-    def _estimate(self, entries: tuple[Entry, ...]) -> float | None:
-        request = entries[0].request
-        bucket = request.bucket or bucket_for(sum(entry.request.count for entry in entries))
-        draw_s = self._pace.draw_s(
-            model=request.model, bucket=bucket, steps=request.steps, width=request.width, height=request.height
-        )
-        if draw_s is None:
-            return None
-        resident = any(request.model in station.resident for station in self._stations)
-        return (draw_s + (0.0 if resident else self._pace.load_s(request.model))) / len(self._stations)
-
-    def _seconds_left(self) -> float | None:
-        """Until the first device is free; None if what it draws has never been timed."""
-        left: list[float] = []
-        for station in self._stations:
-            batch = station.batch
-            if batch is None:
-                return 0.0
-            expected = self._pace.draw_s(
-                model=batch.model, bucket=batch.bucket, steps=batch.steps, width=batch.width, height=batch.height
-            )
-            if expected is None:
-                return None
-            left.append(max(0.0, expected - (time.monotonic() - station.batch_since)))
-        return min(left, default=None)
-
-    def seconds_until_room(self) -> float | None:
-        """Until the next batch is drawn; None where that has never been timed."""
-        first = next(iter(self._queue.plan()), None)
-        return None if first is None else _sum(self._seconds_left(), self._estimate(first))
+        for job_id, waiting in self._outlook.waiting():
+            self._tell(job_id, waiting)
 
     def _timeout(self, station: _Station) -> float | None:
         """How much longer the worker may stay silent; None while it has nothing to do."""
@@ -337,8 +307,3 @@ class Dispatcher:
     def _wake(self) -> None:
         for station in self._stations:
             station.worker.wake()
-
-
-def _sum(*seconds: float | None) -> float | None:
-    known = [value for value in seconds if value is not None]
-    return sum(known) if len(known) == len(seconds) else None
