@@ -107,7 +107,7 @@ class Line:
         resident = [inert(self._title(name)) for name in sorted(self._dispatcher.resident)]
         drawn = await self._jobs.drawn_since(time.time() - HOUR_S)
         return [
-            "⚡ " + _("in memory: {models}", models=", ".join(resident) or _("nothing yet")),
+            "⚡ " + _("in memory: {models}", models=" · ".join(resident) or _("nothing yet")),
             "📈 " + _("last hour: {pictures} pictures, {people} people", pictures=drawn.pictures, people=drawn.people),
         ]
 

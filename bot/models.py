@@ -65,7 +65,7 @@ class Models:
         container = ui.Container[ui.LayoutView]()
         container.add_item(ui.TextDisplay("**" + _("Models") + f"** · {page}/{pages}"))
         for entry in here:
-            mark = "▶ " if entry is deciding else ""
+            mark = "✅ " if entry is deciding else ""
             container.add_item(ui.Separator())
             files += await self._add_entry(container, entry, mark)
         arrows = [Page(number) for number in (page - 1, page + 1) if 1 <= number <= pages]
@@ -124,7 +124,7 @@ class Models:
         lines = [_("**{model}** draws here: {reason}.", model=title, reason=_(_REASONS[winner.scope]))]
         found = dict(remembered(here, self._preferences)) | {Scope.CATALOGUE: self._catalog.default.name}
         for scope in (Scope.CHANNEL, Scope.USER, Scope.SERVER, Scope.CATALOGUE):
-            mark = "▶" if scope is winner.scope else "·"
+            mark = "✅" if scope is winner.scope else "·"
             lines.append(f"-# {mark} {_(_SCOPES[scope])}: {inert(found.get(scope, '')) or '–'}")
         lines.append("-# " + _("A model named in `/imagine` comes before all of these."))
         await interaction.response.send_message("\n".join(lines), ephemeral=True, allowed_mentions=NOBODY)

@@ -85,7 +85,7 @@ async def test_which_explains_who_decided(studio: Studio, boss: Any) -> None:
     assert answer.ephemeral
     text = said(answer)
     assert "**With guidance** draws here: it was chosen for this channel." in text
-    for line in ("▶ this channel: guided", "· you: quick", "· this server: –", "· the bot: quick"):
+    for line in ("✅ this channel: guided", "· you: quick", "· this server: –", "· the bot: quick"):
         assert line in text
 
 
@@ -93,7 +93,7 @@ async def test_the_list_shows_every_model_with_what_matters(studio: Studio) -> N
     answer = await studio.ann.slash(studio.channel, "model list")
     assert answer.ephemeral
     text = said(answer)
-    for words in ("▶ **Quick**", "`quick`", "emoji, native LCM", "64×64", "4 steps", "guidance 8", "💾 on disk", "MIT"):
+    for words in ("✅ **Quick**", "`quick`", "emoji, native LCM", "64×64", "4 steps", "guidance 8", "💾 on disk", "MIT"):
         assert words in text
     assert "**With guidance**" in text
     assert "☁️ not downloaded" in text  # the third is not on disk

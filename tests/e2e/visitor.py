@@ -42,7 +42,7 @@ class Visitor:
         """Press Edit and send another prompt."""
         self.press("Edit", card=card)
         dialog = self.tab.get_by_role("dialog")
-        dialog.get_by_role("textbox").fill(prompt)
+        dialog.get_by_role("textbox").first.fill(prompt)
         dialog.get_by_role("button", name="Submit").click()
 
     def sees(self, text: str | re.Pattern[str], *, card: int) -> None:
