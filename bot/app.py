@@ -26,6 +26,7 @@ from bot.line import Line
 from bot.models import Models
 from bot.preview import PreviewError, preview
 from bot.privacy import Privacy
+from bot.recipes import Recipes
 from bot.seedbook import SeedBook
 from bot.settings import ROOT, Settings
 from bot.store import DatabaseError, Store, open_store
@@ -137,6 +138,7 @@ def make_bot(settings: Settings, store: Store, catalog: Catalog, dispatcher: Dis
         examples=Examples(catalog=catalog, dispatcher=dispatcher, gallery=gallery),
         background=bot.background,
     )
+    bot.recipes = Recipes(jobs=store.jobs, catalog=catalog)
     bot.privacy = Privacy(
         people=store.people, gallery=gallery, dispatcher=dispatcher, delivery=delivery, background=bot.background
     )

@@ -21,8 +21,10 @@ from bot.generate import Generator
 from bot.history import Act, History, Turn
 from bot.house import House
 from bot.line import Line
+from bot.menus import MENUS
 from bot.models import Models, Page, Use
 from bot.privacy import Forget, Keep, Privacy
+from bot.recipes import Recipes
 from bot.replies import answer_error
 from bot.seedbook import SeedBook
 from bot.store import Store
@@ -61,6 +63,7 @@ class PictureBot(commands.Bot):
     line: Line
     models: Models
     privacy: Privacy
+    recipes: Recipes
     seed_book: SeedBook
 
     def __init__(
@@ -87,6 +90,8 @@ class PictureBot(commands.Bot):
         self.add_dynamic_items(*ALL, Turn, Act, Page, Use, Forget, Keep)
         for cog in COGS:
             await self.add_cog(cog(self))
+        for menu in MENUS:
+            self.tree.add_command(menu)
         await self._sync()
 
     async def on_ready(self) -> None:

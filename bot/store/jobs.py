@@ -35,6 +35,11 @@ class Jobs:
         row = await self._database.fetch_one("SELECT * FROM jobs WHERE id = ?", (job_id,))
         return None if row is None else job_from(row)
 
+    async def of_message(self, message_id: int) -> Job | None:
+        """The job whose card this message is."""
+        row = await self._database.fetch_one("SELECT * FROM jobs WHERE message_id = ?", (message_id,))
+        return None if row is None else job_from(row)
+
     async def set_message(self, job_id: str, message_id: int) -> None:
         """Remember which message is the job's card."""
         await self._write("UPDATE jobs SET message_id = ? WHERE id = ?", (message_id, job_id))

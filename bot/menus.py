@@ -1,0 +1,103 @@
+"""What can be done with any message, under Apps: show its picture's recipe, draw it again, change it, delete it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import discord
+from discord import app_commands
+
+from bot.access import Refused
+from bot.delivery import NOBODY
+from bot.modals import remix_modal
+from bot.orders import place_of
+from bot.recipes import card_of
+from bot.requests import options_of
+from bot.store import Job
+from bot.words import N_, _
+
+if TYPE_CHECKING:
+    from bot.client import PictureBot
+
+QUICK_S = 2.0
+"""For fetching a picture before the first answer, which Discord waits three seconds for."""
+PATIENT_S = 20.0
+
+
+async def show_recipe(interaction: discord.Interaction[PictureBot], message: discord.Message) -> None:
+    """Tell the person alone how a message's picture was drawn."""
+    recipes = interaction.client.recipes
+    await interaction.response.defer(ephemeral=True, thinking=True)
+    job = await _job(interaction, message)
+    found = await recipes.read(message, within_s=PATIENT_S) if job is None else job.request
+    await interaction.edit_original_response(view=recipes.sheet(found), allowed_mentions=NOBODY)
+
+
+async def draw_again(interaction: discord.Interaction[PictureBot], message: discord.Message) -> None:
+    """Order a message's picture once more: one of ours to the pixel, anybody else's as far as it says how."""
+    bot = interaction.client
+    job = await _job(interaction, message)
+    if job is not None:
+        await bot.generator.same_seed(interaction, job.id)
+        return
+    found = await bot.recipes.read(message, within_s=QUICK_S)
+    await bot.generator.remix(interaction, bot.recipes.options(found), parent_id=None)
+
+
+async def remix(interaction: discord.Interaction[PictureBot], message: discord.Message) -> None:
+    """Open the form filled in with a message's recipe. A form has to be the first answer."""
+    bot = interaction.client
+    job = await _job(interaction, message)
+    if job is not None:
+        modal = remix_modal(options_of(job.request), parent_id=job.id)
+    else:
+        modal = remix_modal(bot.recipes.options(await bot.recipes.read(message, within_s=QUICK_S)), parent_id=None)
+    await interaction.response.send_modal(modal)
+
+
+async def delete(interaction: discord.Interaction[PictureBot], message: discord.Message) -> None:
+    """Delete an order with its pictures and this card of it."""
+    bot = interaction.client
+    await interaction.response.defer(ephemeral=True, thinking=True)
+    if not place_of(interaction).member:
+        raise Refused(_("Here I am only a guest and cannot remove messages. Press **Delete** on the card itself."))
+    job = await _job(interaction, message)
+    if job is not None:
+        await bot.generator.delete(interaction, job.id)
+        if job.place.message_id != message.id:
+            bot.background.begin(f"card of {job.id}", bot.delivery.remove_card(job))
+    else:
+        _require_leftover(interaction, message)
+    try:
+        await message.delete()
+    except discord.NotFound:
+        pass
+    except discord.HTTPException as error:
+        raise Refused(_("The pictures are deleted, but Discord does not let me remove the message.")) from error
+    await interaction.edit_original_response(content="🗑️ " + _("Deleted."), allowed_mentions=NOBODY)
+
+
+async def _job(interaction: discord.Interaction[PictureBot], message: discord.Message) -> Job | None:
+    """The order behind a card of ours. Another bot may have buttons of the same names."""
+    bot = interaction.client
+    ours = bot.user is not None and message.author.id == bot.user.id
+    return await bot.recipes.job(message) if ours else None
+
+
+def _require_leftover(interaction: discord.Interaction[PictureBot], message: discord.Message) -> None:
+    """Raise ``Refused`` unless this is a card whose order was deleted, and the person may take the rest of it away."""
+    bot = interaction.client
+    if bot.user is None or message.author.id != bot.user.id or card_of(message) is None:
+        raise Refused(_("That is no card of mine. **Delete** works on the cards of my pictures."))
+    asked = message.interaction_metadata
+    alone = interaction.guild_id is None
+    if not (alone or interaction.permissions.manage_messages or (asked and asked.user.id == interaction.user.id)):
+        raise Refused(_("Only the person who ordered this, or a moderator, can do that."))
+
+
+MENUS: tuple[app_commands.ContextMenu, ...] = (
+    app_commands.ContextMenu(name=N_("Show recipe"), callback=show_recipe),
+    app_commands.ContextMenu(name=N_("Draw again"), callback=draw_again),
+    app_commands.ContextMenu(name=N_("Remix this"), callback=remix),
+    app_commands.ContextMenu(name=N_("Delete"), callback=delete),
+)

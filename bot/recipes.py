@@ -1,0 +1,227 @@
+"""How the picture of a message was drawn: an order of ours, or what a picture of anybody's says of itself."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import aiohttp
+import discord
+from discord import ui
+
+from bot import flags
+from bot.access import Refused
+from bot.buttons import JOB
+from bot.cards import TURNING, inert
+from bot.delivery import TROUBLE
+from bot.flags import Options, written
+from bot.requests import options_from, options_of
+from bot.store import Job, Jobs
+from bot.words import _
+from inference.catalog import Catalog
+from inference.contract import MAX_PROMPT_CHARACTERS, MAX_SEED, ImageRequest
+from inference.errors import InferenceError
+from inference.infotext import Infotext
+from inference.recipe import Recipe, read_recipe
+
+log = logging.getLogger("bot.recipes")
+
+Message: TypeAlias = discord.Message | discord.MessageSnapshot
+Found: TypeAlias = Recipe | Infotext
+
+ON_A_CARD = re.compile(rf"(?:reroll|same_seed|edit|delete|cancel|other_model):{JOB}")
+FLAG_DASH = re.compile(r"((?:^|\s)(?:--|[—–]))(?=[A-Za-z])")
+CDN = "https://cdn.discordapp.com/"
+"""Where Discord keeps what was uploaded, as it was uploaded."""
+MOST_PICTURES = 4
+"""Of one message that are looked into."""
+MOST_BYTES = 16 * 2**20
+PROMPT_CHARACTERS = 1200
+FACTS_CHARACTERS = 600
+"""Discord takes 4000 in all, and a foreign picture may say anything at any length."""
+
+
+class Recipes:
+    """Finds out how the pictures of messages were drawn."""
+
+    def __init__(self, *, jobs: Jobs, catalog: Catalog) -> None:
+        self._jobs = jobs
+        self._catalog = catalog
+
+    async def job(self, message: discord.Message) -> Job | None:
+        """The order that a message is a card of. A card posted once more is known by its buttons alone."""
+        job_id = card_of(message)
+        job = None if job_id is None else await self._jobs.get(job_id)
+        return job or await self._jobs.of_message(message.id)
+
+    async def read(self, message: discord.Message, *, within_s: float) -> Found:
+        """What the message's pictures say of themselves, the first that does; raises ``Refused`` if none does."""
+        try:
+            async with asyncio.timeout(within_s):
+                async for content in _pictures(message):
+                    found = await asyncio.to_thread(_read, content)
+                    if found is not None:
+                        return found
+        except TimeoutError:
+            raise Refused(_("The picture takes too long to fetch. Try again in a moment.")) from None
+        raise Refused(
+            _(
+                "No picture in this message says how it was drawn. Only the original PNG file does: "
+                "Discord's previews, WebP, JPEG and screenshots lose it."
+            )
+        )
+
+    def options(self, found: Found) -> Options:
+        """What one would have to say to have this drawn here. A foreign prompt is words: nothing in it is a flag."""
+        options = options_from(found, self._catalog)
+        fitting = self._fitting(options.model)
+        options = replace(
+            options,
+            prompt=_literal(options.prompt, fitting),
+            negative=options.negative and options.negative[:MAX_PROMPT_CHARACTERS],
+            seed=options.seed if options.seed is not None and options.seed <= MAX_SEED else None,
+            adapters=tuple(adapter for adapter in options.adapters if adapter.name in fitting),
+        )
+        if len(written(options)) > FACTS_CHARACTERS:
+            raise Refused(_("The numbers in this picture's recipe are none that can be drawn."))
+        return options
+
+    def sheet(self, found: ImageRequest | Found) -> ui.LayoutView:
+        """Everything that is known, and what to type to order it."""
+        lines = ["📜 **" + _("Recipe") + "**", _quoted(found.prompt)]
+        if found.negative:
+            lines += [_("without"), _quoted(found.negative)]
+        facts = _facts_of_a_text(found) if isinstance(found, Infotext) else self._facts(found)
+        lines.append("-# " + " · ".join(facts)[:FACTS_CHARACTERS])
+        if found.model in {entry.name for entry in self._catalog}:
+            options = options_of(found) if isinstance(found, ImageRequest) else self.options(found)
+            lines.append("-# " + _("to be typed after a prompt: {settings}", settings=f"`{written(options)}`"))
+        elif not isinstance(found, ImageRequest):
+            lines.append("-# ℹ️ " + _("This model is not here. **Draw again** keeps prompt, seed and shape."))
+        view = ui.LayoutView(timeout=None)
+        view.add_item(ui.Container(ui.TextDisplay("\n".join(lines))))
+        return view
+
+    def _facts(self, found: ImageRequest | Recipe) -> list[str]:
+        request = found if isinstance(found, ImageRequest) else found.request()
+        seeds = ", ".join(f"`{request.picture_seed(index)}`" for index in range(request.count))
+        return [
+            inert(self._title(request.model)),
+            _("seed {seed}", seed=seeds) if request.count == 1 else _("seeds {seeds}", seeds=seeds),
+            _("{steps} steps", steps=request.steps) if request.steps != 1 else _("1 step"),
+            _("guidance {guidance}", guidance=f"{request.guidance:g}"),
+            f"{request.width}×{request.height}",
+            *(f"LoRA {inert(adapter.name)} {adapter.strength:g}" for adapter in request.adapters),
+        ]
+
+    def _title(self, model: str) -> str:
+        try:
+            return self._catalog[model].title
+        except InferenceError:
+            return model
+
+    def _fitting(self, model: str | None) -> frozenset[str]:
+        """The LoRAs that a model can take; none of a model that is yet to be chosen."""
+        if model is None:
+            return frozenset()
+        return frozenset(adapter.name for adapter in self._catalog.adapters(self._catalog[model].family))
+
+
+def card_of(message: discord.Message) -> str | None:
+    """The id of the order whose card a message is, by its buttons; None of a message with those of several."""
+    parts = [part.to_dict() for part in message.components]
+    matches = (ON_A_CARD.fullmatch(custom_id) for custom_id in _custom_ids(parts))
+    found = {match["job"] for match in matches if match}
+    return found.pop() if len(found) == 1 else None
+
+
+def _sides(message: discord.Message) -> list[Message]:
+    """A message, and what it forwards."""
+    return [message, *message.message_snapshots]
+
+
+def _custom_ids(parts: list[Any]) -> Iterator[str]:
+    for part in parts:
+        if "custom_id" in part:
+            yield part["custom_id"]
+        accessory = part.get("accessory")
+        yield from _custom_ids([*part.get("components", []), *([accessory] if accessory else [])])
+
+
+async def _pictures(message: discord.Message) -> AsyncIterator[bytes]:
+    """The pictures of a message that could be PNG, as far as Discord gives them out."""
+    sources: list[discord.Attachment | str] = []
+    for side in _sides(message):
+        sources += [file for file in side.attachments if _may_be_png(file)]
+        sources += [address for embed in side.embeds for address in _addresses(embed)]
+    for source in sources[:MOST_PICTURES]:
+        try:
+            yield await (_fetched(source) if isinstance(source, str) else source.read())
+        except TROUBLE as error:
+            log.info("a picture cannot be fetched: %s", error)
+
+
+def _may_be_png(file: discord.Attachment) -> bool:
+    return file.size <= MOST_BYTES and (file.content_type or "image/png").startswith("image/png")
+
+
+def _addresses(embed: discord.Embed) -> Iterator[str]:
+    """Only at Discord's: an address of anybody else's could lead into the house."""
+    for media in (embed.image, embed.thumbnail):
+        address = media.url if media.url and media.url.startswith(CDN) else media.proxy_url
+        if address:
+            yield address
+
+
+async def _fetched(address: str) -> bytes:
+    """What lies at ``address``; nothing if that is too much. Discord says of attachments how large they are, and not
+    of embedded pictures."""
+    content = bytearray()
+    async with aiohttp.ClientSession() as session, session.get(address, allow_redirects=False) as response:
+        async for chunk in response.content.iter_chunked(2**16):
+            content += chunk
+            if len(content) > MOST_BYTES:
+                return b""
+    return bytes(content)
+
+
+def _read(content: bytes) -> Found | None:
+    """What a PNG says of itself. Blocks."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "picture.png")
+        path.write_bytes(content)
+        try:
+            return read_recipe(path)
+        except InferenceError:
+            return None
+
+
+def _literal(prompt: str, fitting: frozenset[str]) -> str:
+    """A prompt without LoRAs that are not here, and with a space wherever a dash would make a flag."""
+    kept = flags.LORA.sub(lambda match: match[0] if match[1].strip() in fitting else " ", prompt)
+    return " ".join(FLAG_DASH.sub(r"\1 ", kept).split())[:MAX_PROMPT_CHARACTERS].rstrip()
+
+
+def _quoted(prompt: str) -> str:
+    """A prompt word for word, to be copied; nothing in it formats, links or mentions."""
+    text = " ".join(TURNING.sub("", prompt).replace("```", "").split())
+    return f"```\n{text if len(text) <= PROMPT_CHARACTERS else text[: PROMPT_CHARACTERS - 1] + '…'}\n```"
+
+
+def _facts_of_a_text(info: Infotext) -> list[str]:
+    facts = (
+        (info.model, inert(info.model)),
+        (info.seed, _("seed {seed}", seed=f"`{info.seed}`")),
+        (info.steps, _("{steps} steps", steps=info.steps)),
+        (info.guidance, _("guidance {guidance}", guidance=f"{info.guidance or 0:g}")),
+        (info.width and info.height, f"{info.width}×{info.height}"),
+        (info.sampler, inert(info.sampler)),
+        (info.adapters, f"LoRA {inert(info.adapters)}"),
+    )
+    return [text for fact, text in facts if fact not in (None, "")]
