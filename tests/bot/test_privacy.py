@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from bot import export, privacy
+from bot import app, export, privacy
 from bot.gallery import Gallery
 from bot.rules import Scope
 from bot.store import JobState, Origin, Person, StoredPicture
@@ -284,3 +284,18 @@ async def test_a_deletion_that_fails_half_way_leaves_everything(studio: Studio) 
         await studio.store.people.forget(studio.ann.id)
     assert await studio.store.people.get(studio.ann.id) == before
     assert [job.state for job in before.jobs] == [JobState.DONE]
+
+
+async def test_a_bot_killed_between_rows_and_files_comes_back_without_either(studio: Studio) -> None:
+    await drawn(studio, studio.ann, prompt="an owl", seed=1)
+    await drawn(studio, studio.ben, prompt="a fox", seed=2)
+    await studio.ann.slash(studio.channel, "imagine", prompt="wait")
+    await studio.card(saying="Drawing")
+    await studio.stop()
+    await studio.store.people.forget(studio.ann.id)
+    await app.remove_strangers(studio.settings, studio.store, set())
+    await studio.restart()
+    [job] = await studio.jobs()
+    assert job.user_id == studio.ben.id
+    assert files_of(studio) == {picture_id(job.id, 0)}
+    assert studio.dispatcher.standing() == {}
