@@ -163,7 +163,7 @@ def state_line(event: Waiting | Running | Retrying) -> str:
         case Running(progress=progress):
             return _progress(progress)
         case Retrying(failure=failure):
-            return f"🔁 {describe(failure)} " + _("Trying once more.")
+            return f"🔁 {describe(failure, _)} " + _("Trying once more.")
 
 
 def _eta(eta_s: float | None) -> str:

@@ -97,7 +97,7 @@ class Follower:
                 if not await self._jobs.finish(job.id, outcome):
                     await self._gallery.remove(picture.id for picture in outcome.pictures)
             case Failed(failure=failure):
-                await self._jobs.fail(job.id, describe(failure))
+                await self._jobs.fail(job.id, describe(failure, _))
             case Cancelled():
                 await self._jobs.cancel(job.id)
                 await self._gallery.remove(picture_id(job.id, index) for index in range(job.request.count))

@@ -8,6 +8,7 @@ import secrets
 import discord
 
 from bot.access import Refused
+from bot.words import _
 from inference.errors import InferenceError, Unexpected, describe
 
 log = logging.getLogger("bot.replies")
@@ -41,12 +42,12 @@ async def _answer(interaction: discord.Interaction, sentence: str) -> None:
 def _sentence(cause: BaseException) -> str:
     match cause:
         case InferenceError(failure=failure):
-            return describe(failure)
+            return describe(failure, _)
         case Refused():
             return str(cause)
         case discord.app_commands.TransformerError(value=value):
-            return f"“{value}” cannot be used here."
+            return _("“{value}” cannot be used here.", value=value)
         case _:
             reference = secrets.token_hex(4)
             log.error("unexpected failure %s", reference, exc_info=cause)
-            return describe(Unexpected(reference=reference))
+            return describe(Unexpected(reference=reference), _)

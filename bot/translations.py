@@ -16,6 +16,7 @@ from babel.messages.pofile import read_po, write_po
 from discord import app_commands
 
 from bot.words import LOCALES
+from inference.errors import FIELDS
 
 ROOT = Path(__file__).resolve().parent.parent
 KEYWORDS = {"_": None, "N_": None, "say": None}
@@ -29,7 +30,7 @@ def sentences() -> set[str]:
             folder, method_map=[("**.py", "python")], keywords=KEYWORDS
         ):
             found.add(message if isinstance(message, str) else message[0])
-    return found
+    return found | set(FIELDS)
 
 
 def command_words(commands: list[Any]) -> Iterator[str]:

@@ -7,7 +7,7 @@ not unpickle) and is consumed with ``match``. ``InferenceError`` carries one up 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias, assert_never
+from typing import Any, Protocol, TypeAlias, assert_never
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,58 +214,124 @@ class InferenceError(Exception):
         return describe(self.failure)
 
 
-def describe(failure: Failure) -> str:
+class Say(Protocol):
+    """Words a sentence: ``message`` with ``values`` in the places named in braces, perhaps in another language."""
+
+    def __call__(self, message: str, /, **values: Any) -> str: ...
+
+
+def plain(message: str, /, **values: Any) -> str:
+    """English, as it stands below."""
+    return message.format(**values)
+
+
+FIELDS = (
+    "prompt",
+    "negative prompt",
+    "seed",
+    "count",
+    "number of steps",
+    "guidance",
+    "width",
+    "height",
+    "lora strength",
+)
+"""What ``field`` may name, for those who translate."""
+
+
+def describe(failure: Failure, say: Say = plain) -> str:
     """One or two sentences for someone who wants a picture: what is wrong and what to do."""
     match failure:
         case PromptEmpty():
-            return "The prompt is empty. Say what the picture should show, for example “a red apple”."
+            return say("The prompt is empty. Say what the picture should show, for example “a red apple”.")
         case PromptTooLong(field=field, length=length, limit=limit):
-            return f"The {field} has {length:,} characters; {limit:,} are the most. Shorten it and try again."
+            return say(
+                "The {field} has {length:,} characters; {limit:,} are the most. Shorten it and try again.",
+                field=say(field),
+                length=length,
+                limit=limit,
+            )
         case OutOfRange(field=field, value=value, low=low, high=high):
-            return f"The {field} must lie between {low:g} and {high:.10g}; {value} does not."
+            return say(
+                "The {field} must lie between {low} and {high}; {value} does not.",
+                field=say(field),
+                value=value,
+                low=f"{low:g}",
+                high=f"{high:.10g}",
+            )
         case NotANumber(field=field, value=value):
-            return f"The {field} must be a number; “{value}” is none."
+            return say("The {field} must be a number; “{value}” is none.", field=say(field), value=value)
         case SizeUnreadable(text=text):
-            return f"“{text}” is no size. Write width and height in pixels, for example 512x512."
-        case SizeNotPossible(width=width, height=height, multiple=multiple, smallest=smallest, largest=largest) as size:
-            return (
-                f"{width}×{height} is not possible with this model: both sides must be multiples of {multiple} between "
-                f"{smallest} and {largest}. Try {size.suggestion[0]}×{size.suggestion[1]}."
+            return say("“{text}” is no size. Write width and height in pixels, for example 512x512.", text=text)
+        case SizeNotPossible(suggestion=(width, height)) as size:
+            return say(
+                "{size} is not possible with this model: both sides must be multiples of {multiple} between {smallest} "
+                "and {largest}. Try {suggestion}.",
+                size=f"{size.width}×{size.height}",
+                multiple=size.multiple,
+                smallest=size.smallest,
+                largest=size.largest,
+                suggestion=f"{width}×{height}",
             )
         case UnknownModel(name=name, known=known):
-            return f"There is no model “{name}”. {_choice(known)}"
+            return say("There is no model “{name}”.", name=name) + _choice(known, say)
         case UnknownAdapter(name=name, known=known):
-            return f"There is no LoRA “{name}” for this model. {_choice(known)}"
+            return say("There is no LoRA “{name}” for this model.", name=name) + _choice(known, say)
         case WeightsMissing(model=model, path=path):
-            return f"The weights of “{model}” are not on this machine ({path}). Choose another model or put them there."
+            return say(
+                "The weights of “{model}” are not on this machine ({path}). Choose another model or put them there.",
+                model=model,
+                path=path,
+            )
         case WeightsUnreadable(model=model, path=path, reason=reason):
-            return f"The weights of “{model}” cannot be used: {path}: {reason}"
+            return say(
+                "The weights of “{model}” cannot be used: {path}: {reason}", model=model, path=path, reason=reason
+            )
         case OutOfMemory(model=model, width=width, height=height):
-            return f"There is not enough memory to draw {width}×{height} with “{model}”. Try a smaller size."
+            return say(
+                "There is not enough memory to draw {size} with “{model}”. Try a smaller size.",
+                size=f"{width}×{height}",
+                model=model,
+            )
         case NotAPicture(path=path, reason=reason):
-            return f"{path} carries no recipe: {reason}"
-        case QueueFull(limit=limit, retry_after_s=retry_after_s):
-            when = "in a few minutes" if retry_after_s is None else f"in about {max(1, round(retry_after_s))} s"
-            return f"The queue is full ({limit} orders wait). Please try again {when}."
+            return say("{path} carries no recipe: {reason}", path=path, reason=reason)
+        case QueueFull(limit=limit, retry_after_s=seconds):
+            if seconds is None:
+                return say("The queue is full ({limit} orders wait). Please try again in a few minutes.", limit=limit)
+            return say(
+                "The queue is full ({limit} orders wait). Please try again in about {seconds} s.",
+                limit=limit,
+                seconds=max(1, round(seconds)),
+            )
         case TooManyWaiting(limit=limit):
-            return f"You have {limit} orders waiting, which is the most. Wait for one to finish, or cancel one."
+            return say(
+                "You have {limit} orders waiting, which is the most. Wait for one to finish, or cancel one.",
+                limit=limit,
+            )
         case WorkerDied(reason=reason):
-            return f"The drawing process ended unexpectedly ({reason})."
+            return say("The drawing process ended unexpectedly ({reason}).", reason=reason)
         case WorkerTimedOut(seconds=seconds):
-            return f"The drawing process did not answer for {seconds:g} s and was ended."
+            return say("The drawing process did not answer for {seconds} s and was ended.", seconds=f"{seconds:g}")
         case WorkerUnavailable(reason=reason):
-            return f"The drawing process does not start ({reason}). The people who run this bot have to look into it."
+            return say(
+                "The drawing process does not start ({reason}). The people who run this bot have to look into it.",
+                reason=reason,
+            )
         case DeviceUnknown(device=device, available=available):
-            return f"There is no device “{device}” on this machine. {_choice(available)}"
+            return say("There is no device “{device}” on this machine.", device=device) + _choice(available, say)
         case PrecisionUnknown(precision=precision, available=available):
-            return f"There is no precision “{precision}”. {_choice(available)}"
+            return say("There is no precision “{precision}”.", precision=precision) + _choice(available, say)
         case DiskUnwritable(path=path, reason=reason):
-            return f"The picture could not be saved in {path}: {reason}"
+            return say("The picture could not be saved in {path}: {reason}", path=path, reason=reason)
         case Unexpected(reference=reference):
-            return f"Something went wrong on our side. The log has the details under {reference}."
+            return say(
+                "Something went wrong on our side. The log has the details under {reference}.", reference=reference
+            )
         case _:
             assert_never(failure)
 
 
-def _choice(names: tuple[str, ...]) -> str:
-    return f"Choose from: {', '.join(names)}." if names else "None is installed."
+def _choice(names: tuple[str, ...], say: Say) -> str:
+    if not names:
+        return " " + say("None is installed.")
+    return " " + say("Choose from: {names}.", names=", ".join(names))
