@@ -14,8 +14,6 @@ from typing import Any, TypeAlias
 from discord import ui
 
 from bot.buttons import Cancel, Delete, Edit, OtherModel, Reroll, SameSeed
-from bot.flags import written
-from bot.requests import options_of
 from bot.store import Job, StoredPicture
 from bot.words import _
 from inference.contract import ImageRequest, Phase, Progress, Retrying, Running, Waiting
@@ -199,29 +197,25 @@ def _without_effect(job: Job, entry: ModelEntry | None) -> list[str]:
     return ["-# ℹ️ " + _("The negative prompt had no effect: it acts only with guidance above 1.")]
 
 
-def recipe_sheet(request: ImageRequest, seeds: Sequence[int]) -> str:
-    """The whole recipe, and what one would have to type to order it."""
-    options = options_of(request)
-    negative = f" --no {request.negative}" if request.negative else ""
-    lines = [
-        "📜 " + _("seeds {seeds}", seeds=", ".join(f"`{seed}`" for seed in seeds)),
-        f"```\n{request.prompt.replace('```', '')}{negative.replace('```', '')} {written(options)}\n```",
-    ]
-    return "\n".join(lines)
-
-
 def recipe_line(job: Job, pictures: Sequence[StoredPicture], entry: ModelEntry | None) -> str:
     """Model, seeds and settings in small print."""
-    request = job.request
-    seeds = ", ".join(f"`{picture.seed}`" for picture in pictures)
-    facts = [
-        inert(entry.title if entry else request.model),
-        *(f"{inert(adapter.name)} {adapter.strength:g}" for adapter in request.adapters),
-        _("seed {seed}", seed=seeds) if len(pictures) == 1 else _("seeds {seeds}", seeds=seeds),
-        *(["🔒 " + _("seed locked")] if job.seed_locked else []),
+    title = entry.title if entry else job.request.model
+    facts = facts_of(job.request, title, seeds=[picture.seed for picture in pictures])
+    if job.seed_locked:
+        facts.append("🔒 " + _("seed locked"))
+    if job.seconds is not None:
+        facts.append(duration(job.seconds))
+    return "-# " + " · ".join(facts)
+
+
+def facts_of(request: ImageRequest, title: str, *, seeds: Sequence[int]) -> list[str]:
+    """What makes a picture, beside its prompt."""
+    shown = ", ".join(f"`{seed}`" for seed in seeds)
+    return [
+        inert(title),
+        *(f"LoRA {inert(adapter.name)} {adapter.strength:g}" for adapter in request.adapters),
+        _("seed {seed}", seed=shown) if len(seeds) == 1 else _("seeds {seeds}", seeds=shown),
         _("{steps} steps", steps=request.steps) if request.steps != 1 else _("1 step"),
         _("guidance {guidance}", guidance=f"{request.guidance:g}"),
         f"{request.width}×{request.height}",
-        *([duration(job.seconds)] if job.seconds is not None else []),
     ]
-    return "-# " + " · ".join(facts)

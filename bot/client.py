@@ -28,7 +28,7 @@ from bot.recipes import Recipes
 from bot.replies import answer_error
 from bot.seedbook import SeedBook
 from bot.store import Store
-from bot.words import speak
+from bot.words import speak, translated
 from inference.catalog import Catalog
 from inference.dispatcher import Dispatcher
 
@@ -44,6 +44,16 @@ class Tree(app_commands.CommandTree[discord.Client]):
 
     async def on_error(self, interaction: discord.Interaction, error: app_commands.AppCommandError, /) -> None:
         await answer_error(interaction, error)
+
+
+class CommandWords(app_commands.Translator):
+    """Names and descriptions of commands, from the same catalogues as everything that the bot says."""
+
+    async def translate(
+        self, string: app_commands.locale_str, locale: discord.Locale, _: app_commands.TranslationContextTypes, /
+    ) -> str | None:
+        said = translated(string.message, locale.value)
+        return None if said == string.message else said
 
 
 class PictureBot(commands.Bot):
@@ -92,6 +102,7 @@ class PictureBot(commands.Bot):
             await self.add_cog(cog(self))
         for menu in MENUS:
             self.tree.add_command(menu)
+        await self.tree.set_translator(CommandWords())
         await self._sync()
 
     async def on_ready(self) -> None:

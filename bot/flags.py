@@ -15,7 +15,7 @@ from bot.words import _
 from inference.contract import Adapter
 from inference.errors import InferenceError, NotANumber
 
-FLAG = re.compile(r"(?:^|\s)(?:--|[—–])(?=[A-Za-z])([A-Za-z][\w-]*)[ =]?")
+FLAG = re.compile(r"(?:^|\s)(?:--|[—–])(?=[A-Za-z])([A-Za-z][\w-]*)=?")
 """Two hyphens or a dash before a word. A dash with a space after it is punctuation."""
 LORA = re.compile(r"<lora:([^:<>]+)(?::([^<>]*))?>")
 

@@ -16,7 +16,7 @@ from discord import ui
 from bot.access import Refused
 from bot.attachments import Attachment, attachment
 from bot.buttons import chosen, guarded
-from bot.cards import inert, recipe_sheet
+from bot.cards import inert
 from bot.delivery import NOBODY
 from bot.endings import Endings
 from bot.gallery import Gallery
@@ -77,13 +77,6 @@ class History:
         job = await self.own(interaction, job_id)
         parcel = await self._endings.parcel(replace(job, place=place_of(interaction)))
         await interaction.followup.send(view=parcel.view(), files=parcel.unpacked(), allowed_mentions=NOBODY)
-
-    async def show_recipe(self, interaction: discord.Interaction, job_id: str) -> None:
-        """All that an order was made of."""
-        await interaction.response.defer(ephemeral=True, thinking=True)
-        job = await self.own(interaction, job_id)
-        sheet = recipe_sheet(job.request, [picture.seed for picture in await self._jobs.pictures(job_id)])
-        await interaction.edit_original_response(content=sheet, allowed_mentions=NOBODY)
 
     async def _page(self, interaction: discord.Interaction, page: Page) -> tuple[ui.LayoutView, Sequence[Attachment]]:
         missed = await self._jobs.no_longer_missed(interaction.user.id)
@@ -185,7 +178,9 @@ class Act(ui.DynamicItem[ui.Select[ui.LayoutView]], template=r"history_act:(?P<j
                 job = await bot.history.own(interaction, self.job_id)
                 await interaction.response.send_modal(remix_modal(options_of(job.request), parent_id=job.id))
             case "recipe":
-                await bot.history.show_recipe(interaction, self.job_id)
+                await interaction.response.defer(ephemeral=True, thinking=True)
+                job = await bot.history.own(interaction, self.job_id)
+                await interaction.edit_original_response(view=bot.recipes.sheet(job.request))
             case _:
                 await self._delete(interaction)
 

@@ -18,7 +18,7 @@ from discord import ui
 from bot import flags
 from bot.access import Refused
 from bot.buttons import JOB
-from bot.cards import TURNING, inert
+from bot.cards import TURNING, facts_of, inert
 from bot.delivery import TROUBLE
 from bot.flags import Options, written
 from bot.requests import options_from, options_of
@@ -110,15 +110,8 @@ class Recipes:
 
     def _facts(self, found: ImageRequest | Recipe) -> list[str]:
         request = found if isinstance(found, ImageRequest) else found.request()
-        seeds = ", ".join(f"`{request.picture_seed(index)}`" for index in range(request.count))
-        return [
-            inert(self._title(request.model)),
-            _("seed {seed}", seed=seeds) if request.count == 1 else _("seeds {seeds}", seeds=seeds),
-            _("{steps} steps", steps=request.steps) if request.steps != 1 else _("1 step"),
-            _("guidance {guidance}", guidance=f"{request.guidance:g}"),
-            f"{request.width}×{request.height}",
-            *(f"LoRA {inert(adapter.name)} {adapter.strength:g}" for adapter in request.adapters),
-        ]
+        seeds = [request.picture_seed(index) for index in range(request.count)]
+        return facts_of(request, self._title(request.model), seeds=seeds)
 
     def _title(self, model: str) -> str:
         try:

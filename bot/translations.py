@@ -73,6 +73,9 @@ def main() -> int:
         with path.open("rb") as file:
             catalogue = read_po(file)
         catalogue.update(template, no_fuzzy_matching=True)
+        catalogue.header_comment = (
+            f"# What the bot says in {path.stem}; `python -m bot.translations` keeps it complete."
+        )
         with path.open("wb") as file:
             write_po(file, catalogue, width=120, sort_output=True, ignore_obsolete=True, omit_header=False)
         missing = [message.id for message in catalogue if message.id and not message.string]

@@ -43,3 +43,4 @@ ALTER TABLE jobs ADD COLUMN missed INTEGER NOT NULL DEFAULT 0;          -- its e
 ALTER TABLE pictures ADD COLUMN explicit INTEGER;                       -- what a safety check said; NULL without one
 
 CREATE INDEX jobs_of_a_message ON jobs (message_id) WHERE message_id IS NOT NULL;
+CREATE INDEX jobs_of_a_parent ON jobs (parent_id) WHERE parent_id IS NOT NULL;  -- without it a deletion reads every job

@@ -77,6 +77,11 @@ def test_words_after_a_switch_are_not_swallowed() -> None:
         merged(Options(prompt="a fox --spoiler in the snow"))
 
 
+def test_a_switch_may_stand_before_another_flag() -> None:
+    options = merged(Options(prompt="a fox --spoiler --seed 5"))
+    assert (options.spoiler, options.seed) == (True, 5)
+
+
 def test_two_negatives_are_both_heard() -> None:
     assert merged(Options(prompt="a fox --no blur --no text")).negative == "blur, text"
 

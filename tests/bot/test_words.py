@@ -1,0 +1,124 @@
+"""The bot speaks the language of whoever it speaks to, and says nothing untranslated."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from string import Formatter
+from typing import Any
+
+import pytest
+import simcord.interactions
+from babel.messages.pofile import read_po
+
+from bot import translations
+from bot.words import LOCALES, _, speaking
+from inference.errors import InferenceError, UnknownModel, describe
+from tests.bot.studio import Studio, labels_of, said, text_of
+
+CHINESE = re.compile(r"[\u4e00-\u9fff]")
+COMMAND_NAME = re.compile(r"^[-_'\w]{1,32}$")
+WANTED = translations.sentences() | set(translations.command_words(translations.commands()))
+
+
+def catalogue(path: Path) -> dict[str, str]:
+    with path.open("rb") as file:
+        return {str(message.id): str(message.string) for message in read_po(file) if message.id}
+
+
+def places(message: str) -> list[tuple[str, str]]:
+    """The places that values are put in, with how they are written."""
+    return sorted((name, spec or "") for _text, name, spec, _conversion in Formatter().parse(message) if name)
+
+
+@pytest.mark.parametrize("path", sorted(LOCALES.glob("*.po")), ids=lambda path: path.stem)
+def test_every_sentence_is_translated_and_none_is_left_over(path: Path) -> None:
+    found = catalogue(path)
+    assert sorted(WANTED - {message for message, string in found.items() if string}) == []
+    assert sorted(set(found) - WANTED) == []
+
+
+@pytest.mark.parametrize("path", sorted(LOCALES.glob("*.po")), ids=lambda path: path.stem)
+def test_a_translation_has_the_same_places_and_the_same_commands(path: Path) -> None:
+    for message, string in catalogue(path).items():
+        assert places(string) == places(message), message
+        assert sorted(re.findall(r"`[^`]*`", string)) == sorted(re.findall(r"`[^`]*`", message)), message
+
+
+def test_what_the_sources_say_is_found() -> None:
+    assert {
+        "Next in line",
+        "The prompt is empty. Say what the picture should show, for example “a red apple”.",
+    } <= WANTED
+    assert {"imagine", "Draw a picture from a prompt", "Remix this", "this channel"} <= WANTED
+
+
+def test_a_locale_without_a_catalogue_is_english() -> None:
+    with speaking("fr"):
+        assert _("{steps} steps", steps=4) == "4 steps"
+    with speaking("zh-CN"):
+        assert _("{steps} steps", steps=4) == "4 步"
+    assert _("{steps} steps", steps=4) == "4 steps"
+
+
+def test_failures_are_worded_in_the_present_language() -> None:
+    failure = UnknownModel(name="x", known=("a", "b"))
+    with speaking("zh-CN"):
+        assert describe(failure, _) == "没有名为“x”的模型。 可选：a, b。"
+    assert str(InferenceError(failure)) == "There is no model “x”. Choose from: a, b."
+
+
+@pytest.fixture
+def chinese(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Discord says that everybody's client is Chinese."""
+    payload = simcord.interactions.base_payload
+
+    def changed(*args: Any, **kwargs: Any) -> Any:
+        record, body = payload(*args, **kwargs)
+        return record, {**body, "locale": "zh-CN"}
+
+    monkeypatch.setattr(simcord.interactions, "base_payload", changed)
+
+
+@pytest.mark.usefixtures("chinese")
+async def test_cards_answers_buttons_and_forms_speak_chinese(studio: Studio) -> None:
+    await studio.ann.slash(studio.channel, "imagine", prompt="an owl", negative="rain", seed=5)
+    await studio.pictures()
+    card = studio.cards()[-1]
+    assert labels_of(card) == ["重新生成", "相同种子", "编辑", "删除"]
+    for words in ("不含 rain", "种子 `5`", "4 步", "这类模型不理会反向提示词"):
+        assert words in text_of(card)
+    await studio.ann.click(card, label="相同种子")
+    await studio.card(saying="每个像素都完全一致", index=1)
+    form = await studio.ann.click(card, label="编辑")
+    assert form.modal is not None
+    assert form.modal["title"] == "修改订单"
+    for command, options in (
+        ("imagine", {"prompt": "x --nope"}),
+        ("seed use", {"name": "x"}),
+        ("model use", {"name": "x"}),
+    ):
+        assert CHINESE.search(said(await studio.ann.slash(studio.channel, command, **options)))
+    for command in ("model list", "seed show", "history", "queue", "help", "about", "model which"):
+        assert CHINESE.search(said(await studio.ann.slash(studio.channel, command)))
+
+
+async def test_discord_is_told_the_chinese_names_of_the_commands(studio: Studio) -> None:
+    put = next(call for call in studio.env.http_requests if call.method == "PUT" and call.path.endswith("/commands"))
+    names: dict[str, Any] = {command["name"]: command for command in put.json}  # type: ignore[union-attr]
+    assert names["imagine"]["name_localizations"] == {"zh-CN": "绘图"}
+    assert names["imagine"]["description_localizations"] == {"zh-CN": "根据提示词绘制图片"}
+    assert names["Remix this"]["name_localizations"] == {"zh-CN": "以此改编"}
+    for command in names.values():
+        if command.get("type", 1) == 1:
+            check_names(command)
+
+
+def check_names(part: dict[str, Any]) -> None:
+    """Translated names keep Discord's rules, and are told apart from each other."""
+    localized = part.get("name_localizations", {}).get("zh-CN")
+    assert localized is None or (COMMAND_NAME.match(localized) and localized == localized.lower())
+    siblings = [option.get("name_localizations", {}).get("zh-CN", option["name"]) for option in part.get("options", [])]
+    assert len(siblings) == len(set(siblings)), siblings
+    for option in part.get("options", []):
+        check_names(option)
