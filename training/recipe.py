@@ -64,7 +64,7 @@ CPU = Recipe(
     unet_channels=(80, 128, 160),
     vae=Stage(steps=14_000, batch=4, rate=1e-3, average=0.999),
     text=Stage(steps=1500, batch=128, rate=1e-3, warmup=50),
-    base=Stage(steps=13_000, batch=32, rate=1.2e-3, warmup=200, average=0.9985),
+    base=Stage(steps=9000, batch=32, rate=1.2e-3, warmup=200, average=0.9985),
     native=Stage(steps=500, batch=24, rate=2e-4, warmup=30, average=0.97),
     lora=Stage(steps=500, batch=24, rate=1e-3, warmup=30, average=0.97),
     style=Stage(steps=600, batch=32, rate=2e-3, warmup=30, average=0.97),
