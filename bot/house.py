@@ -98,7 +98,7 @@ def _sheet(rules: Rules, model: str) -> str:
 
     lines = [
         "⚙️ **" + _("Settings of this server") + "**",
-        _("Model: {model} (`/model use` with the scope “this server”)", model=inert(model)),
+        _("Model: {model}", model=inert(model)),
         _("Hidden models: {models}", models=", ".join(map(inert, sorted(rules.hidden_models))) or "–"),
         _("Waiting orders of one person: {limit}", limit=limit(rules.waiting_limit)),
         _("Largest side in pixels: {limit}", limit=limit(rules.largest_side)),

@@ -124,6 +124,7 @@ class TooManyWaiting:
     """One person has as many orders waiting as one person may."""
 
     limit: int
+    retry_after_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -303,10 +304,16 @@ def describe(failure: Failure, say: Say = plain) -> str:
                 limit=limit,
                 seconds=max(1, round(seconds)),
             )
-        case TooManyWaiting(limit=limit):
+        case TooManyWaiting(limit=limit, retry_after_s=None):
             return say(
                 "You have {limit} orders waiting, which is the most. Wait for one to finish, or cancel one.",
                 limit=limit,
+            )
+        case TooManyWaiting(limit=limit) as many:
+            return say(
+                "You have {limit} orders waiting, which is the most. Try again in about {seconds} s, or cancel one.",
+                limit=limit,
+                seconds=max(1, round(many.retry_after_s or 0)),
             )
         case WorkerDied(reason=reason):
             return say("The drawing process ended unexpectedly ({reason}).", reason=reason)

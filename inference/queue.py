@@ -105,7 +105,7 @@ class FairQueue:
     def check_room(self, owner: str, retry_after_s: float | None = None) -> None:
         """Raise ``InferenceError`` (``QueueFull``, ``TooManyWaiting``) if another order of ``owner`` is too much."""
         if self.waiting_for(owner) >= self._limit_per_owner:
-            raise InferenceError(TooManyWaiting(limit=self._limit_per_owner))
+            raise InferenceError(TooManyWaiting(limit=self._limit_per_owner, retry_after_s=retry_after_s))
         if len(self) >= self._limit:
             raise InferenceError(QueueFull(limit=self._limit, retry_after_s=retry_after_s))
 

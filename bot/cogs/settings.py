@@ -8,7 +8,7 @@ import discord
 from discord import app_commands
 from discord.ext import commands
 
-from bot.rules import ChannelModels, Explicit
+from bot.rules import ChannelModels, Explicit, Scope
 from bot.suggestions import choices, models
 from inference.contract import MAX_COUNT, MAX_STEPS
 
@@ -30,6 +30,11 @@ class Settings(commands.GroupCog, group_name="settings", group_description="How 
     @app_commands.command(description="The rules as they are")
     async def show(self, interaction: discord.Interaction) -> None:
         await self._bot.house.show(interaction)
+
+    @app_commands.command(description="Which model draws where neither a channel nor a person has chosen")
+    @app_commands.describe(name="Which model")
+    async def model(self, interaction: discord.Interaction, name: str) -> None:
+        await self._bot.models.use(interaction, name=name, scope=Scope.SERVER)
 
     @app_commands.command(description="Take a model out of use here")
     @app_commands.describe(model="Which model")
@@ -87,6 +92,7 @@ class Settings(commands.GroupCog, group_name="settings", group_description="How 
     async def reset(self, interaction: discord.Interaction) -> None:
         await self._bot.house.reset(interaction)
 
+    @model.autocomplete("name")
     @hide.autocomplete("model")
     async def _shown(self, interaction: discord.Interaction[Any], typed: str) -> list[app_commands.Choice[str]]:
         return models(interaction, typed)

@@ -75,6 +75,14 @@ async def test_mistakes_with_models_are_named(studio: Studio, boss: Any) -> None
     assert "has to stay" in said(await boss.slash(studio.channel, "settings hide", model="absent"))
 
 
+async def test_the_servers_model_is_chosen_here_too(studio: Studio, boss: Any) -> None:
+    await boss.slash(studio.channel, "settings model", name="guided")
+    assert "Model: guided" in said(await boss.slash(studio.channel, "settings show"))
+    assert "Manage Server" in said(await studio.ann.slash(studio.channel, "model use", name="quick", scope="server"))
+    await imagine(studio)
+    await studio.card(saying="With guidance")
+
+
 async def test_everyone_may_choose_a_channels_model_where_the_server_says_so(studio: Studio, boss: Any) -> None:
     await boss.slash(studio.channel, "settings channel-models", who="everyone")
     assert "draws in this channel" in said(
