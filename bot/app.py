@@ -15,19 +15,19 @@ from bot.background import Background
 from bot.client import PictureBot
 from bot.delivery import Delivery
 from bot.endings import Endings
-from bot.examples import Examples
+from bot.features.examples import Examples
+from bot.features.history import History
+from bot.features.house import House
+from bot.features.line import Line
+from bot.features.models import Models
+from bot.features.privacy import Privacy
+from bot.features.recipes import Recipes
+from bot.features.seedbook import SeedBook
 from bot.following import Follower
 from bot.gallery import Gallery
 from bot.generate import Generator
-from bot.history import History
-from bot.house import House
 from bot.limits import Limits
-from bot.line import Line
-from bot.models import Models
 from bot.preview import PreviewError, preview
-from bot.privacy import Privacy
-from bot.recipes import Recipes
-from bot.seedbook import SeedBook
 from bot.settings import ROOT, Settings
 from bot.store import DatabaseError, Store, open_store
 from inference.catalog import Catalog, CatalogError

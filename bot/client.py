@@ -16,17 +16,17 @@ from bot.background import Background
 from bot.buttons import ALL
 from bot.cogs import COGS
 from bot.delivery import Delivery
+from bot.features.history import Act, History, Turn
+from bot.features.house import House
+from bot.features.line import Line
+from bot.features.menus import MENUS
+from bot.features.models import Models, Page, Use
+from bot.features.privacy import Forget, Keep, Privacy
+from bot.features.recipes import Recipes
+from bot.features.seedbook import SeedBook
 from bot.following import Follower
 from bot.generate import Generator
-from bot.history import Act, History, Turn
-from bot.house import House
-from bot.line import Line
-from bot.menus import MENUS
-from bot.models import Models, Page, Use
-from bot.privacy import Forget, Keep, Privacy
-from bot.recipes import Recipes
 from bot.replies import answer_error
-from bot.seedbook import SeedBook
 from bot.store import Store
 from bot.words import speak, translated
 from inference.catalog import Catalog

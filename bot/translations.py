@@ -52,7 +52,7 @@ def command_words(commands: list[Any]) -> Iterator[str]:
 def commands() -> list[Any]:
     """The bot's commands, without a bot."""
     from bot.cogs import COGS
-    from bot.menus import MENUS
+    from bot.features.menus import MENUS
 
     nobody: Any = None
     found: list[Any] = [command for cog in COGS for command in _of_cog(cog(nobody))]

@@ -8,7 +8,7 @@ import discord
 from discord import app_commands
 from discord.ext import commands
 
-from bot.about import about, help_text
+from bot.features.about import about, help_text
 
 if TYPE_CHECKING:
     from bot.client import PictureBot

@@ -8,7 +8,7 @@ import discord
 from discord import app_commands
 from discord.ext import commands
 
-from bot.history import MODEL_CHARACTERS, SEARCH_CHARACTERS, Page
+from bot.features.history import MODEL_CHARACTERS, SEARCH_CHARACTERS, Page
 from bot.suggestions import models
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import discord
 from discord import app_commands
 from discord.ext import commands
 
-from bot.seedbook import NAME_CHARACTERS
+from bot.features.seedbook import NAME_CHARACTERS
 from inference.contract import MAX_SEED
 
 if TYPE_CHECKING:

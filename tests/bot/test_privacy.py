@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from bot import app, export, privacy
+from bot import app
+from bot.features import export, privacy
 from bot.gallery import Gallery
 from bot.rules import Scope
 from bot.store import JobState, Origin, Person, StoredPicture

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from simcord.interactions import OptionError
 
-from bot import seedbook
+from bot.features import seedbook
 from inference.contract import MAX_SEED
 from tests.bot.painter import pixels
 from tests.bot.studio import Studio, said, text_of

@@ -9,9 +9,9 @@ from discord import app_commands
 
 from bot.access import Refused
 from bot.delivery import NOBODY
+from bot.features.recipes import card_of
 from bot.modals import remix_modal
 from bot.orders import place_of
-from bot.recipes import card_of
 from bot.requests import options_of
 from bot.store import Job
 from bot.words import N_, _

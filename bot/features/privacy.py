@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Self
 import discord
 from discord import ui
 
-from bot import export
 from bot.access import Refused
 from bot.background import Background
 from bot.buttons import guarded
 from bot.delivery import NOBODY, Delivery
 from bot.endings import REQUEST_LIMIT
+from bot.features import export
 from bot.gallery import Gallery
 from bot.store import Job, People, Person
 from bot.words import _

@@ -17,7 +17,7 @@ from bot.background import Background
 from bot.buttons import guarded
 from bot.cards import inert
 from bot.delivery import NOBODY
-from bot.examples import Examples
+from bot.features.examples import Examples
 from bot.orders import asker, where
 from bot.preferences import choose, remembered, visible
 from bot.rules import Scope
