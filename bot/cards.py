@@ -52,15 +52,15 @@ class Finish:
 
 def accepted_card(job: Job) -> ui.LayoutView:
     """The job in its first moment, before anything is known of the queue."""
-    return _card(GREY, [_title(job), "⏳ " + _("In line")], rows=[[Cancel(job.id)]])
+    return layout(GREY, [title_of(job), "⏳ " + _("In line")], rows=[[Cancel(job.id)]])
 
 
 def progress_card(job: Job, event: Waiting | Running | Retrying, *, note: str | None = None) -> ui.LayoutView:
     """The job before its end. ``note`` stays under the state, for instance after a worker died."""
-    lines = [_title(job), state_line(event)]
+    lines = [title_of(job), state_line(event)]
     if note:
         lines.append(f"-# {note}")
-    return _card(BLUE if isinstance(event, Running) else GREY, lines, rows=[[Cancel(job.id)]])
+    return layout(BLUE if isinstance(event, Running) else GREY, lines, rows=[[Cancel(job.id)]])
 
 
 def finished_card(job: Job, finish: Finish) -> ui.LayoutView:
@@ -68,28 +68,28 @@ def finished_card(job: Job, finish: Finish) -> ui.LayoutView:
     gallery = ui.MediaGallery[ui.LayoutView]()
     for picture, url in zip(finish.pictures, finish.media, strict=True):
         gallery.add_item(media=url, description=alt_text(job, picture), spoiler=finish.covered)
-    lines = [_title(job), *_comparison(finish.identical), *_without_effect(job, finish.entry)]
+    lines = [title_of(job), *_comparison(finish.identical), *_without_effect(job, finish.entry)]
     rows: list[Row] = [[Reroll(job.id), SameSeed(job.id), Edit(job.id), Delete(job.id)]]
     if finish.others:
         rows.append([OtherModel(job.id, finish.others)])
-    return _card(GREEN, lines, gallery=gallery, footer=recipe_line(job, finish.pictures, finish.entry), rows=rows)
+    return layout(GREEN, lines, gallery=gallery, footer=recipe_line(job, finish.pictures, finish.entry), rows=rows)
 
 
 def withheld_card(job: Job) -> ui.LayoutView:
     """Drawn, and not to be shown here."""
     why = _("This server does not show pictures that may be explicit, outside of age-restricted channels.")
-    return _card(GREY, [_title(job), f"🚫 {why}"], rows=[[Edit(job.id), Delete(job.id)]])
+    return layout(GREY, [title_of(job), f"🚫 {why}"], rows=[[Edit(job.id), Delete(job.id)]])
 
 
 def failed_card(job: Job) -> ui.LayoutView:
     """No pictures, and why."""
     buttons: Row = [Reroll(job.id), Edit(job.id), Delete(job.id)]
-    return _card(RED, [_title(job), f"⚠️ {job.failure}"], rows=[buttons])
+    return layout(RED, [title_of(job), f"⚠️ {job.failure}"], rows=[buttons])
 
 
 def cancelled_card(job: Job) -> ui.LayoutView:
     """Taken back."""
-    return _card(GREY, [_title(job), _("Cancelled.")], rows=[[Edit(job.id), Delete(job.id)]])
+    return layout(GREY, [title_of(job), _("Cancelled.")], rows=[[Edit(job.id), Delete(job.id)]])
 
 
 def retry_note(event: Waiting | Running | Retrying) -> str | None:
@@ -122,7 +122,7 @@ def duration(seconds: float) -> str:
     return _("{minutes} min", minutes=f"{seconds / 60:.0f}")
 
 
-def _card(
+def layout(
     colour: int,
     lines: Sequence[str],
     *,
@@ -143,7 +143,8 @@ def _card(
     return view
 
 
-def _title(job: Job) -> str:
+def title_of(job: Job) -> str:
+    """The prompt, and whose it is."""
     lines = [f"**{inert(job.request.prompt)}**"]
     if job.request.negative:
         lines.append("-# " + _("without {negative}", negative=inert(job.request.negative)))

@@ -11,7 +11,7 @@ import discord
 from discord import app_commands
 from discord.ext import commands
 
-from bot import modals
+from bot import comparison_card, modals
 from bot.background import Background
 from bot.buttons import ALL
 from bot.cogs import COGS
@@ -97,7 +97,7 @@ class PictureBot(commands.Bot):
         self._always_sync = always_sync
 
     async def setup_hook(self) -> None:
-        self.add_dynamic_items(*ALL, Turn, Act, Page, Use, Forget, Keep)
+        self.add_dynamic_items(*ALL, *comparison_card.ALL, Turn, Act, Page, Use, Forget, Keep)
         for cog in COGS:
             await self.add_cog(cog(self))
         for menu in MENUS:

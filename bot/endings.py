@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
 from bot.access import Showing, showing
 from bot.attachments import Attachment, attachment
 from bot.cards import Finish, cancelled_card, failed_card, finished_card, withheld_card
+from bot.comparing import labels
+from bot.comparison_card import Compared, comparison_card
 from bot.delivery import Delivery, Parcel
 from bot.gallery import Gallery
 from bot.preferences import visible
@@ -35,17 +38,22 @@ class Endings:
         self._preferences = preferences
         self._gallery = gallery
         self._delivery = delivery
+        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        """A shared card is put together and shown by one order at a time, so that the last showing has all of them."""
 
     async def show(self, job_id: str) -> None:
         """Bring the last card of a settled job to its person, and note that it was brought."""
         job = await self._jobs.get(job_id)
         if job is None:  # deleted by its owner meanwhile
             return
-        reached = await self._delivery.show_end(job, await self.parcel(job))
+        async with self._turns[job.comparison_id or job.id]:
+            reached = await self._delivery.show_end(job, await self.parcel(job))
         await self._jobs.delivered(job.id, missed=not reached)
 
-    async def parcel(self, job: Job) -> Parcel:
-        """The last card of ``job`` with its files."""
+    async def parcel(self, job: Job, *, alone: bool = False) -> Parcel:
+        """The last card of ``job`` with its files; ``alone`` without those that it was compared with."""
+        if job.comparison_id is not None and not alone:
+            return await self._comparison(job.comparison_id)
         match job.state:
             case JobState.FAILED:
                 return Parcel(view=lambda: failed_card(job))
@@ -75,6 +83,22 @@ class Endings:
             others=await asyncio.to_thread(self._others, job),
         )
         return Parcel(view=lambda: finished_card(job, finish), files=tuple(file for _picture, file in found))
+
+    async def _comparison(self, comparison_id: str) -> Parcel:
+        """The card that several orders share, as far as they have ended."""
+        jobs = await self._jobs.of_comparison(comparison_id)
+        compared, files = [], []
+        for job, label in zip(jobs, labels([job.request for job in jobs], self._catalog), strict=True):
+            pictures = await self._jobs.pictures(job.id) if job.state is JobState.DONE else []
+            shown = showing(job, pictures, self._preferences.rules(job.place.guild_id), self._entry(job))
+            file = None
+            if pictures and shown is not Showing.WITHHELD:
+                limit = min(job.place.attachment_size_limit, REQUEST_LIMIT // len(jobs))
+                file = await self._attachment(pictures[0], limit)
+            media = None if file is None else f"attachment://{file.name}"
+            compared.append(Compared(job=job, label=label, media=media, shown=shown))
+            files += [file] if file else []
+        return Parcel(view=lambda: comparison_card(compared), files=tuple(files))
 
     async def _attachment(self, picture: StoredPicture, limit: int) -> Attachment | None:
         """The picture's file; None if somebody took it away."""

@@ -84,8 +84,9 @@ class Follower:
                         if isinstance(event, Running) and not noted_running:
                             await self._jobs.running(job.id)
                             noted_running = True
-                        card = progress_card(job, event, note=note or _late_note(job, event))
-                        await self._delivery.show_progress(job, card)
+                        if job.comparison_id is None:  # a shared card tells of ends alone
+                            card = progress_card(job, event, note=note or _late_note(job, event))
+                            await self._delivery.show_progress(job, card)
                         await ticket.rest(max(EDIT_EVERY_S, len(self._background) / 5))
                     case Finished() | Failed() | Cancelled():
                         await self._conclude(job, event)

@@ -5,8 +5,11 @@ Commands, buttons, menus and modals all come through here; ``following`` then se
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
+import uuid
+from collections.abc import Sequence
 from dataclasses import replace
 
 import discord
@@ -14,18 +17,21 @@ import discord
 from bot import flags, requests
 from bot.access import Refused, require_author_or_moderator, require_within
 from bot.cards import accepted_card
+from bot.comparing import Axes, variants
 from bot.delivery import NOBODY
 from bot.flags import Options
 from bot.following import Follower
 from bot.gallery import Gallery
 from bot.limits import Limits
 from bot.orders import asker, job_from, where
-from bot.preferences import choose
+from bot.preferences import choose, visible
+from bot.rules import Rules
 from bot.store import Job, Jobs, Origin, Preferences
 from bot.words import _
 from inference.catalog import Catalog
 from inference.contract import MAX_SEED, ImageRequest
 from inference.dispatcher import Dispatcher
+from inference.entries import ModelEntry
 from inference.errors import InferenceError
 from inference.ticket import Ticket
 
@@ -82,6 +88,45 @@ class Generator:
         origin = Origin.REMIX if parent is None else Origin.EDIT
         await self._order_again(interaction, request, origin, parent, spoiler=bool(options.spoiler))
 
+    async def compare(self, interaction: discord.Interaction, options: Options, axes: Axes) -> None:
+        """Several orders with one prompt and one seed, shown on one card."""
+        options = flags.merged(options)
+        locked = self._preferences.locked_seed(interaction.user.id) if options.seed is None else None
+        here, rules = where(interaction), self._preferences.rules(interaction.guild_id)
+        found = variants(
+            options,
+            axes,
+            self._catalog,
+            find=lambda name: choose(name or options.model, here, self._preferences, self._catalog).entry,
+            shown=await asyncio.to_thread(self._on_disk, rules),
+            seed=_random_seed() if locked is None else locked,
+        )
+        for request in found:
+            require_within(rules, request)
+        self._check_room(interaction, orders=len(found))
+        card = await _think(interaction)
+        await self._order_all(interaction, found, card=card, spoiler=bool(options.spoiler))
+
+    async def compare_again(self, interaction: discord.Interaction, comparison_id: str) -> None:
+        """The same comparison with a new seed."""
+        await interaction.response.defer()
+        jobs = await self._jobs.of_comparison(comparison_id)
+        if not jobs:
+            raise Refused(_("This order was deleted; there is nothing left to work with."))
+        seed, rules = _random_seed(), self._preferences.rules(interaction.guild_id)
+        found = [requests.reroll(job.request, self._catalog, seed=seed) for job in jobs]
+        for request in found:
+            require_within(rules, request)
+        self._check_room(interaction, orders=len(found))
+        card = await interaction.followup.send(view=accepted_card(jobs[0]), allowed_mentions=NOBODY, wait=True)
+        await self._order_all(interaction, found, card=card.id, spoiler=jobs[0].spoiler)
+
+    async def delete_comparison(self, interaction: discord.Interaction, comparison_id: str) -> None:
+        """Remove all that was compared."""
+        for job in await self._jobs.of_comparison(comparison_id):
+            require_author_or_moderator(job, asker(interaction), guild_id=interaction.guild_id)
+            await self.forget(job)
+
     async def reroll(self, interaction: discord.Interaction, job_id: str) -> None:
         """The same order with new seeds."""
         parent = await self._acknowledge(interaction, job_id)
@@ -129,15 +174,30 @@ class Generator:
             raise Refused(_("This order was deleted; there is nothing left to work with."))
         return job
 
+    def _on_disk(self, rules: Rules) -> list[ModelEntry]:
+        """The models that could draw at once. Blocks."""
+        return [entry for entry in visible(rules, self._catalog) if self._catalog.on_disk(entry)]
+
     def _request(self, interaction: discord.Interaction, options: Options, *, seed: int) -> ImageRequest:
         entry = choose(options.model, where(interaction), self._preferences, self._catalog).entry
         request = requests.imagine(options, self._catalog, entry=entry, seed=seed)
         require_within(self._preferences.rules(interaction.guild_id), request)
         return request
 
-    def _check_room(self, interaction: discord.Interaction) -> None:
+    async def _order_all(
+        self, interaction: discord.Interaction, orders: Sequence[ImageRequest], *, card: int, spoiler: bool
+    ) -> None:
+        """Orders that share a card."""
+        together = str(uuid.uuid4())
+        for request in orders:
+            job = job_from(
+                interaction, request, Origin.COMPARE, message_id=card, spoiler=spoiler, comparison_id=together
+            )
+            self._follower.follow(job, await self._enqueue(job))
+
+    def _check_room(self, interaction: discord.Interaction, *, orders: int = 1) -> None:
         guild_id = interaction.guild_id
-        self._limits.check(interaction.user.id, guild_id, self._preferences.rules(guild_id))
+        self._limits.check(interaction.user.id, guild_id, self._preferences.rules(guild_id), orders=orders)
 
     async def _acknowledge(self, interaction: discord.Interaction, job_id: str) -> Job:
         """Refuse a press when there is no room, else answer it before all that could wait; returns its card's job.

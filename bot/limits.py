@@ -32,13 +32,16 @@ class Limits:
         self._clock = clock
         self._last: dict[int, float] = {}
 
-    def check(self, user_id: int, guild_id: int | None, rules: Rules) -> None:
-        """Raise ``Refused`` or ``InferenceError`` with when to come back and what to change."""
+    def check(self, user_id: int, guild_id: int | None, rules: Rules, *, orders: int = 1) -> None:
+        """Raise ``Refused`` or ``InferenceError`` with when to come back and what to change.
+
+        Of several ``orders`` at once the last one must still have room.
+        """
         left_s = self._last.get(user_id, -math.inf) + self._cooldown_s - self._clock()
         if left_s > 0:
             raise Refused(_("Please wait {seconds} s before your next order.", seconds=math.ceil(left_s)))
         limit = rules.waiting_limit
-        if limit is not None and self._dispatcher.waiting_for(str(user_id)) >= limit:
+        if limit is not None and self._dispatcher.waiting_for(str(user_id)) + orders > limit:
             raise Refused(
                 _(
                     "You have {limit} orders waiting, which is the most on this server. Try again {when}, or `/cancel` "
@@ -47,7 +50,7 @@ class Limits:
                     when=self._when(),
                 )
             )
-        if guild_id is not None and self._dispatcher.waiting_in(str(guild_id)) >= self._server_limit:
+        if guild_id is not None and self._dispatcher.waiting_in(str(guild_id)) + orders > self._server_limit:
             raise Refused(
                 _(
                     "This server has {limit} orders waiting, which is its share. Try again {when}.",
@@ -55,7 +58,7 @@ class Limits:
                     when=self._when(),
                 )
             )
-        self._dispatcher.check_room(str(user_id))
+        self._dispatcher.check_room(str(user_id), orders=orders)
 
     def ordered(self, user_id: int) -> None:
         """Note that a person has just ordered."""

@@ -25,6 +25,7 @@ def job_from(
     parent_id: str | None = None,
     spoiler: bool = False,
     seed_locked: bool = False,
+    comparison_id: str | None = None,
 ) -> Job:
     """The job that ``interaction`` orders. Without ``message_id`` it has no card yet."""
     return Job(
@@ -38,6 +39,7 @@ def job_from(
         created_at=time.time(),
         spoiler=spoiler,
         seed_locked=seed_locked,
+        comparison_id=comparison_id,
     )
 
 

@@ -103,6 +103,9 @@ def _pictures(tab: Tab, page: Page) -> None:
     tab.press("Edit")
     tab.shoot("edit", page.get_by_role("dialog"))
     page.keyboard.press("Escape")
+    tab.command("compare", "a red apple --seed 7")
+    tab.card("Go on with one")
+    tab.shoot("comparison", tab.card("Go on with one"))
     tab.command("imagine", "a fox --no snow --model emoji-lora --spoiler")
     tab.shoot("covered", tab.card("without snow.*guidance"))
 

@@ -118,9 +118,9 @@ class Dispatcher:
 
     # -- taking orders -------------------------------------------------------------------------------------------------
 
-    def check_room(self, owner: str) -> None:
-        """Raise ``InferenceError`` if another order of this person would be refused now."""
-        self._queue.check_room(owner, retry_after_s=self.seconds_until_room())
+    def check_room(self, owner: str, *, orders: int = 1) -> None:
+        """Raise ``InferenceError`` if so many more orders of this person would be refused now."""
+        self._queue.check_room(owner, orders=orders, retry_after_s=self.seconds_until_room())
 
     def submit(
         self, *, job_id: str, owner: str, request: ImageRequest, group: str | None = None, resumed: bool = False

@@ -102,11 +102,11 @@ class FairQueue:
         """How many orders of this community wait."""
         return sum(entry.group == group for line in self._waiting.values() for entry in line)
 
-    def check_room(self, owner: str, retry_after_s: float | None = None) -> None:
-        """Raise ``InferenceError`` (``QueueFull``, ``TooManyWaiting``) if another order of ``owner`` is too much."""
-        if self.waiting_for(owner) >= self._limit_per_owner:
+    def check_room(self, owner: str, *, orders: int = 1, retry_after_s: float | None = None) -> None:
+        """Raise ``InferenceError`` (``QueueFull``, ``TooManyWaiting``) if so many more of ``owner`` are too much."""
+        if self.waiting_for(owner) + orders > self._limit_per_owner:
             raise InferenceError(TooManyWaiting(limit=self._limit_per_owner, retry_after_s=retry_after_s))
-        if len(self) >= self._limit:
+        if len(self) + orders > self._limit:
             raise InferenceError(QueueFull(limit=self._limit, retry_after_s=retry_after_s))
 
     def add(self, entry: Entry) -> None:

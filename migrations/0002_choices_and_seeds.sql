@@ -40,7 +40,9 @@ ALTER TABLE jobs ADD COLUMN age_restricted INTEGER NOT NULL DEFAULT 0;  -- the c
 ALTER TABLE jobs ADD COLUMN spoiler INTEGER NOT NULL DEFAULT 0;         -- asked for
 ALTER TABLE jobs ADD COLUMN seed_locked INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE jobs ADD COLUMN missed INTEGER NOT NULL DEFAULT 0;          -- its end could be shown nowhere
+ALTER TABLE jobs ADD COLUMN comparison_id TEXT;                         -- orders with the same one share a card
 ALTER TABLE pictures ADD COLUMN explicit INTEGER;                       -- what a safety check said; NULL without one
 
 CREATE INDEX jobs_of_a_message ON jobs (message_id) WHERE message_id IS NOT NULL;
 CREATE INDEX jobs_of_a_parent ON jobs (parent_id) WHERE parent_id IS NOT NULL;  -- without it a deletion reads every job
+CREATE INDEX jobs_of_a_comparison ON jobs (comparison_id) WHERE comparison_id IS NOT NULL;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bot.cogs.about import About
+from bot.cogs.compare import Compare
 from bot.cogs.history import History
 from bot.cogs.imagine import Imagine
 from bot.cogs.model import Model
@@ -11,4 +12,4 @@ from bot.cogs.queue import Queue
 from bot.cogs.seed import Seed
 from bot.cogs.settings import Settings
 
-COGS = (Imagine, Model, Seed, History, Queue, Settings, Privacy, About)
+COGS = (Imagine, Compare, Model, Seed, History, Queue, Settings, Privacy, About)

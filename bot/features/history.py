@@ -72,10 +72,17 @@ class History:
         return job
 
     async def post_again(self, interaction: discord.Interaction, job_id: str) -> None:
-        """Show one order's card once more, in this channel and by its rules."""
+        """Show one of a person's own orders once more."""
+        await self.own(interaction, job_id)
+        await self.post(interaction, job_id)
+
+    async def post(self, interaction: discord.Interaction, job_id: str) -> None:
+        """Show one order's card in this channel, and by its rules."""
         await interaction.response.defer()
-        job = await self.own(interaction, job_id)
-        parcel = await self._endings.parcel(replace(job, place=place_of(interaction)))
+        job = await self._jobs.get(job_id)
+        if job is None:
+            raise Refused(_("This order was deleted; there is nothing left to work with."))
+        parcel = await self._endings.parcel(replace(job, place=place_of(interaction)), alone=True)
         await interaction.followup.send(view=parcel.view(), files=parcel.unpacked(), allowed_mentions=NOBODY)
 
     async def _page(self, interaction: discord.Interaction, page: Page) -> tuple[ui.LayoutView, Sequence[Attachment]]:
@@ -189,7 +196,8 @@ class Act(ui.DynamicItem[ui.Select[ui.LayoutView]], template=r"history_act:(?P<j
         await interaction.response.defer()
         job = await bot.history.own(interaction, self.job_id)
         await bot.generator.forget(job)
-        bot.background.begin(f"card of {job.id}", bot.delivery.remove_card(job))
+        if job.comparison_id is None:
+            bot.background.begin(f"card of {job.id}", bot.delivery.remove_card(job))
         await bot.history.show(interaction, Page())
 
 

@@ -40,6 +40,10 @@ class Jobs:
         row = await self._database.fetch_one("SELECT * FROM jobs WHERE message_id = ?", (message_id,))
         return None if row is None else job_from(row)
 
+    async def of_comparison(self, comparison_id: str) -> list[Job]:
+        """The orders that share a card, in the order in which they were made."""
+        return await self._jobs("WHERE comparison_id = ? ORDER BY rowid", (comparison_id,))
+
     async def set_message(self, job_id: str, message_id: int) -> None:
         """Remember which message is the job's card."""
         await self._write("UPDATE jobs SET message_id = ? WHERE id = ?", (message_id, job_id))

@@ -31,6 +31,7 @@ class Origin(StrEnum):
     SAME_SEED = "same_seed"
     OTHER_MODEL = "other_model"
     REMIX = "remix"
+    COMPARE = "compare"
     EDIT = "edit"
 
 
@@ -64,8 +65,8 @@ class Place:
 class Job:
     """One order. ``failure`` is worded for people; times are Unix seconds, ``seconds`` is what drawing took.
 
-    ``spoiler``: its pictures are to be covered. ``seed_locked``: the seed is the person's locked one. ``missed``: there
-    was no way to show its end.
+    Orders with one ``comparison_id`` share a card. ``spoiler``: its pictures are to be covered. ``seed_locked``: the
+    seed is the person's locked one. ``missed``: there was no way to show its end.
     """
 
     id: str
@@ -82,6 +83,7 @@ class Job:
     spoiler: bool = False
     seed_locked: bool = False
     missed: bool = False
+    comparison_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +139,7 @@ def to_row(job: Job) -> dict[str, Any]:
         "spoiler": job.spoiler,
         "seed_locked": job.seed_locked,
         "missed": job.missed,
+        "comparison_id": job.comparison_id,
     }
 
 
@@ -179,6 +182,7 @@ def job_from(row: aiosqlite.Row) -> Job:
         spoiler=bool(row["spoiler"]),
         seed_locked=bool(row["seed_locked"]),
         missed=bool(row["missed"]),
+        comparison_id=row["comparison_id"],
     )
 
 

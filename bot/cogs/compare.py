@@ -1,0 +1,45 @@
+"""``/compare``: one prompt and one seed, side by side."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import discord
+from discord import app_commands
+from discord.ext import commands
+
+from bot.comparing import Axes
+from bot.flags import Options
+from inference.contract import MAX_PROMPT_CHARACTERS, MAX_SEED
+
+if TYPE_CHECKING:
+    from bot.client import PictureBot
+
+
+class Compare(commands.Cog):
+    """See what a model, a LoRA or a number does."""
+
+    def __init__(self, bot: PictureBot) -> None:
+        self._bot = bot
+
+    @app_commands.command(description="One prompt and one seed side by side: models, LoRAs, steps, guidance")
+    @app_commands.describe(
+        prompt="What the pictures should show",
+        models="Names with commas between them; all models if nothing is named",
+        loras="Names with commas between them, each with a strength if you like: ink:0.5; - is none",
+        steps="Numbers with commas between them",
+        guidance="Numbers with commas between them",
+        seed="The same seed gives the same picture; random if left out",
+    )
+    async def compare(
+        self,
+        interaction: discord.Interaction,
+        prompt: app_commands.Range[str, 1, MAX_PROMPT_CHARACTERS],
+        models: str | None = None,
+        loras: str | None = None,
+        steps: str | None = None,
+        guidance: str | None = None,
+        seed: app_commands.Range[int, 0, MAX_SEED] | None = None,
+    ) -> None:
+        axes = Axes(models=models, loras=loras, steps=steps, guidance=guidance)
+        await self._bot.generator.compare(interaction, Options(prompt=prompt, seed=seed), axes)

@@ -1,0 +1,123 @@
+"""Side by side: one prompt and one seed by several models, LoRAs, steps or guidance scales. Pure."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from bot import requests
+from bot.access import Refused
+from bot.flags import Options
+from bot.words import _
+from inference.catalog import Catalog
+from inference.contract import Adapter, ImageRequest
+from inference.entries import ModelEntry
+from inference.errors import InferenceError, NotANumber
+
+MOST = 9
+"""Pictures beside each other; a gallery takes ten."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Axes:
+    """What is compared, as people type it: values with commas between them."""
+
+    models: str | None = None
+    loras: str | None = None
+    steps: str | None = None
+    guidance: str | None = None
+
+
+def variants(
+    options: Options,
+    axes: Axes,
+    catalog: Catalog,
+    *,
+    find: Callable[[str | None], ModelEntry],
+    shown: Sequence[ModelEntry],
+    seed: int,
+) -> list[ImageRequest]:
+    """The orders of every combination. ``find`` gives the model of a name, None being the one that draws here;
+    ``shown`` are compared where nothing else is.
+
+    Raises ``Refused`` for fewer than two or more than MOST, and ``InferenceError`` for what cannot be drawn.
+    """
+    names: list[str | None] = list(_parts(axes.models)) or [None]
+    if axes == Axes():
+        names = [entry.name for entry in shown[:MOST]]
+    combinations = list(
+        itertools.product(
+            names,
+            [_loras(part) for part in _parts(axes.loras)] or [options.adapters],
+            _numbers("number of steps", axes.steps) or [options.steps],
+            _numbers("guidance", axes.guidance) or [options.guidance],
+        )
+    )
+    if not 2 <= len(combinations) <= MOST:
+        raise Refused(
+            _(
+                "These are {count} pictures; a comparison has 2 to {most}. "
+                "Name for example two models, or three steps.",
+                count=len(combinations),
+                most=MOST,
+            )
+        )
+    found = []
+    for name, adapters, steps, guidance in combinations:
+        whole = None if steps is None else round(steps)
+        asked = replace(options, model=name, adapters=adapters, steps=whole, guidance=guidance, count=1)
+        found.append(requests.imagine(asked, catalog, entry=find(name), seed=seed))
+    return found
+
+
+def labels(orders: Sequence[ImageRequest], catalog: Catalog) -> list[str]:
+    """What tells each order from the others, in a few words."""
+    differing = [part for part in _PARTS if len({part(order, catalog) for order in orders}) > 1] or [_PARTS[0]]
+    return [" · ".join(part(order, catalog) for part in differing) for order in orders]
+
+
+def _parts(text: str | None) -> list[str]:
+    return list(dict.fromkeys(part.strip() for part in (text or "").split(",") if part.strip()))
+
+
+def _numbers(field: str, text: str | None) -> list[float | None]:
+    return [_number(field, part) for part in _parts(text)]
+
+
+def _number(field: str, text: str) -> float:
+    if not re.fullmatch(r"\d{1,6}(\.\d{1,6})?", text, re.ASCII):
+        raise InferenceError(NotANumber(field=field, value=text[:50]))
+    return float(text)
+
+
+def _loras(text: str) -> tuple[Adapter, ...]:
+    """A LoRA with its strength (``ink:0.5``), or none at all (``-``)."""
+    if text == "-":
+        return ()
+    name, colon, strength = text.partition(":")
+    return (Adapter(name=name.strip(), strength=_number("lora strength", strength.strip()) if colon else 1.0),)
+
+
+def _title(order: ImageRequest, catalog: Catalog) -> str:
+    try:
+        return catalog[order.model].title
+    except InferenceError:
+        return order.model
+
+
+def _adapters(order: ImageRequest, _catalog: Catalog) -> str:
+    return " ".join(f"{adapter.name} {adapter.strength:g}" for adapter in order.adapters) or _("no LoRA")
+
+
+def _steps(order: ImageRequest, _catalog: Catalog) -> str:
+    return _("1 step") if order.steps == 1 else _("{steps} steps", steps=order.steps)
+
+
+def _guidance(order: ImageRequest, _catalog: Catalog) -> str:
+    return _("guidance {guidance}", guidance=f"{order.guidance:g}")
+
+
+_PARTS: tuple[Callable[[ImageRequest, Any], str], ...] = (_title, _adapters, _steps, _guidance)

@@ -1,0 +1,155 @@
+"""What a comparison looks like in chat: pictures side by side, as far as they are drawn. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import discord
+from discord import ui
+
+from bot.access import Showing
+from bot.buttons import chosen, guarded
+from bot.cards import BLUE, GREEN, Row, inert, layout, title_of
+from bot.store import Job, JobState
+from bot.words import _
+
+if TYPE_CHECKING:
+    from bot.client import PictureBot
+
+COMPARISON = r"(?P<comparison>[0-9a-f-]{36})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """One order of a comparison; ``label`` is what tells it apart, ``media`` its picture's URL if there is one."""
+
+    job: Job
+    label: str
+    media: str | None
+    shown: Showing
+
+
+def comparison_card(compared: Sequence[Compared]) -> ui.LayoutView:
+    """The pictures that are there, and what each of them is."""
+    first = compared[0].job
+    ended = all(one.job.state not in (JobState.QUEUED, JobState.RUNNING) for one in compared)
+    gallery = ui.MediaGallery[ui.LayoutView]()
+    for one in compared:
+        if one.media is not None:
+            words = f"{one.label}: {first.request.prompt}"[:1024]
+            gallery.add_item(media=one.media, description=words, spoiler=one.shown is Showing.COVERED)
+    lines = [f"{_digit(number)} {inert(one.label)}{_state(one)}" for number, one in enumerate(compared)]
+    facts = _("seed {seed}", seed=f"`{first.request.seed}`") + f" · {first.request.width}×{first.request.height}"
+    rows: list[Row] = []
+    if ended and any(one.media for one in compared):
+        rows.append([GoOn(first.comparison_id or "", compared)])
+    rows.append([CompareAgain(first.comparison_id or ""), DeleteComparison(first.comparison_id or "")])
+    return layout(
+        GREEN if ended else BLUE,
+        [title_of(first), *lines],
+        gallery=gallery if gallery.items else None,
+        footer=f"-# {facts}",
+        rows=rows,
+    )
+
+
+class ComparisonButton(ui.DynamicItem[ui.Button[ui.LayoutView]], template=rf"comparison:{COMPARISON}"):
+    """A button about one comparison."""
+
+    verb: ClassVar[str]
+    emoji: ClassVar[str]
+
+    def __init__(self, comparison_id: str) -> None:
+        self.comparison_id = comparison_id
+        custom_id = f"{self.verb}:{comparison_id}"
+        super().__init__(ui.Button(label=self.label(), emoji=self.emoji, custom_id=custom_id))
+
+    @classmethod
+    def label(cls) -> str:
+        """What stands on the button."""
+        raise NotImplementedError
+
+    @classmethod
+    async def from_custom_id(
+        cls, interaction: discord.Interaction[Any], item: ui.Item[Any], match: re.Match[str], /
+    ) -> Self:
+        return cls(match["comparison"])
+
+    async def callback(self, interaction: discord.Interaction[Any]) -> None:
+        await guarded(self, interaction)
+
+
+class CompareAgain(ComparisonButton, template=rf"compare_again:{COMPARISON}"):
+    verb, emoji = "compare_again", "🎲"
+
+    @classmethod
+    def label(cls) -> str:
+        return _("Reroll")
+
+    async def press(self, interaction: discord.Interaction[PictureBot]) -> None:
+        """Compare with a new seed."""
+        await interaction.client.generator.compare_again(interaction, self.comparison_id)
+
+
+class DeleteComparison(ComparisonButton, template=rf"delete_comparison:{COMPARISON}"):
+    verb, emoji = "delete_comparison", "🗑️"
+
+    @classmethod
+    def label(cls) -> str:
+        return _("Delete")
+
+    async def press(self, interaction: discord.Interaction[PictureBot]) -> None:
+        """Remove everything that was compared, and the card."""
+        await interaction.response.defer()
+        await interaction.client.generator.delete_comparison(interaction, self.comparison_id)
+        await interaction.delete_original_response()
+
+
+class GoOn(ui.DynamicItem[ui.Select[ui.LayoutView]], template=rf"go_on:{COMPARISON}"):
+    """Gives one of the compared pictures a card of its own."""
+
+    def __init__(self, comparison_id: str, compared: Sequence[Compared] = ()) -> None:
+        options = [
+            discord.SelectOption(label=one.label[:100], value=one.job.id, emoji=_digit(number))
+            for number, one in enumerate(compared)
+            if one.media is not None
+        ]
+        super().__init__(
+            ui.Select(custom_id=f"go_on:{comparison_id}", placeholder=_("Go on with one of them…"), options=options)
+        )
+
+    @classmethod
+    async def from_custom_id(
+        cls, interaction: discord.Interaction[Any], item: ui.Item[Any], match: re.Match[str], /
+    ) -> Self:
+        return cls(match["comparison"])
+
+    async def callback(self, interaction: discord.Interaction[Any]) -> None:
+        await guarded(self, interaction)
+
+    async def press(self, interaction: discord.Interaction[PictureBot]) -> None:
+        """Show the chosen one with all its buttons."""
+        [job_id] = chosen(interaction)
+        await interaction.client.history.post(interaction, job_id)
+
+
+def _digit(number: int) -> str:
+    return f"{number + 1}\ufe0f\u20e3"
+
+
+def _state(one: Compared) -> str:
+    match one.job.state:
+        case JobState.QUEUED | JobState.RUNNING:
+            return " ⏳"
+        case JobState.FAILED:
+            return f" ⚠️ {one.job.failure}"
+        case JobState.CANCELLED:
+            return " · " + _("Cancelled.")
+        case _:
+            return " 🚫" if one.shown is Showing.WITHHELD else ""
+
+
+ALL = (CompareAgain, DeleteComparison, GoOn)

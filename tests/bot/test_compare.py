@@ -1,0 +1,143 @@
+"""``/compare``: one prompt and one seed side by side, on one card that fills as pictures come."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bot.comparing import Axes, labels, variants
+from bot.flags import Options
+from bot.store import JobState
+from inference.catalog import Catalog
+from inference.contract import ImageRequest
+from inference.entries import ModelEntry
+from tests.bot.painter import pixels
+from tests.bot.studio import Studio, images_of, labels_of, menu_of, said, text_of
+
+
+async def compared(studio: Studio, count: int, **options: Any) -> Any:
+    """The card of a comparison of ann's, once all pictures are there."""
+    await studio.ann.slash(studio.channel, "compare", **{"prompt": "a fox", "seed": 7, **options})
+    await studio.pictures(count=count)
+    return studio.cards()[-1]
+
+
+async def test_models_are_compared_on_one_card(studio: Studio) -> None:
+    card = await compared(studio, 2, models="quick, guided")
+    assert len(studio.cards()) == 1
+    assert [picture.tobytes() for picture in await images_of(card)] == [pixels(7, 64, 64)] * 2
+    for words in ("a fox", "1️⃣ Quick", "2️⃣ With guidance", "seed `7`", "64×64"):
+        assert words in text_of(card)
+    assert {job.request.model for job in await studio.jobs()} == {"quick", "guided"}
+
+
+async def test_all_models_that_are_here_are_compared_where_nothing_is_named(studio: Studio) -> None:
+    card = await compared(studio, 2)
+    assert "With guidance" in text_of(card)
+    assert "Not here" not in text_of(card)
+
+
+async def test_steps_and_guidance_make_a_grid(studio: Studio) -> None:
+    card = await compared(studio, 4, steps="2,4", guidance="3, 8")
+    for words in ("2 steps · guidance 3", "2 steps · guidance 8", "4 steps · guidance 3", "4 steps · guidance 8"):
+        assert words in text_of(card)
+
+
+async def test_a_lora_is_compared_with_none(studio: Studio) -> None:
+    card = await compared(studio, 3, models="guided", loras="-, ink, ink:0.5")
+    for words in ("1️⃣ no LoRA", "2️⃣ ink 1", "3️⃣ ink 0.5"):
+        assert words.replace(".", "\\.") in text_of(card)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"models": "quick"}, "These are 1 pictures"),
+        ({"steps": "1,2,3,4", "guidance": "3,4,5"}, "These are 12 pictures; a comparison has 2 to 9"),
+        ({"models": "quick, nope"}, "no model “nope”"),
+        ({"steps": "2, many"}, "“many” is none"),
+        ({"guidance": "3, 99"}, "must lie between"),
+        ({"loras": "-, paint"}, "no LoRA “paint”"),
+    ],
+)
+async def test_what_cannot_be_compared_is_refused_to_the_asker_alone(
+    studio: Studio, options: dict[str, str], words: str
+) -> None:
+    answer = await studio.ann.slash(studio.channel, "compare", prompt="a fox", **options)
+    assert answer.ephemeral
+    assert words in said(answer)
+    assert await studio.jobs() == []
+
+
+async def test_a_comparison_counts_as_so_many_orders(studio: Studio) -> None:
+    await studio.ann.slash(studio.channel, "imagine", prompt="wait")
+    await studio.card(saying="Drawing")
+    for _number in range(3):
+        await studio.ann.slash(studio.channel, "imagine", prompt="an owl")
+    answer = await studio.ann.slash(studio.channel, "compare", prompt="a fox", steps="1,2,3,4,5,6,7,8")
+    assert "orders waiting" in said(answer)
+    assert len(await studio.jobs()) == 4
+
+
+async def test_one_failure_leaves_the_others_and_is_told(studio: Studio) -> None:
+    await studio.ann.slash(studio.channel, "compare", prompt="fail", steps="2,4")
+    await studio.card(saying="1️⃣ 2 steps ⚠️")
+    assert "2️⃣ 4 steps ⚠️" in text_of(await studio.card(saying="2️⃣ 4 steps ⚠️"))
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_one_of_them_gets_a_card_of_its_own(studio: Studio, restarted: bool) -> None:
+    card = await compared(studio, 2, models="quick, guided")
+    if restarted:
+        await studio.restart()
+    chosen = (await studio.jobs())[1]
+    await studio.ben.select(card, [chosen.id], custom_id=menu_of(card, "go_on"))
+    await studio.pictures(index=1)
+    own = studio.cards()[1]
+    assert labels_of(own) == ["Reroll", "Same seed", "Edit", "Delete"]
+    assert "With guidance" in text_of(own)
+    await studio.ben.click(own, label="Same seed")
+    await studio.card(saying="identical, pixel for pixel", index=2)
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_a_comparison_is_rerolled_and_deleted(studio: Studio, restarted: bool) -> None:
+    card = await compared(studio, 2, models="quick, guided")
+    if restarted:
+        await studio.restart()
+    await studio.ben.click(card, label="Reroll")
+    again = await studio.pictures(index=1, count=2)
+    assert again[0].tobytes() == again[1].tobytes() != pixels(7, 64, 64)
+    refused = await studio.ben.click(card, label="Delete")
+    assert "Only the person who ordered this" in said(refused)
+    await studio.ann.click(card, label="Delete")
+    assert len(studio.cards()) == 1
+    assert len(await studio.jobs()) == 2
+
+
+async def test_a_killed_bot_fills_the_card_after_its_restart(studio: Studio) -> None:
+    await studio.ann.slash(studio.channel, "compare", prompt="wait", models="quick, guided", seed=7)
+    assert len(await studio.jobs()) == 2
+    await studio.stop()
+    studio.let_go()
+    await studio.restart()
+    await studio.pictures(count=2)
+    assert len(studio.cards()) == 1
+    assert {job.state for job in await studio.jobs()} == {JobState.DONE}
+
+
+def order(catalog: Catalog, **axes: str) -> list[ImageRequest]:
+    def find(name: str | None) -> ModelEntry:
+        return catalog.default if name is None else catalog[name]
+
+    return variants(Options(prompt="x"), Axes(**axes), catalog, find=find, shown=[catalog.default], seed=7)
+
+
+def test_labels_say_what_differs_and_nothing_else(catalog: Catalog) -> None:
+    assert labels(order(catalog, steps="2,4"), catalog) == ["2 steps", "4 steps"]
+    assert labels(order(catalog, models="quick,guided"), catalog)[0] == "Quick · guidance 8"
+
+
+def test_what_is_named_twice_is_compared_once(catalog: Catalog) -> None:
+    assert [request.steps for request in order(catalog, steps="2, 4,2,")] == [2, 4]
