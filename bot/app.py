@@ -7,6 +7,7 @@ import logging
 import signal
 from collections.abc import Coroutine
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import discord
@@ -87,7 +88,6 @@ def make_dispatcher(settings: Settings) -> Dispatcher:
     spec = WorkerSpec(
         catalog_path=settings.catalog,
         pictures_dir=settings.pictures_dir,
-        device=settings.device,
         precision=settings.precision,
         cache_bytes=settings.cache_bytes,
     )
@@ -95,7 +95,11 @@ def make_dispatcher(settings: Settings) -> Dispatcher:
         limit=settings.queue_limit, limit_per_owner=settings.queue_limit_per_user, max_rows=settings.max_batch
     )
     patience = Patience(load_timeout_s=settings.load_timeout_s, step_timeout_s=settings.step_timeout_s)
-    return Dispatcher(workers=[WorkerProcess(spec=spec)], queue=queue, patience=patience)
+
+    def hire(device: str) -> WorkerProcess:
+        return WorkerProcess(spec=replace(spec, device=device))
+
+    return Dispatcher(workers=[hire(name) for name in settings.device_names], queue=queue, patience=patience, hire=hire)
 
 
 def make_bot(settings: Settings, store: Store, catalog: Catalog, dispatcher: Dispatcher) -> PictureBot:

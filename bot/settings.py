@@ -29,7 +29,9 @@ class Settings:
     )
     data_dir: Path = _setting(ROOT / "data", "Folder of the database and the pictures.")
     catalog: Path = _setting(ROOT / "models" / "models.toml", "The catalogue of models.")
-    device: str = _setting("auto", "Device to draw on: auto, cuda, cuda:1, xpu, mps or cpu.")
+    devices: str = _setting(
+        "auto", "Devices to draw on: auto takes all of the best kind, or name them: cuda:0,cuda:1 or xpu, mps, cpu."
+    )
     precision: str = _setting("auto", "Precision to draw in: auto, float16, bfloat16 or float32.")
     cache_gib: float | None = _setting(
         None, "Memory for loaded models in GiB; by default half of what the device has.", low=0.1
@@ -47,8 +49,15 @@ class Settings:
     def __post_init__(self) -> None:
         if self.max_batch & (self.max_batch - 1):
             raise SettingsError(f"MAX_BATCH must be a power of two; {self.max_batch} is none.")
+        if not self.device_names:
+            raise SettingsError(f"DEVICES must be auto or names with commas between them, not {self.devices!r}.")
         if self.log_level not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
             raise SettingsError(f"LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR, not {self.log_level!r}.")
+
+    @property
+    def device_names(self) -> tuple[str, ...]:
+        """One name for each worker."""
+        return tuple(name.strip() for name in self.devices.split(",") if name.strip())
 
     @property
     def pictures_dir(self) -> Path:

@@ -162,10 +162,14 @@ ToWorker: TypeAlias = Draw | Stop | Shutdown
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ready:
-    """The worker can draw. ``device`` and ``precision`` are torch's names (``cuda:0``, ``bfloat16``)."""
+    """The worker can draw. ``device`` and ``precision`` are torch's names (``cuda:0``, ``bfloat16``).
+
+    A worker that chose its device by itself also names the ``others`` of the same kind, for more workers.
+    """
 
     device: str
     precision: str
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,6 +42,12 @@ def choose_device(name: str = AUTO) -> torch.device:
     raise InferenceError(DeviceUnknown(device=name, available=devices))
 
 
+def siblings(device: torch.device) -> tuple[str, ...]:
+    """The other devices of the same kind."""
+    alike = (name for name in available_devices() if name.partition(":")[0] == device.type)
+    return tuple(name for name in alike if name != str(device) and device.type != "cpu")
+
+
 def choose_precision(device: torch.device, name: str = AUTO) -> torch.dtype:
     """The element type of the networks: fp16 on accelerators, bf16 on processors that compute with it, else fp32.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import assert_never
 
@@ -71,7 +71,13 @@ class _Station:
     heard_at: float = 0.0
     jobs: dict[str, Entry] = field(default_factory=dict)
     resident: frozenset[str] = frozenset()
+    ready: bool = False
     failed_starts: int = 0
+
+    @property
+    def holds(self) -> frozenset[str]:
+        """The models that are in its memory, or on their way there."""
+        return self.resident | ({self.batch.model} if self.batch else frozenset())
 
     def on_device(self) -> list[Entry]:
         ids = {row.job_id for row in self.batch.rows} if self.batch else set()
@@ -79,10 +85,22 @@ class _Station:
 
 
 class Dispatcher:
-    """Takes orders, keeps them in fair order, and feeds the workers. Lives on one event loop."""
+    """Takes orders, keeps them in fair order, and feeds the workers. Lives on one event loop.
 
-    def __init__(self, *, workers: Sequence[WorkerProcess], queue: FairQueue, patience: Patience | None = None) -> None:
+    ``hire`` makes a worker for a device by name: for those that the first worker reports beside its own.
+    """
+
+    def __init__(
+        self,
+        *,
+        workers: Sequence[WorkerProcess],
+        queue: FairQueue,
+        patience: Patience | None = None,
+        hire: Callable[[str], WorkerProcess] | None = None,
+    ) -> None:
         self._stations = [_Station(worker) for worker in workers]
+        self._hire = hire
+        self._drains: asyncio.TaskGroup | None = None
         self._queue = queue
         self._pace = Pace()
         self._outlook = Outlook(queue=queue, pace=self._pace, devices=self._stations)
@@ -158,9 +176,9 @@ class Dispatcher:
 
         If this dies of anything else, the bot has to: nothing would ever be drawn again.
         """
-        async with asyncio.TaskGroup() as group:
+        async with asyncio.TaskGroup() as self._drains:
             for station in self._stations:
-                group.create_task(self._drain(station))
+                self._drains.create_task(self._drain(station))
 
     async def _drain(self, station: _Station) -> None:
         try:
@@ -175,7 +193,8 @@ class Dispatcher:
     async def _serve(self, station: _Station) -> None:
         """Start the worker, then feed it and hear it until it is gone."""
         ready = await station.worker.start()
-        station.failed_starts = 0
+        station.failed_starts, station.ready = 0, True
+        self._grow(ready.others)
         log.info("worker %s draws on %s in %s", station.worker.pid, ready.device, ready.precision)
         while True:
             self._feed(station)
@@ -183,14 +202,31 @@ class Dispatcher:
             if message is not None:
                 self._hear(station, message)
 
+    def _grow(self, devices: Sequence[str]) -> None:
+        """Put the devices to work that nobody drives yet, once."""
+        if self._hire is None or self._drains is None:
+            return
+        hire, self._hire = self._hire, None
+        for name in devices:
+            station = _Station(hire(name))
+            self._stations.append(station)
+            self._drains.create_task(self._drain(station))
+
     def _feed(self, station: _Station) -> None:
-        """Send the next batch if the device is free. An order drawn alone has the worker to itself to the end."""
-        leader = self._queue.peek(station.resident)
+        """Send the next batch if the device is free. An order drawn alone has the worker to itself to the end.
+
+        An order is left to another free device that holds its model, or where none does, one that holds fewer models.
+        """
+        others = [other for other in self._stations if other is not station]
+        elsewhere = frozenset[str]().union(*(other.holds for other in others))
+        leader = self._queue.peek(station.resident, elsewhere)
         if station.batch is not None or leader is None:
             return
         if station.jobs and (leader.alone or any(entry.alone for entry in station.jobs.values())):
             return
-        entries = self._queue.take(station.resident)
+        if not leader.alone and any(_suits_better(other, station, leader.request.model) for other in others):
+            return
+        entries = self._queue.take(station.resident, elsewhere)
         station.batch = batch_of({entry.job_id: entry.request for entry in entries})
         station.phase = Phase.LOADING
         station.batch_since = station.heard_at = time.monotonic()
@@ -257,7 +293,7 @@ class Dispatcher:
         log.warning("worker lost: %s", describe(failure))
         in_hand = list(station.jobs.values())
         station.jobs.clear()
-        station.batch, station.resident = None, frozenset()
+        station.batch, station.resident, station.ready = None, frozenset(), False
         for entry in in_hand:
             if entry.job_id not in self._tickets:
                 continue
@@ -271,7 +307,8 @@ class Dispatcher:
 
     async def _back_off(self, station: _Station, failure: Failure) -> None:
         station.failed_starts += 1
-        if station.failed_starts >= self._patience.starts_before_giving_up:
+        hopeless = not any(other.ready for other in self._stations)
+        if hopeless and station.failed_starts >= self._patience.starts_before_giving_up:
             for entry in list(self._queue.in_order()):
                 self._queue.remove(entry.job_id)
                 self._settle(entry.job_id, Failed(failure=WorkerUnavailable(reason=describe(failure))))
@@ -307,3 +344,11 @@ class Dispatcher:
     def _wake(self) -> None:
         for station in self._stations:
             station.worker.wake()
+
+
+def _suits_better(other: _Station, station: _Station, model: str) -> bool:
+    """Whether ``other`` is free and would have less to load for ``model``, or more room for it."""
+    is_free = other.ready and other.batch is None and not any(entry.alone for entry in other.jobs.values())
+    if not is_free or model in station.resident:
+        return False
+    return model in other.resident or len(other.resident) < len(station.resident)

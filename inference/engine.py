@@ -22,6 +22,7 @@ from inference.devices import (
     default_cache_bytes,
     is_out_of_memory,
     name_of,
+    siblings,
     steady_threads,
 )
 from inference.drawing import decode, draw_latents
@@ -83,6 +84,11 @@ class Engine:
     def device_name(self) -> str:
         """torch's name: ``cuda:0``, ``cpu``."""
         return str(self._device)
+
+    @property
+    def sibling_names(self) -> tuple[str, ...]:
+        """The other devices of this kind."""
+        return siblings(self._device)
 
     @property
     def precision_name(self) -> str:

@@ -145,22 +145,28 @@ class FairQueue:
             if index + 1 < len(line):
                 heapq.heappush(heads, (spent + line[index].cost, line[index + 1].arrival, owner, index + 1))
 
-    def peek(self, resident: frozenset[str] = frozenset()) -> Entry | None:
+    def peek(self, resident: frozenset[str] = frozenset(), elsewhere: frozenset[str] = frozenset()) -> Entry | None:
         """The order that leads the next batch; see ``take``."""
         first = next(self.in_order(), None)
         if first is None or first.alone or first.request.model in resident:
             return first
         if first.passed_over >= self._max_passed_over:
             return first
-        return next((entry for entry in self.in_order() if entry.request.model in resident), first)
+        here = next((entry for entry in self.in_order() if entry.request.model in resident), None)
+        if here is not None or first.request.model not in elsewhere:
+            return here or first
+        return next((entry for entry in self.in_order() if entry.request.model not in elsewhere), first)
 
-    def take(self, resident: frozenset[str] = frozenset()) -> tuple[Entry, ...]:
+    def take(
+        self, resident: frozenset[str] = frozenset(), elsewhere: frozenset[str] = frozenset()
+    ) -> tuple[Entry, ...]:
         """Remove and return the orders of the next batch; empty when nothing waits.
 
         The fair order decides who leads, except that a leader whose model is not among ``resident`` may be overtaken
-        ``max_passed_over`` times by one whose model is. Those of equal key then ride along while there is room.
+        ``max_passed_over`` times: by one whose model is, or else, if another device holds the leader's model (it is
+        among ``elsewhere``), by one whose model none holds. Those of equal key then ride along while there is room.
         """
-        leader = self.peek(resident)
+        leader = self.peek(resident, elsewhere)
         if leader is None:
             return ()
         first = next(self.in_order())

@@ -36,6 +36,7 @@ from inference.contract import (
     Stop,
     ToWorker,
 )
+from inference.devices import AUTO
 from inference.engine import Drawn, Engine
 from inference.errors import Failure, InferenceError, Unexpected
 from inference.pictures import PictureWriter
@@ -58,7 +59,9 @@ def main(connection: Connection, spec: WorkerSpec) -> None:
     except Exception as error:
         connection.send(StartFailed(failure=_as_failure(error)))
         return
-    Worker(engine=engine, writer=writer, connection=connection).run()
+    others = engine.sibling_names if spec.device == AUTO else ()
+    ready = Ready(device=engine.device_name, precision=engine.precision_name, others=others)
+    Worker(engine=engine, writer=writer, connection=connection, ready=ready).run()
 
 
 class _Stopped(Exception):  # noqa: N818 (control flow, not an error)
@@ -68,8 +71,9 @@ class _Stopped(Exception):  # noqa: N818 (control flow, not an error)
 class Worker:
     """The loop of the child: next message, next batch."""
 
-    def __init__(self, *, engine: Engine, writer: PictureWriter, connection: Connection) -> None:
+    def __init__(self, *, engine: Engine, writer: PictureWriter, connection: Connection, ready: Ready) -> None:
         self._engine = engine
+        self._ready = ready
         self._writer = writer
         self._connection = connection
         self._send_lock = threading.Lock()
@@ -80,7 +84,7 @@ class Worker:
 
     def run(self) -> None:
         """Draw until told to leave or the parent is gone."""
-        self._send(Ready(device=self._engine.device_name, precision=self._engine.precision_name))
+        self._send(self._ready)
         try:
             while not self._leaving:
                 if self._backlog:

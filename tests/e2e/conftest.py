@@ -32,7 +32,8 @@ def home(tmp_path: Path, tiny_models: TinyModels) -> dict[str, str]:
         "DISCORD_TOKEN": "",
         "CATALOG": str(tiny_models.catalog),
         "DATA_DIR": str(tmp_path / "data"),
-        "DEVICE": "cpu",
+        "DEVICES": "cpu",
+        "PYTHONFAULTHANDLER": "1",
         "PREVIEW_PORT": "0",
         "PYTHONPATH": str(ROOT),
     }
@@ -60,7 +61,12 @@ def address(home: dict[str, str], tmp_path: Path) -> Iterator[str]:
     with started(home, tmp_path) as (bot, address):
         yield address
         bot.send_signal(signal.SIGINT)
-        assert bot.wait(STOP_S) == 0
+        try:
+            assert bot.wait(STOP_S) == 0
+        except subprocess.TimeoutExpired:
+            bot.send_signal(signal.SIGABRT)  # so that the log says where it stands
+            bot.wait()
+            raise
     assert "Traceback" not in (tmp_path / "bot.log").read_text(encoding="utf-8")
 
 

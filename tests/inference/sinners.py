@@ -40,6 +40,29 @@ def innocent(connection: Connection, spec: WorkerSpec) -> None:
                 return
 
 
+def with_siblings(connection: Connection, spec: WorkerSpec) -> None:
+    """Tells of two more devices of its kind if it chose its own, and keeps a diary of what it drew."""
+    others = ("gpu:1", "gpu:2") if spec.device == "auto" else ()
+    connection.send(Ready(device="gpu:0" if others else spec.device, precision="float32", others=others))
+    while True:
+        match connection.recv():
+            case Draw(batch=batch):
+                with (spec.pictures_dir / f"diary {spec.device}").open("a") as diary:
+                    diary.write(f"{batch.model}\n")
+                _draw(connection, batch, spec)
+            case Stop():
+                pass
+            case Shutdown():
+                return
+
+
+def dead_unless_first(connection: Connection, spec: WorkerSpec) -> None:
+    """Works on ``a``, dies at every start elsewhere."""
+    if spec.device != "a":
+        os._exit(3)
+    with_siblings(connection, spec)
+
+
 def dead_at_start(connection: Connection, spec: WorkerSpec) -> None:
     """Never says a word."""
     os._exit(3)

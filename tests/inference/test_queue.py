@@ -158,3 +158,18 @@ def test_what_is_removed_is_never_taken(entries: list[Entry], data: st.DataObjec
         assert queue.remove(gone.job_id) is None
     while batch := queue.take():
         assert gone not in batch
+
+
+def test_a_model_that_another_device_holds_waits_for_it_a_while() -> None:
+    queue = FairQueue(max_passed_over=2)
+    for number in range(4):
+        queue.add(order(f"o{number}", model="x" if number == 0 else f"m{number}"))
+    elsewhere = frozenset({"x"})
+    led = [queue.take(frozenset(), elsewhere)[0].request.model for _turn in range(4)]
+    assert led == ["m1", "m2", "x", "m3"]
+
+
+def test_where_only_such_models_are_wanted_they_are_drawn_on_both() -> None:
+    queue = FairQueue()
+    queue.add(order("ann", model="x"))
+    assert [e.request.model for e in queue.take(frozenset(), frozenset({"x"}))] == ["x"]
