@@ -89,7 +89,7 @@ async def test_two_devices_draw_at_the_same_time(open_house: Open) -> None:
 
 async def test_a_model_stays_on_the_device_that_holds_it(open_house: Open) -> None:
     async with open_house("a", "b") as house:
-        first = [house.order("slow", model="w", owner=owner) for owner in ("ann", "bob")]
+        first = [house.order("slow", model=model, owner=model) for model in ("v", "w")]
         for ticket in first:  # so that both devices are up
             await begun(ticket)
         for ticket in first:
