@@ -28,6 +28,7 @@ from inference.devices import (
 from inference.drawing import decode, draw_latents
 from inference.errors import InferenceError, OutOfMemory
 from inference.loading import LoadedModel, load_model
+from inference.orders import halves
 from inference.recipe import Recipe, library_versions
 from inference.text import PromptCache
 
@@ -103,6 +104,9 @@ class Engine:
     def draw(self, batch: Batch, on_progress: OnProgress) -> Drawn:
         """Draw every row of ``batch``.
 
+        Where memory runs out, other models give way and the batch is halved, down to single pictures (their recipes say
+        so); then a picture is decoded in tiles.
+
         ``on_progress`` hears of loading (before every part of a model that is not in memory yet), of every step, and of
         decoding; what it raises passes through, between two steps, and nothing of the batch remains.
 
@@ -111,22 +115,34 @@ class Engine:
         """
         if not 1 <= len(batch.rows) <= batch.bucket:
             raise ValueError(f"{len(batch.rows)} rows do not fit a bucket of {batch.bucket}")
+        drawn = self._try(batch, on_progress)
+        if drawn is None and batch.bucket > 1:
+            parts = [self.draw(half, on_progress) for half in halves(batch)]
+            return _joined(parts)
+        if drawn is None:
+            drawn = self._try(batch, on_progress) or self._try(batch, on_progress, tiled=True)
+        if drawn is None:
+            raise InferenceError(OutOfMemory(model=batch.model, width=batch.width, height=batch.height))
+        return drawn
+
+    def _try(self, batch: Batch, on_progress: OnProgress, *, tiled: bool = False) -> Drawn | None:
+        """Draw, or make room and return None if memory does not suffice."""
         try:
-            return self._draw(batch, on_progress)
+            return self._draw(batch, on_progress, tiled=tiled)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-        # Outside the handler: the failed drawing's frames, and with them its tensors, would live on in the new error.
+        # Outside the handler: the failed drawing's frames, and with them its tensors, would live on with the error.
         self._free()
-        raise InferenceError(OutOfMemory(model=batch.model, width=batch.width, height=batch.height))
+        return None
 
-    def _draw(self, batch: Batch, on_progress: OnProgress) -> Drawn:
+    def _draw(self, batch: Batch, on_progress: OnProgress, *, tiled: bool) -> Drawn:
         started = time.perf_counter()
         with self._model(batch, on_progress) as model:
             loaded = time.perf_counter()
             latents = draw_latents(model, self._prompts, batch, _steps_of(batch, on_progress))
             on_progress(Progress(phase=Phase.DECODING))
-            pixels = decode(model, latents[: len(batch.rows)])
+            pixels = decode(model, latents[: len(batch.rows)], tiled=tiled)
             return Drawn(
                 pixels=pixels,
                 recipes=tuple(self._recipe(model, batch, row) for row in batch.rows),
@@ -178,3 +194,12 @@ class Engine:
 
 def _steps_of(batch: Batch, on_progress: OnProgress) -> Callable[[int], None]:
     return lambda step: on_progress(Progress(phase=Phase.DRAWING, step=step, steps=batch.steps))
+
+
+def _joined(parts: list[Drawn]) -> Drawn:
+    return Drawn(
+        pixels=np.concatenate([part.pixels for part in parts]),
+        recipes=tuple(recipe for part in parts for recipe in part.recipes),
+        load_s=sum(part.load_s for part in parts),
+        draw_s=sum(part.draw_s for part in parts),
+    )

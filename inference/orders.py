@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 
 from inference.contract import Batch, ImageRequest, Row, picture_id
 from inference.queue import bucket_for
@@ -41,3 +42,10 @@ def _rows(job_id: str, request: ImageRequest) -> list[Row]:
         )
         for index in range(request.count)
     ]
+
+
+def halves(batch: Batch) -> list[Batch]:
+    """The rows in two batches of half the bucket; one where the rest was padding."""
+    bucket = batch.bucket // 2
+    parts = [rows for rows in (batch.rows[:bucket], batch.rows[bucket:]) if rows]
+    return [replace(batch, id=f"{batch.id}/{number}", bucket=bucket, rows=rows) for number, rows in enumerate(parts)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,10 +11,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from inference import engine as engine_module
 from inference.catalog import Catalog
 from inference.contract import Adapter, Batch, Phase, Progress
 from inference.engine import Drawn, Engine
 from inference.errors import InferenceError, OutOfMemory, UnknownAdapter, UnknownModel, WeightsMissing
+from inference.loading import LoadedModel
 from tests.checkpoints import TinyModels
 from tests.inference.batches import batch, row
 
@@ -230,6 +233,66 @@ def test_running_out_of_memory_fails_in_words_and_gives_everything_back(engine: 
     assert refusal.value.__context__ is None, "the failed drawing's frames would keep its tensors"
     assert engine.resident == ()
     assert engine.draw(batch(), silent).pixels.std() > 0
+
+
+def short_of_memory(engine: Engine, *, rows: int = 10**6, side: int = 10**6) -> None:
+    """From now on, the networks of the engine's models behave as on a device without room for more than this."""
+    load = engine_module.load_model
+
+    def loaded(*args: Any, **kwargs: Any) -> LoadedModel:
+        model = load(*args, **kwargs)
+
+        def refuse(_network: Any, inputs: tuple[Any, ...], given: dict[str, Any]) -> None:
+            sample = inputs[0] if inputs else given["sample"]
+            if len(sample) > rows:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+
+        def refuse_large(_network: Any, inputs: tuple[Any, ...]) -> None:
+            if max(inputs[0].shape[-2:]) > side:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+
+        model.unet.register_forward_pre_hook(refuse, with_kwargs=True)
+        model.vae.decoder.register_forward_pre_hook(refuse_large)
+        return model
+
+    engine._models.clear()
+    engine_module.load_model = loaded
+
+
+@pytest.fixture
+def memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gives the engines their memory back at the end."""
+    monkeypatch.setattr(engine_module, "load_model", engine_module.load_model)
+
+
+@pytest.mark.usefixtures("memory")
+@pytest.mark.parametrize("limit", [1, 2, 3])
+def test_a_batch_that_does_not_fit_is_halved_and_its_recipes_say_so(engine: Engine, limit: int) -> None:
+    rows = tuple(row(index, seed=index) for index in range(5))
+    whole = engine.draw(batch(*rows, bucket=8), silent)
+    short_of_memory(engine, rows=limit)
+    halved = engine.draw(batch(*rows, bucket=8), silent)
+    assert [recipe.seed for recipe in halved.recipes] == [0, 1, 2, 3, 4]
+    assert {recipe.bucket for recipe in halved.recipes} == {2 if limit > 1 else 1}
+    assert psnr(whole.pixels, halved.pixels) > 40
+
+
+@pytest.mark.usefixtures("memory")
+def test_a_picture_too_large_for_the_autoencoder_is_decoded_in_tiles(engine: Engine) -> None:
+    whole = engine.draw(batch(width=256, height=256), silent)
+    short_of_memory(engine, side=16)
+    tiled = engine.draw(batch(width=256, height=256), silent)
+    assert psnr(whole.pixels, tiled.pixels) > 15
+    small = engine.draw(batch(), silent)
+    assert small.pixels.shape[1:3] == (64, 64)
+
+
+@pytest.mark.usefixtures("memory")
+def test_where_nothing_helps_it_is_said(engine: Engine) -> None:
+    short_of_memory(engine, rows=0)
+    with pytest.raises(InferenceError) as refusal:
+        engine.draw(batch(), silent)
+    assert refusal.value.failure == OutOfMemory(model="tiny", width=64, height=64)
 
 
 def test_nothing_of_a_batch_is_kept_after_it(engine: Engine) -> None:
