@@ -41,10 +41,13 @@ async def test_others_see_nothing_of_it(studio: Studio) -> None:
     assert shown.response.attachments == []
 
 
-async def test_pages_are_turned_in_place(studio: Studio) -> None:
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_pages_are_turned_in_place(studio: Studio, restarted: bool) -> None:
     await ordered(studio, 7)
     shown = await studio.ann.slash(studio.channel, "history")
     assert shown.response is not None
+    if restarted:
+        await studio.restart()
     assert "Page 2" in labels_of(shown.response)
     turned = await studio.ann.click(shown.response, label="Page 2")
     assert turned.response is not None

@@ -152,13 +152,16 @@ async def test_a_hidden_model_is_neither_shown_nor_offered_nor_drawn_with(studio
     assert "not used on this server" in said(answer)
 
 
-async def test_many_models_are_turned_like_pages(studio: Studio) -> None:
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_many_models_are_turned_like_pages(studio: Studio, restarted: bool) -> None:
     entries = [replace(studio.catalog["quick"], name=f"m{number}", title=f"Model {number}") for number in range(9)]
     studio.bot.models._catalog._models.update({entry.name: entry for entry in entries})
     try:
         shown = await studio.ann.slash(studio.channel, "model list")
         assert shown.response is not None
         assert "Model 8" not in said(shown)
+        if restarted:
+            await studio.restart()
         turned = await studio.ann.click(shown.response, label="Page 2")
         turned = await studio.ann.click(turned.response, label="Page 3")
         assert "Model 8" in said(turned)
