@@ -175,8 +175,10 @@ class Diary(FairQueue):
         super().add(entry)
         self.events.append(Came(_order(entry)))
 
-    def take(self, resident: frozenset[str] = frozenset()) -> tuple[Entry, ...]:
-        batch = super().take(resident)
+    def take(
+        self, resident: frozenset[str] = frozenset(), elsewhere: frozenset[str] = frozenset()
+    ) -> tuple[Entry, ...]:
+        batch = super().take(resident, elsewhere)
         if batch:
             overtaken = max(entry.passed_over for entry in batch)
             self.events.append(Sent(tuple(map(_order, batch)), resident, overtaken))
