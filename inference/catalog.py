@@ -77,7 +77,7 @@ class Catalog:
 
     def sources(self, entry: ModelEntry) -> tuple[Source, ...]:
         """All that ``entry`` is made of."""
-        own = (entry.weights, entry.unet, entry.lcm_lora)
+        own = (entry.weights, entry.unet, entry.vae, entry.lcm_lora)
         styles = (self.adapter(style.name, entry.family).weights for style in entry.styles)
         return (*(source for source in own if source is not None), *styles)
 

@@ -61,6 +61,7 @@ def _model(name: str, block: _Block, folder: Path) -> ModelEntry:
         kind=kind,
         weights=_source(block, "weights", folder, PIPELINE_INDEX),
         unet=_source(block, "unet", folder, NETWORK_CONFIG) if "unet" in block else None,
+        vae=_source(block, "vae", folder, NETWORK_CONFIG) if "vae" in block else None,
         lcm_lora=_source(block, "lcm_lora", folder, LORA_FILE) if "lcm_lora" in block else None,
         styles=_styles(block),
         steps=_limits(block, "steps", STEPS),

@@ -14,6 +14,7 @@ class Family(StrEnum):
 
     EMOJI = "emoji"
     SD15 = "sd15"
+    SD21 = "sd21"
     SDXL = "sdxl"
     SSD1B = "ssd1b"
 
@@ -55,8 +56,9 @@ class ModelEntry:
     """A model that may be asked for by ``name``.
 
     ``weights`` is a whole diffusers pipeline; ``unet``, where given, replaces its denoiser (as
-    ``latent-consistency/lcm-sdxl`` is published); ``lcm_lora`` and ``styles`` are merged into it. ``width`` and
-    ``height`` are what it draws best, in pixels; sides from ``smallest_side`` to ``largest_side`` are accepted.
+    ``latent-consistency/lcm-sdxl`` is published), and ``vae`` its autoencoder (by a tiny one, or one that bears fp16);
+    ``lcm_lora`` and ``styles`` are merged into it. ``width`` and ``height`` are what it draws best, in pixels; sides
+    from ``smallest_side`` to ``largest_side`` are accepted.
     """
 
     name: str
@@ -65,6 +67,7 @@ class ModelEntry:
     kind: Kind
     weights: Source
     unet: Source | None = None
+    vae: Source | None = None
     lcm_lora: Source | None = None
     styles: tuple[Adapter, ...] = ()
     steps: Limits

@@ -95,6 +95,17 @@ class WeightsUnreadable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterUnfit:
+    """An adapter of another algorithm or for other models. ``what`` it is and ``needs`` are parts of a sentence."""
+
+    adapter: str
+    model: str
+    what: str
+    needs: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OutOfMemory:
     """The device's memory does not suffice, not even for one picture at a time."""
 
@@ -190,6 +201,7 @@ Failure: TypeAlias = (
     | UnknownAdapter
     | WeightsMissing
     | WeightsUnreadable
+    | AdapterUnfit
     | OutOfMemory
     | NotAPicture
     | QueueFull
@@ -287,6 +299,15 @@ def describe(failure: Failure, say: Say = plain) -> str:
         case WeightsUnreadable(model=model, path=path, reason=reason):
             return say(
                 "The weights of “{model}” cannot be used: {path}: {reason}", model=model, path=path, reason=reason
+            )
+        case AdapterUnfit(adapter=adapter, model=model, what=what, needs=needs, detail=detail):
+            return plain(
+                "“{adapter}” cannot be put on “{model}”: it is {what}, and this model needs {needs} ({detail}).",
+                adapter=adapter,
+                model=model,
+                what=what,
+                needs=needs,
+                detail=detail,
             )
         case OutOfMemory(model=model, width=width, height=height):
             return say(

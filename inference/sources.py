@@ -1,4 +1,4 @@
-"""Where weights lie: a path on this machine, or the local cache of the Hugging Face hub. Nothing is downloaded."""
+"""Where weights lie: a path on this machine, or the local cache of the Hugging Face hub. Nothing is downloaded here."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from huggingface_hub import try_to_load_from_cache
 
 PIPELINE_INDEX = "model_index.json"
 """Marks a diffusers folder."""
+FILE = ".safetensors"
+PICKLES = (".ckpt", ".pt", ".pth", ".bin")
+"""Files that are recognised, to be refused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +20,7 @@ class Source:
 
     ``revision`` is a branch, tag or commit of the hub repository; ``variant`` picks files like ``….fp16.safetensors``.
     ``marker`` is the file by which weights are known to be here: ``model_index.json`` of a whole pipeline,
-    ``config.json`` of a single network, the file itself of a LoRA.
+    ``config.json`` of a single network, the file itself of a LoRA or a checkpoint in one file.
     """
 
     path: Path | None = None
@@ -27,14 +30,14 @@ class Source:
     marker: str = PIPELINE_INDEX
 
     def locate(self) -> Path | None:
-        """The folder (of a pipeline or network) or file (of a LoRA) on this machine; None if it is not here."""
+        """The folder (of a pipeline or network) or file (of a LoRA or checkpoint) on this machine; None if not here."""
         if self.path is not None:
             return self.path if self._is_here(self.path) else None
         assert self.hub is not None
         cached = try_to_load_from_cache(self.hub, self.marker, revision=self.revision)
         if not isinstance(cached, str):
             return None
-        return Path(cached) if self._is_one_file else Path(cached).parent
+        return Path(cached) if self.is_one_file else Path(cached).parent
 
     @property
     def whereabouts(self) -> str:
@@ -45,8 +48,10 @@ class Source:
         return f"{self.hub} of the Hugging Face hub; “hf download {self.hub}{revision}” fetches it"
 
     @property
-    def _is_one_file(self) -> bool:
-        return self.marker.endswith(".safetensors")
+    def is_one_file(self) -> bool:
+        """Whether a file is meant, and not a folder."""
+        name = self.path.name if self.path is not None else self.marker
+        return self.marker.endswith(FILE) or name.endswith((FILE, *PICKLES))
 
     def _is_here(self, path: Path) -> bool:
-        return path.is_file() if self._is_one_file else (path / self.marker).is_file()
+        return path.is_file() if self.is_one_file else (path / self.marker).is_file()

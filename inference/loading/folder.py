@@ -15,7 +15,10 @@ import transformers
 from diffusers import AutoencoderKL, AutoencoderTiny, LCMScheduler, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from inference.loading.fingerprint import is_weight_file
+from inference.header import read_header
+from inference.loading.fingerprint import folder_digest, is_weight_file
+from inference.loading.schedule import schedule_of
+from inference.loading.unsupported import UnsupportedError
 from inference.sampler import Schedule
 
 NETWORKS: dict[str, Any] = {
@@ -27,11 +30,10 @@ NETWORKS: dict[str, Any] = {
 }
 """The classes that a pipeline's parts may have; nothing else is ever instantiated, whatever the files ask for."""
 
+PARTS = {"unet": ("UNet2DConditionModel",), "vae": ("AutoencoderKL", "AutoencoderTiny")}
+"""What may stand in for a part of a pipeline."""
+
 TEXT_STAGES = (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"))
-
-
-class UnsupportedError(ValueError):
-    """Readable files of something that cannot be drawn with; the message says what."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,17 +79,36 @@ class PipelineFolder:
 
     def schedule(self) -> Schedule:
         """The noise schedule of the folder ``scheduler``, whichever scheduler wrote it."""
-        scheduler = LCMScheduler.from_config(LCMScheduler.load_config(self.path / "scheduler"))
-        config = scheduler.config
-        if config.thresholding:
-            raise UnsupportedError("dynamic thresholding is not meant for latent diffusion")
-        return Schedule(
-            alphas=tuple(scheduler.alphas_cumprod.tolist()),
-            prediction=config.prediction_type,
-            original_steps=config.original_inference_steps,
-            timestep_scaling=config.timestep_scaling,
-            clip=config.clip_sample_range if config.clip_sample else None,
-        )
+        return schedule_of(LCMScheduler.from_config(LCMScheduler.load_config(self.path / "scheduler")))
+
+    def digest(self, part: str) -> str:
+        """SHA-256 (hex) over the files of ``part``."""
+        return folder_digest(self.path / part, None if part == "scheduler" else self.variant)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkFolder:
+    """One network on disk, with its own ``config.json``."""
+
+    path: Path
+    variant: str | None
+
+    @classmethod
+    def open(cls, path: Path, variant: str | None) -> NetworkFolder:
+        """Nothing is read yet."""
+        return cls(path=path, variant=variant)
+
+    def network(self, part: str) -> torch.nn.Module:
+        """The network in float32 on the CPU; raises ``UnsupportedError`` if it is none that can be ``part``."""
+        config = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
+        kind = config.get("_class_name") if isinstance(config, dict) else None
+        if kind not in PARTS[part]:
+            raise UnsupportedError(f"{kind or 'something'} is no {part} that is supported")
+        return load_network(NETWORKS[kind], self.path, self.variant)
+
+    def digest(self, part: str) -> str:
+        """SHA-256 (hex) over the files."""
+        return folder_digest(self.path, self.variant)
 
 
 def load_network(kind: Any, folder: Path, variant: str | None) -> torch.nn.Module:
@@ -96,11 +117,14 @@ def load_network(kind: Any, folder: Path, variant: str | None) -> torch.nn.Modul
     Raises:
         UnsupportedError: only pickles are there, or weights are missing, of another shape, or not finite.
     """
-    if not any(is_weight_file(path, variant) for path in folder.glob("*.safetensors")):
+    files = [path for path in folder.glob("*.safetensors") if is_weight_file(path, variant)]
+    if not files:
         others = ", ".join(path.name for path in sorted(folder.glob("*.*")) if path.suffix != ".json") or "nothing"
         raise UnsupportedError(
             f"no {variant or 'plain'} .safetensors in “{folder.name}”, the only kind read here: {others}"
         )
+    for path in files:
+        read_header(path)
     with _quietly():
         network, report = kind.from_pretrained(
             folder,

@@ -9,19 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel
 from safetensors import SafetensorError
 
 from inference.catalog import Catalog
 from inference.contract import Adapter
 from inference.devices import is_out_of_memory
 from inference.entries import ModelEntry
-from inference.errors import InferenceError, WeightsMissing, WeightsUnreadable
-from inference.loading.fingerprint import combine, file_digest, folder_digest
-from inference.loading.folder import PipelineFolder, UnsupportedError, load_network
+from inference.errors import AdapterUnfit, InferenceError, WeightsMissing, WeightsUnreadable
+from inference.loading.fingerprint import combine, file_digest
+from inference.loading.formats import NETWORKS, PIPELINES, Format, Networks, Opened, Pipeline, open_with
 from inference.loading.group_norm import normalise_rows_alone
 from inference.loading.loaded import LoadedModel, TextStage
-from inference.loading.lora import merge_lora, read_lora
+from inference.loading.lora import UnfitError, merge_lora, read_lora
+from inference.loading.unsupported import UnsupportedError
+from inference.recognise import FAMILY_TITLES, read_info
 from inference.sources import Source
 
 MALFORMED = (SafetensorError, OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError)
@@ -30,25 +31,25 @@ MALFORMED = (SafetensorError, OSError, ValueError, LookupError, TypeError, Attri
 
 @dataclass(frozen=True, slots=True)
 class _Lora:
+    name: str
     path: Path
     strength: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Parts:
-    """Where everything of one model lies."""
+    """Where everything of one model lies: ``networks`` are by part, most of them in the ``pipeline`` itself."""
 
     name: str
-    folder: PipelineFolder
-    unet: tuple[Path, str | None]
+    pipeline: Pipeline
+    networks: dict[str, Networks]
     loras: tuple[_Lora, ...]
 
     def fingerprint(self) -> str:
-        stages = [name for stage in self.folder.text_stages for name in stage]
+        names = [*(name for stage in self.pipeline.text_stages for name in stage), "vae", "unet"]
         lines = [
-            *(f"{name} {folder_digest(self.folder.path / name, self.folder.variant)}" for name in [*stages, "vae"]),
-            f"unet {folder_digest(*self.unet)}",
-            f"scheduler {folder_digest(self.folder.path / 'scheduler', None)}",
+            *(f"{name} {self.networks.get(name, self.pipeline).digest(name)}" for name in names),
+            f"scheduler {self.pipeline.digest('scheduler')}",
             *(f"lora {file_digest(lora.path)} {lora.strength!r}" for lora in self.loras),
         ]
         return combine(lines)
@@ -72,30 +73,34 @@ def load_model(
     networks = _read_networks(parts, on_part)
     for lora in parts.loras:
         on_part()
-        with _reading(entry.name, lora.path):
-            merge_lora(networks, read_lora(lora.path), lora.strength)
+        _merge(entry, networks, lora)
     on_part()
-    with _reading(entry.name, parts.folder.path):
-        _check_finite(networks)
+    with _reading(entry.name, parts.pipeline.path):
         placed = {name: _place(network, device, precision) for name, network in networks.items()}
         return _assemble(parts, placed)
 
 
 def _find(catalog: Catalog, entry: ModelEntry, adapters: tuple[Adapter, ...]) -> _Parts:
-    path = _locate(entry, entry.weights)
-    with _reading(entry.name, path):
-        folder = PipelineFolder.open(path, entry.weights.variant)
-    own_unet = (path / "unet", entry.weights.variant)
-    loras = [_Lora(_locate(entry, entry.lcm_lora), 1.0)] if entry.lcm_lora else []
+    pipeline = _open(entry, entry.weights, PIPELINES)
+    parts = (*(encoder for _, encoder in pipeline.text_stages), "vae", "unet")
+    own: dict[str, Networks] = dict.fromkeys(parts, pipeline)
+    others = {"unet": entry.unet, "vae": entry.vae}
+    loras = [_Lora("lcm_lora", _locate(entry, entry.lcm_lora), 1.0)] if entry.lcm_lora else []
     for style in (*entry.styles, *adapters):
         source = catalog.adapter(style.name, entry.family).weights
-        loras.append(_Lora(_locate(entry, source), style.strength))
+        loras.append(_Lora(style.name, _locate(entry, source), style.strength))
     return _Parts(
         name=entry.name,
-        folder=folder,
-        unet=(_locate(entry, entry.unet), entry.unet.variant) if entry.unet else own_unet,
+        pipeline=pipeline,
+        networks=own | {part: _open(entry, source, NETWORKS) for part, source in others.items() if source},
         loras=tuple(loras),
     )
+
+
+def _open(entry: ModelEntry, source: Source, formats: tuple[Format[Opened], ...]) -> Opened:
+    path = _locate(entry, source)
+    with _reading(entry.name, path):
+        return open_with(formats, path, source.variant)
 
 
 def _locate(entry: ModelEntry, source: Source) -> Path:
@@ -127,21 +132,28 @@ def _reason(error: BaseException) -> str:
 
 def _read_networks(parts: _Parts, on_part: Callable[[], None]) -> dict[str, torch.nn.Module]:
     networks = {}
-    for name in (*(encoder for _, encoder in parts.folder.text_stages), "vae"):
+    for part, where in parts.networks.items():
         on_part()
-        with _reading(parts.name, parts.folder.path / name):
-            networks[name] = parts.folder.network(name)
-    on_part()
-    with _reading(parts.name, parts.unet[0]):
-        networks["unet"] = load_network(UNet2DConditionModel, *parts.unet)
+        with _reading(parts.name, where.path):
+            networks[part] = where.network(part)
+            _check_finite(part, networks[part])
     return networks
 
 
-def _check_finite(networks: dict[str, torch.nn.Module]) -> None:
-    for name, network in networks.items():
-        for weight, values in network.named_parameters():
-            if not bool(values.sum().isfinite()):
-                raise UnsupportedError(f"{weight} of the {name} holds values that are not finite")
+def _merge(entry: ModelEntry, networks: dict[str, torch.nn.Module], lora: _Lora) -> None:
+    with _reading(entry.name, lora.path):
+        try:
+            merge_lora(networks, read_lora(lora.path), lora.strength)
+        except UnfitError as unfit:
+            what, needs = read_info(lora.path).words, f"a LoRA for {FAMILY_TITLES[entry.family]}"
+            failure = AdapterUnfit(adapter=lora.name, model=entry.name, what=what, needs=needs, detail=str(unfit))
+            raise InferenceError(failure) from unfit
+
+
+def _check_finite(name: str, network: torch.nn.Module) -> None:
+    for weight, values in network.named_parameters():
+        if not bool(values.sum().isfinite()):
+            raise UnsupportedError(f"{weight} of the {name} holds values that are not finite")
 
 
 def _place(network: torch.nn.Module, device: torch.device, precision: torch.dtype) -> torch.nn.Module:
@@ -160,19 +172,19 @@ def _place(network: torch.nn.Module, device: torch.device, precision: torch.dtyp
 
 
 def _assemble(parts: _Parts, networks: dict[str, torch.nn.Module]) -> LoadedModel:
-    folder = parts.folder
+    pipeline = parts.pipeline
     unet: Any = networks["unet"]
     stages = tuple(
-        TextStage(tokenizer=folder.tokenizer(tokenizer), encoder=networks[encoder])
-        for tokenizer, encoder in folder.text_stages
+        TextStage(tokenizer=pipeline.tokenizer(tokenizer), encoder=networks[encoder])
+        for tokenizer, encoder in pipeline.text_stages
     )
     return LoadedModel(
         name=parts.name,
         text=stages,
         unet=unet,
         vae=networks["vae"],
-        schedule=folder.schedule(),
+        schedule=pipeline.schedule(),
         guidance_dim=unet.config.time_cond_proj_dim,
-        zero_empty_negative=folder.zero_empty_negative,
+        zero_empty_negative=pipeline.zero_empty_negative,
         fingerprint=parts.fingerprint(),
     )

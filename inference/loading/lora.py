@@ -6,10 +6,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
 from torch import Tensor
+
+from inference.header import read_header
+from inference.loading.ldm import Names, unet_names
 
 COMPONENTS = {
     "lora_unet_": "unet",
@@ -42,6 +46,10 @@ class LoraError(ValueError):
     """A LoRA file that cannot be merged; the message says why."""
 
 
+class UnfitError(LoraError):
+    """A sound file of something else than a LoRA for this model; the message says what gave it away."""
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """A layer of a network: its path with underscores for dots, the form that all naming schemes agree on."""
@@ -71,6 +79,7 @@ def read_lora(path: Path) -> dict[Target, Factors]:
         safetensors.SafetensorError, OSError: the file is damaged.
     """
     found: dict[Target, dict[str, Tensor]] = {}
+    read_header(path)
     with safe_open(path, framework="pt") as file:
         for key in file.keys():  # noqa: SIM118 (not a mapping)
             target, part = _parse(key)
@@ -85,13 +94,11 @@ def merge_lora(networks: Mapping[str, torch.nn.Module], changes: Mapping[Target,
     Raises:
         LoraError: a layer that the networks lack or that has another shape; nothing is changed then.
     """
-    layers = {Target(name, flat): layer for name, network in networks.items() for flat, layer in _layers(network)}
-    for target, factors in changes.items():
-        _fits(target, factors, layers.get(target))
+    layers = _Layers.of(networks)
+    weights = {target: layers.fitting(target, factors) for target, factors in changes.items()}
     with torch.no_grad():
-        for target, factors in changes.items():
-            weight = layers[target]
-            weight.add_(factors.delta().reshape(weight.shape), alpha=strength)
+        for target, weight in weights.items():
+            weight.add_(changes[target].delta().reshape(weight.shape), alpha=strength)
 
 
 def _parse(key: str) -> tuple[Target, str]:
@@ -99,7 +106,7 @@ def _parse(key: str) -> tuple[Target, str]:
         for beginning, component in COMPONENTS.items():
             if key.startswith(beginning) and key.endswith(ending):
                 return Target(component, _flat(key[len(beginning) : -len(ending)])), part
-    raise LoraError(f"“{key}” belongs to no kind of LoRA that can be merged here")
+    raise UnfitError(f"it has “{key[:100]}”")
 
 
 def _flat(path: str) -> str:
@@ -108,12 +115,37 @@ def _flat(path: str) -> str:
     return f"{flat}_0" if flat.endswith("_to_out") else flat
 
 
-def _layers(network: torch.nn.Module) -> list[tuple[str, Tensor]]:
-    return [
-        (_flat(path), layer.weight)
-        for path, layer in network.named_modules()
-        if isinstance(layer, torch.nn.Linear | torch.nn.Conv2d)
-    ]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Layers:
+    """The weights that may be changed; ``originals`` are the names that the denoiser has in Stable Diffusion's code."""
+
+    weights: Mapping[Target, Tensor]
+    originals: Names
+
+    @classmethod
+    def of(cls, networks: Mapping[str, torch.nn.Module]) -> _Layers:
+        weights = {
+            Target(name, _flat(path)): layer.weight
+            for name, network in networks.items()
+            for path, layer in network.named_modules()
+            if isinstance(layer, torch.nn.Linear | torch.nn.Conv2d)
+        }
+        config: Any = getattr(networks.get("unet"), "config", None)
+        names = unet_names(len(config.block_out_channels), config.layers_per_block) if config else Names(())
+        return cls(weights=weights, originals=names)
+
+    def fitting(self, target: Target, factors: Factors) -> Tensor:
+        """The weight that ``factors`` change; raises ``UnfitError`` if there is none or it has another shape."""
+        weight = self.weights.get(target)
+        if weight is None:
+            renamed = self.originals.rename(target.layer, "_") if target.component == "unet" else None
+            weight = self.weights.get(Target(target.component, renamed or target.layer))
+        if weight is None:
+            raise UnfitError(f"it changes {target.layer} of the {target.component}, which this model does not have")
+        changed = (factors.up.shape[0], factors.down[0].numel())
+        if changed != (weight.shape[0], weight[0].numel()) or factors.up[0].numel() != factors.down.shape[0]:
+            raise UnfitError(f"it changes {target.layer} in the shape {changed}; the model has {tuple(weight.shape)}")
+        return weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,13 +175,7 @@ def _factors(target: Target, parts: Mapping[str, Tensor], scaling: _Scaling) -> 
     if not {"down", "up"} <= set(parts):
         raise LoraError(f"{target.layer} has only {', '.join(sorted(parts))}")
     rank = parts["down"].shape[0]
+    if not all(bool(parts[part].sum().isfinite()) for part in ("down", "up")):
+        raise LoraError(f"{target.layer} holds values that are not finite")
     scale = parts["alpha"].item() / rank if "alpha" in parts else scaling.scale(target, rank)
     return Factors(down=parts["down"], up=parts["up"], scale=scale)
-
-
-def _fits(target: Target, factors: Factors, weight: Tensor | None) -> None:
-    if weight is None:
-        raise LoraError(f"it changes {target.layer} of the {target.component}, which this model does not have")
-    changed = (factors.up.shape[0], factors.down[0].numel())
-    if changed != (weight.shape[0], weight[0].numel()) or factors.up[0].numel() != factors.down.shape[0]:
-        raise LoraError(f"it changes {target.layer} in the shape {changed}; this model has {tuple(weight.shape)}")

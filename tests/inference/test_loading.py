@@ -15,7 +15,7 @@ from torch import Tensor
 
 from inference.catalog import Catalog
 from inference.contract import Adapter
-from inference.errors import InferenceError, WeightsMissing, WeightsUnreadable
+from inference.errors import AdapterUnfit, InferenceError, WeightsMissing, WeightsUnreadable
 from inference.loading import LoadedModel, load_model
 from inference.loading.group_norm import normalise_rows_alone
 from inference.loading.lora import LoraError, Target, merge_lora, read_lora
@@ -34,6 +34,13 @@ def refusal(models: TinyModels, name: str = "tiny", *adapters: Adapter) -> Weigh
     with pytest.raises(InferenceError) as refused:
         load(models, name, *adapters)
     assert isinstance(refused.value.failure, WeightsUnreadable)
+    return refused.value.failure
+
+
+def misfit(models: TinyModels, name: str, *adapters: Adapter) -> AdapterUnfit:
+    with pytest.raises(InferenceError) as refused:
+        load(models, name, *adapters)
+    assert isinstance(refused.value.failure, AdapterUnfit)
     return refused.value.failure
 
 
@@ -210,7 +217,7 @@ def test_a_lora_for_another_shape_is_refused_with_the_layer_and_changes_nothing(
         },
         copy.kohya,
     )
-    assert "attn1_to_q" in refusal(copy, "tiny", Adapter(name="flat")).reason
+    assert "attn1_to_q" in misfit(copy, "tiny", Adapter(name="flat")).detail
     unet = StableDiffusionPipeline.from_pretrained(tiny_models.base, safety_checker=None).unet
     before = {name: tensor.clone() for name, tensor in unet.state_dict().items()}
     mixed = {**read_lora(tiny_models.lcm_lora), **read_lora(copy.kohya)}
@@ -230,7 +237,7 @@ def test_a_lora_for_another_shape_is_refused_with_the_layer_and_changes_nothing(
 )
 def test_an_algorithm_that_is_no_lora_is_refused_by_its_key(copy: TinyModels, key: str) -> None:
     save_file({key: torch.ones(2, 2)}, copy.kohya)
-    assert key in refusal(copy, "tiny", Adapter(name="flat")).reason
+    assert key in misfit(copy, "tiny", Adapter(name="flat")).detail
 
 
 def test_half_a_lora_is_refused(copy: TinyModels) -> None:

@@ -1,0 +1,81 @@
+"""The header of a safetensors file: names, shapes and metadata, without torch and without trusting a number in it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+LARGEST_HEADER = 32 * 2**20
+"""Bytes. The largest real ones, LoRAs with every caption of their training in the metadata, have a few millions."""
+
+BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U8": 8, "BOOL": 8}
+BITS |= {"F8_E4M3": 8, "F8_E5M2": 8, "U16": 16, "U32": 32, "U64": 64}
+
+
+class HeaderError(ValueError):
+    """No safetensors file, or a damaged one; the message says which."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """What a file says of itself: the shape of every tensor, and free text by key."""
+
+    shapes: Mapping[str, tuple[int, ...]]
+    metadata: Mapping[str, str]
+
+    def has(self, beginning: str) -> bool:
+        """Whether a tensor's name begins so."""
+        return any(name.startswith(beginning) for name in self.shapes)
+
+
+def read_header(path: Path) -> Header:
+    """Read and check the header of ``path``.
+
+    Raises:
+        HeaderError: it is damaged, or something else than a safetensors file.
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        size = path.stat().st_size
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > size - 8:
+            raise HeaderError(
+                f"no safetensors file, or the beginning of one: {size:,} bytes, of which {length:,} header"
+            )
+        if length > LARGEST_HEADER:
+            raise HeaderError(f"a header of {length:,} bytes; {LARGEST_HEADER:,} are the most that is read")
+        text = file.read(length)
+    table = _table(text)
+    metadata = table.pop("__metadata__", {})
+    if not isinstance(metadata, dict):
+        raise HeaderError("the header's metadata is no table")
+    shapes = {name: _shape(name, value, size - 8 - length) for name, value in table.items()}
+    return Header(shapes=shapes, metadata={str(key): str(value) for key, value in metadata.items()})
+
+
+def _table(text: bytes) -> dict[str, Any]:
+    try:
+        table = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise HeaderError("the header is no JSON: the file is damaged or no safetensors file") from error
+    if not isinstance(table, dict):
+        raise HeaderError("the header is no table of tensors")
+    return table
+
+
+def _shape(name: str, value: Any, available: int) -> tuple[int, ...]:
+    try:
+        shape = tuple(int(side) for side in value["shape"])
+        begin, end = value["data_offsets"]
+        whole = end - begin == prod(shape) * BITS[value["dtype"]] // 8 and begin >= 0
+    except (LookupError, TypeError, ValueError) as error:
+        raise HeaderError(f"the header does not describe {name[:100]}") from error
+    if not whole:
+        raise HeaderError(f"the header contradicts itself about {name[:100]}")
+    if end > available:
+        raise HeaderError(f"the file is cut off: {available:,} of at least {end:,} bytes of weights are there")
+    return shape

@@ -1,0 +1,87 @@
+"""The table of formats: what may lie at a path of the catalogue, and what opens it. A new format is one more row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+import torch
+
+from inference.loading.folder import NetworkFolder, PipelineFolder
+from inference.loading.single_file import SingleFile
+from inference.loading.unsupported import UnsupportedError
+from inference.sampler import Schedule
+from inference.sources import FILE, PICKLES
+
+
+class Networks(Protocol):
+    """Weights on disk, by part: ``unet``, ``vae``, ``text_encoder``, ``text_encoder_2``."""
+
+    @property
+    def path(self) -> Path: ...
+
+    def network(self, part: str) -> torch.nn.Module:
+        """In float32 on the CPU; raises ``ValueError``, ``OSError``, … for files that cannot be used."""
+
+    def digest(self, part: str) -> str:
+        """SHA-256 (hex) by which changed weights are noticed."""
+
+
+class Pipeline(Networks, Protocol):
+    """A whole model on disk."""
+
+    @property
+    def text_stages(self) -> tuple[tuple[str, str], ...]: ...
+
+    @property
+    def zero_empty_negative(self) -> bool: ...
+
+    def tokenizer(self, name: str) -> Any: ...
+
+    def schedule(self) -> Schedule: ...
+
+
+Opened = TypeVar("Opened", bound=Networks, covariant=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Format(Generic[Opened]):
+    """A way of keeping weights: which paths look like it, and what reads them (path and variant)."""
+
+    fits: Callable[[Path], bool]
+    open: Callable[[Path, str | None], Opened]
+
+
+def _is_safetensors(path: Path) -> bool:
+    return path.suffix == FILE
+
+
+def _refuse_pickle(path: Path, variant: str | None) -> SingleFile:
+    raise UnsupportedError(
+        f"“{path.suffix}” files can run programs when opened; convert it to {FILE}, the only kind read"
+    )
+
+
+_PICKLE = Format(fits=lambda path: path.suffix in PICKLES, open=_refuse_pickle)
+_SINGLE_FILE = Format(fits=_is_safetensors, open=SingleFile.open)
+
+PIPELINES: tuple[Format[Pipeline], ...] = (
+    _PICKLE,
+    _SINGLE_FILE,
+    Format(fits=Path.is_dir, open=PipelineFolder.open),
+)
+NETWORKS: tuple[Format[Networks], ...] = (
+    _PICKLE,
+    _SINGLE_FILE,
+    Format(fits=Path.is_dir, open=NetworkFolder.open),
+)
+
+
+def open_with(formats: tuple[Format[Opened], ...], path: Path, variant: str | None) -> Opened:
+    """What lies at ``path``, opened by the first format that it looks like."""
+    for form in formats:
+        if form.fits(path):
+            return form.open(path, variant)
+    raise UnsupportedError(f"neither a folder nor a {FILE} file")

@@ -1,0 +1,22 @@
+"""From diffusers' description of a noise schedule to the one that our sampler takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from inference.loading.unsupported import UnsupportedError
+from inference.sampler import Schedule
+
+
+def schedule_of(scheduler: Any) -> Schedule:
+    """The schedule of a diffusers ``LCMScheduler``."""
+    config = scheduler.config
+    if config.thresholding:
+        raise UnsupportedError("dynamic thresholding is not meant for latent diffusion")
+    return Schedule(
+        alphas=tuple(scheduler.alphas_cumprod.tolist()),
+        prediction=config.prediction_type,
+        original_steps=config.original_inference_steps,
+        timestep_scaling=config.timestep_scaling,
+        clip=config.clip_sample_range if config.clip_sample else None,
+    )

@@ -1,0 +1,230 @@
+"""A checkpoint in one file: the original (LDM) layout that CivitAI and trainers use, or one network by itself.
+
+No configuration is fetched: the architecture is told from the weights' shapes, the rest is the same for a whole family.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import init_empty_weights
+from diffusers import AutoencoderKL, LCMScheduler, UNet2DConditionModel
+from safetensors import safe_open
+from torch import Tensor
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+from inference.header import Header, read_header
+from inference.loading.clip_words import END, clip_tokenizer
+from inference.loading.fingerprint import file_digest
+from inference.loading.ldm import OPEN_CLIP, Names, unet_names_of, vae_names_of
+from inference.loading.schedule import schedule_of
+from inference.loading.shapes import text_config, unet_config, vae_config
+from inference.loading.unsupported import UnsupportedError
+from inference.sampler import Schedule
+
+Weights = dict[str, Tensor]
+"""By diffusers' or transformers' names."""
+
+NOISE_SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
+"""What every model of the Stable Diffusion family was trained with."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """Where a network lies in a file: its names begin with ``beginning``, and ``mark`` is one of them.
+
+    ``names`` translates the rest of the original names into the libraries'; None where they agree.
+    """
+
+    part: str
+    beginning: str
+    mark: str
+    names: Callable[[list[str]], Names] | None = None
+    open_clip: bool = False
+
+
+SECTIONS = (
+    Section(part="unet", beginning="model.diffusion_model.", mark="input_blocks.0.0.weight", names=unet_names_of),
+    Section(part="unet", beginning="", mark="input_blocks.0.0.weight", names=unet_names_of),
+    Section(part="unet", beginning="", mark="down_blocks.0.resnets.0.conv1.weight"),
+    Section(part="vae", beginning="first_stage_model.", mark="decoder.conv_in.weight", names=vae_names_of),
+    Section(part="vae", beginning="", mark="decoder.up.0.block.0.conv1.weight", names=vae_names_of),
+    Section(part="vae", beginning="", mark="decoder.up_blocks.0.resnets.0.conv1.weight"),
+    Section(
+        part="text_encoder",
+        beginning="cond_stage_model.transformer.text_model.",
+        mark="embeddings.token_embedding.weight",
+    ),
+    Section(
+        part="text_encoder",
+        beginning="cond_stage_model.transformer.",
+        mark="embeddings.token_embedding.weight",
+    ),
+    Section(
+        part="text_encoder",
+        beginning="conditioner.embedders.0.transformer.text_model.",
+        mark="embeddings.token_embedding.weight",
+    ),
+    Section(
+        part="text_encoder_2",
+        beginning="conditioner.embedders.1.model.",
+        mark="token_embedding.weight",
+        names=lambda _: OPEN_CLIP,
+        open_clip=True,
+    ),
+)
+"""Every network that a single file may hold, in every way it is named; a new layout is one more row."""
+
+SD2_MARK = "cond_stage_model.model.transformer.resblocks.0.ln_1.weight"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SingleFile:
+    """One .safetensors file. ``sdxl`` decides what no shape tells: the scale of latents, the padding of prompts."""
+
+    path: Path
+    header: Header
+    sections: Mapping[str, Section]
+    sdxl: bool
+
+    @classmethod
+    def open(cls, path: Path, variant: str | None = None) -> SingleFile:
+        """Read the header, which says what is inside; raises ``ValueError`` or ``OSError`` where it is damaged."""
+        header = read_header(path)
+        sections: dict[str, Section] = {}
+        for section in SECTIONS:
+            if section.beginning + section.mark in header.shapes:
+                sections.setdefault(section.part, section)
+        if SD2_MARK in header.shapes:
+            raise UnsupportedError("a single file of Stable Diffusion 2 does not say how it predicts: use its folder")
+        if not sections:
+            raise UnsupportedError("there is no Stable Diffusion network in it")
+        sdxl = any(name.endswith(("label_emb.0.0.weight", "add_embedding.linear_1.weight")) for name in header.shapes)
+        return cls(path=path, header=header, sections=sections, sdxl=sdxl)
+
+    @property
+    def text_stages(self) -> tuple[tuple[str, str], ...]:
+        """Names of tokenizer and text encoder: one pair in SD 1.5's shape, two in SDXL's."""
+        stages = (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"))
+        return stages if self.sdxl else stages[:1]
+
+    @property
+    def zero_empty_negative(self) -> bool:
+        """SDXL was trained with zeros for an empty prompt."""
+        return self.sdxl
+
+    def tokenizer(self, name: str) -> Any:
+        """CLIP's tokenizer; SDXL's second encoder knows prompts that are filled up with “!”."""
+        return clip_tokenizer(self._positions, padding="!" if name == "tokenizer_2" else END)
+
+    def schedule(self) -> Schedule:
+        """The family's noise schedule; files of models that predict velocity carry a mark of that name."""
+        prediction = "v_prediction" if "v_pred" in self.header.shapes else "epsilon"
+        return schedule_of(LCMScheduler(**NOISE_SCHEDULE, prediction_type=prediction))
+
+    def digest(self, part: str) -> str:
+        """SHA-256 (hex) of the file, whichever part is asked for."""
+        return file_digest(self.path)
+
+    def network(self, part: str) -> torch.nn.Module:
+        """The network ``part`` in float32 on the CPU, every weight of it from the file."""
+        section = self.sections.get(part)
+        if section is None:
+            raise UnsupportedError(f"there is no {part} in it, only {' and '.join(self.sections)}")
+        weights = self._read(section)
+        with init_empty_weights():
+            network = BUILDERS[part](weights, self.sdxl)
+        return filled(network, weights, part)
+
+    @property
+    def _positions(self) -> int:
+        section = self.sections["text_encoder"]
+        return self.header.shapes[f"{section.beginning}embeddings.position_embedding.weight"][0]
+
+    def _read(self, section: Section) -> Weights:
+        inside = [name for name in self.header.shapes if name.startswith(section.beginning)]
+        shorter = {name: name.removeprefix(section.beginning) for name in inside}
+        names = section.names(list(shorter.values())) if section.names else None
+        weights = {}
+        with safe_open(self.path, framework="pt") as file:
+            for name, short in shorter.items():
+                translated = names.rename(short) if names else short
+                if translated is not None:
+                    weights[translated] = file.get_tensor(name).float()
+        return _open_clip_apart(weights) if section.open_clip else weights
+
+
+def _open_clip_apart(weights: Weights) -> Weights:
+    """Query, key and value, which OpenCLIP keeps in one matrix, apart; its projection is the other way round."""
+    apart = {}
+    for name, tensor in weights.items():
+        layer, joined, kind = name.partition(".in_proj_")
+        if joined:
+            apart.update(
+                {f"{layer}.{letter}_proj.{kind}": third for letter, third in zip("qkv", tensor.chunk(3), strict=True)}
+            )
+        else:
+            apart[name] = tensor.T.contiguous() if name.startswith("text_projection") else tensor
+    return apart
+
+
+def _unet(weights: Weights, sdxl: bool) -> torch.nn.Module:
+    config = unet_config({name: tuple(tensor.shape) for name, tensor in weights.items()})
+    network: torch.nn.Module = UNet2DConditionModel(**config)
+    return network
+
+
+def _vae(weights: Weights, sdxl: bool) -> torch.nn.Module:
+    for name, tensor in weights.items():
+        if ".attentions.0.to_" in name and tensor.ndim == 4:  # a convolution over one pixel, linear in diffusers
+            weights[name] = tensor.flatten(1)
+    config = vae_config({name: tuple(tensor.shape) for name, tensor in weights.items()}, sdxl=sdxl)
+    network: torch.nn.Module = AutoencoderKL(**config)
+    return network
+
+
+def _text(weights: Weights, sdxl: bool) -> torch.nn.Module:
+    network: torch.nn.Module = CLIPTextModel(_text_config(weights, open_clip=False))
+    return network
+
+
+def _text_2(weights: Weights, sdxl: bool) -> torch.nn.Module:
+    network: torch.nn.Module = CLIPTextModelWithProjection(_text_config(weights, open_clip=True))
+    for name in [name for name in weights if not name.startswith("text_projection")]:
+        weights[f"text_model.{name}"] = weights.pop(name)
+    return network
+
+
+def _text_config(weights: Weights, *, open_clip: bool) -> CLIPTextConfig:
+    shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    return CLIPTextConfig(**text_config(shapes, open_clip=open_clip))
+
+
+BUILDERS: Mapping[str, Callable[[Weights, bool], torch.nn.Module]] = {
+    "unet": _unet,
+    "vae": _vae,
+    "text_encoder": _text,
+    "text_encoder_2": _text_2,
+}
+"""An empty network of the architecture that the weights tell, which may be renamed or reshaped to fit it."""
+
+NOT_LEARNT = ("position_ids", "logit_scale")
+"""Numbers in some files that no network has, and none needs."""
+
+
+def filled(network: torch.nn.Module, weights: Weights, part: str) -> torch.nn.Module:
+    """``network`` with exactly these weights; raises ``UnsupportedError`` for one too many, too few, or of a shape."""
+    learnt = {name: tensor for name, tensor in weights.items() if not name.endswith(NOT_LEARNT)}
+    own = network.state_dict()
+    for complaint, names in (("lacks", own.keys() - learnt.keys()), ("has an unknown", learnt.keys() - own.keys())):
+        if names:
+            raise UnsupportedError(f"its {part} {complaint} {min(names)}")
+    for name, tensor in learnt.items():
+        if tensor.shape != own[name].shape:
+            raise UnsupportedError(f"{name} of its {part} is {tuple(tensor.shape)}, not {tuple(own[name].shape)}")
+    network.load_state_dict(learnt, assign=True)
+    return network.eval().requires_grad_(False)
