@@ -93,7 +93,9 @@ def _maybe_die(prompts: list[str], folder: Path) -> None:
 def _save(row: Row, batch: Batch, folder: Path) -> Picture:
     raw = pixels(row.seed, batch.width, batch.height)
     path = folder / f"{row.picture_id}.png"
-    Image.frombytes("RGB", (batch.width, batch.height), raw).save(path)
+    part = path.with_suffix(".part")  # as the real worker saves: a file under its name is whole
+    Image.frombytes("RGB", (batch.width, batch.height), raw).save(part, "PNG")
+    part.replace(path)
     return Picture(
         id=row.picture_id,
         index=row.index,
