@@ -42,7 +42,7 @@ def home(tmp_path: Path, tiny_models: TinyModels) -> dict[str, str]:
 @contextmanager
 def started(home: dict[str, str], folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """``python -m bot`` and where it says that its page is; killed at the end, if it lives."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background would hand on deafness to it
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what runs in the background
     with (folder / "bot.log").open("w+") as log:
         bot = subprocess.Popen(
             [sys.executable, "-m", "bot"], cwd=folder, env=home, stdout=subprocess.PIPE, stderr=log, text=True
