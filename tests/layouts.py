@@ -81,6 +81,15 @@ def pipeline(family: Family, *, native: bool = False, seed: int = 0) -> Any:
     return quiet(StableDiffusionPipeline(**parts, **nothing))
 
 
+TEXT_WIDTHS = {Family.SD15: 768, Family.SD21: 1024, Family.SDXL: 2048, Family.SSD1B: 2048}
+
+
+def denoiser(family: Family, *, native: bool = False) -> Unet:
+    """A small denoiser that reads text as wide as the real one does: that is what tells families apart."""
+    config = UNETS[family] | {"cross_attention_dim": TEXT_WIDTHS[family]}
+    return Unet(**config, sample_size=8, time_cond_proj_dim=GUIDANCE_DIM if native else None)
+
+
 def scheduler(family: Family) -> LCMScheduler:
     """The noise of the whole Stable Diffusion family; 2.1 predicts velocity."""
     prediction = "v_prediction" if family is Family.SD21 else "epsilon"

@@ -21,7 +21,7 @@ from torch import Tensor
 from inference.catalog import Catalog
 from inference.contract import Adapter
 from inference.drawing import decode_float, draw_latents
-from inference.entries import Family, Kind
+from inference.entries import Family, Kind, ModelEntry
 from inference.loading import load_model
 from inference.text import PromptCache
 from tests.inference.batches import batch, row
@@ -91,19 +91,24 @@ weights = {{ path = "peft.safetensors" }}
 """
     )
     catalog = Catalog.load(folder / "models.toml")
+    return drawn_with(catalog, catalog.default, GUIDANCE[kind], *adapters)
+
+
+def drawn_with(catalog: Catalog, entry: ModelEntry, guidance: float, *adapters: Adapter) -> Tensor:
+    """The picture by our loader and sampler, before it is rounded to bytes."""
     model = load_model(
-        catalog,
-        catalog.default,
-        adapters,
-        device=torch.device("cpu"),
-        precision=torch.float32,
-        on_part=lambda: None,
+        catalog, entry, adapters, device=torch.device("cpu"), precision=torch.float32, on_part=lambda: None
     )
-    asked = row(prompt=PROMPT, negative=NEGATIVE, seed=SEED, guidance=GUIDANCE[kind])
-    order = batch(asked, model="model", adapters=adapters, steps=STEPS)
+    asked = row(prompt=PROMPT, negative=NEGATIVE, seed=SEED, guidance=guidance)
+    order = batch(asked, model=entry.name, adapters=adapters, steps=STEPS)
     with torch.inference_mode():
         drawn = decode_float(model, draw_latents(model, PromptCache(), order, lambda step: None))
     return (drawn[0] * 0.5 + 0.5).clamp(0, 1)
+
+
+def draws_like_diffusers(catalog: Catalog, entry: ModelEntry, family: Family, kind: Kind) -> None:
+    """Assert that ``entry``, which was made from ``model(family, kind)``, draws what that draws."""
+    assert_same(drawn_with(catalog, entry, GUIDANCE[kind]), reference(family, kind))
 
 
 def assert_same(mine: Tensor, reference: Tensor) -> None:
