@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -63,18 +63,26 @@ def _refuse_pickle(path: Path, variant: str | None) -> SingleFile:
 
 
 _PICKLE = Format(fits=lambda path: path.suffix in PICKLES, open=_refuse_pickle)
-_SINGLE_FILE = Format(fits=_is_safetensors, open=SingleFile.open)
 
 PIPELINES: tuple[Format[Pipeline], ...] = (
     _PICKLE,
-    _SINGLE_FILE,
+    Format(fits=_is_safetensors, open=SingleFile.open),
     Format(fits=Path.is_dir, open=PipelineFolder.open),
 )
-NETWORKS: tuple[Format[Networks], ...] = (
-    _PICKLE,
-    _SINGLE_FILE,
-    Format(fits=Path.is_dir, open=NetworkFolder.open),
-)
+
+
+def parts_for(pipeline: Pipeline) -> tuple[Format[Networks], ...]:
+    """Formats of networks that replace a part of ``pipeline``, which tells a single file what no shape in it does."""
+    sdxl = len(pipeline.text_stages) == 2
+
+    def open_file(path: Path, variant: str | None) -> Networks:
+        return replace(SingleFile.open(path, variant), sdxl=sdxl)
+
+    return (
+        _PICKLE,
+        Format(fits=_is_safetensors, open=open_file),
+        Format(fits=Path.is_dir, open=NetworkFolder.open),
+    )
 
 
 def open_with(formats: tuple[Format[Opened], ...], path: Path, variant: str | None) -> Opened:

@@ -17,7 +17,7 @@ from inference.devices import is_out_of_memory
 from inference.entries import ModelEntry
 from inference.errors import AdapterUnfit, InferenceError, WeightsMissing, WeightsUnreadable
 from inference.loading.fingerprint import combine, file_digest
-from inference.loading.formats import NETWORKS, PIPELINES, Format, Networks, Opened, Pipeline, open_with
+from inference.loading.formats import PIPELINES, Format, Networks, Opened, Pipeline, open_with, parts_for
 from inference.loading.group_norm import normalise_rows_alone
 from inference.loading.loaded import LoadedModel, TextStage
 from inference.loading.lora import UnfitError, merge_lora, read_lora
@@ -92,7 +92,7 @@ def _find(catalog: Catalog, entry: ModelEntry, adapters: tuple[Adapter, ...]) ->
     return _Parts(
         name=entry.name,
         pipeline=pipeline,
-        networks=own | {part: _open(entry, source, NETWORKS) for part, source in others.items() if source},
+        networks=own | {part: _open(entry, source, parts_for(pipeline)) for part, source in others.items() if source},
         loras=tuple(loras),
     )
 

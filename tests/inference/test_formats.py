@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
+from diffusers import AutoencoderTiny, StableDiffusionPipeline, StableDiffusionXLPipeline
+from safetensors.torch import save_file
 from torch import Tensor
 
 from inference.catalog import Catalog
@@ -24,10 +25,12 @@ from inference.drawing import decode_float, draw_latents
 from inference.entries import Family, Kind, ModelEntry
 from inference.loading import load_model
 from inference.text import PromptCache
+from tests.checkpoints import quiet
 from tests.inference.batches import batch, row
 from tests.layouts import (
     ALPHA,
     draw_changes,
+    original_vae,
     pipeline,
     save_kohya_lora,
     save_peft_lora,
@@ -251,3 +254,36 @@ def test_a_kohya_lora_draws_what_diffusers_draws_with_the_same_file(family: Fami
     save_kohya_lora(made, tmp_path / "kohya.safetensors", draw_changes(made, 2, text=False))
     mine = ours(tmp_path, family, Kind.MERGED, sources, Adapter(name="kohya", strength=0.8))
     assert_same(mine, theirs(with_loras(made, tmp_path, {"kohya": 0.8}), GUIDANCE[Kind.MERGED]))
+
+
+# -- autoencoders ------------------------------------------------------------------------------------------------------
+
+
+def tiny_vae() -> AutoencoderTiny:
+    """In the shape of TAESD: four levels without attention."""
+    torch.manual_seed(3)
+    return AutoencoderTiny(
+        encoder_block_out_channels=(16,) * 4, decoder_block_out_channels=(16,) * 4, num_decoder_blocks=(1,) * 4
+    )
+
+
+@pytest.mark.parametrize("layout", ["folder", "single file"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_tiny_autoencoder_replaces_the_checkpoints_own(family: Family, layout: str, tmp_path: Path) -> None:
+    made = model(family, Kind.NATIVE)
+    small = tiny_vae()
+    small.save_pretrained(tmp_path / "vae")
+    sources = LAYOUTS[layout](made, tmp_path) + '\nvae = { path = "vae" }'
+    swapped = quiet(type(made)(**{**made.components, "vae": small}))
+    assert_same(ours(tmp_path, family, Kind.NATIVE, sources), theirs(swapped, GUIDANCE[Kind.NATIVE]))
+
+
+def test_an_autoencoder_in_one_file_replaces_the_checkpoints_own(tmp_path: Path) -> None:
+    """As SDXL's autoencoder that bears half precision is handed round on CivitAI."""
+    made = model(Family.SDXL, Kind.NATIVE)
+    other = pipeline(Family.SDXL, seed=4).vae
+    tensors = {name: tensor.contiguous() for name, tensor in original_vae(other).items()}
+    save_file(tensors, tmp_path / "vae.safetensors")
+    sources = in_folder(made, tmp_path) + '\nvae = { path = "vae.safetensors" }'
+    swapped = quiet(type(made)(**{**made.components, "vae": other}))
+    assert_same(ours(tmp_path, Family.SDXL, Kind.NATIVE, sources), theirs(swapped, GUIDANCE[Kind.NATIVE]))
