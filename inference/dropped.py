@@ -18,6 +18,7 @@ SIDES = {
     Family.SD21: (768, 256, 1024),
     Family.SDXL: (1024, 512, 1536),
     Family.SSD1B: (1024, 512, 1536),
+    Family.VEGA: (1024, 512, 1536),
 }
 """What a family draws best, and the smallest and largest side that are accepted, in pixels."""
 

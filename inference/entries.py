@@ -17,6 +17,7 @@ class Family(StrEnum):
     SD21 = "sd21"
     SDXL = "sdxl"
     SSD1B = "ssd1b"
+    VEGA = "vega"
 
 
 class Kind(StrEnum):

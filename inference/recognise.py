@@ -29,6 +29,7 @@ FAMILY_TITLES = {
     Family.SD21: "Stable Diffusion 2.1",
     Family.SDXL: "Stable Diffusion XL",
     Family.SSD1B: "SSD-1B",
+    Family.VEGA: "Segmind-Vega",
 }
 
 _UNET, _SECOND = "model.diffusion_model.", "conditioner.embedders.1."
@@ -37,8 +38,9 @@ CHECKPOINTS: tuple[tuple[Family, tuple[str, ...], tuple[str, ...]], ...] = (
     (Family.SD21, ("cond_stage_model.model.",), ()),
     (Family.SDXL, (_SECOND, f"{_UNET}middle_block.1."), ()),
     (Family.SSD1B, (_SECOND, f"{_UNET}input_blocks.7.1.transformer_blocks.3."), (f"{_UNET}middle_block.1.",)),
+    (Family.VEGA, (_SECOND, _UNET), (f"{_UNET}middle_block.1.",)),
 )
-"""Families of checkpoints in one file: beginnings of names that are there, and some that are not."""
+"""Families of checkpoints in one file, the first that fits: beginnings of names that are there, and that are not."""
 
 CONTEXT_WIDTHS = {768: Family.SD15, 1024: Family.SD21, 2048: Family.SDXL}
 """Width of the text that cross-attention reads."""
@@ -112,7 +114,8 @@ def read_folder_info(path: Path) -> FileInfo:
     width = config.get("cross_attention_dim")
     family = CONTEXT_WIDTHS.get(width) if isinstance(width, int) else None
     if family is Family.SDXL and config.get("mid_block_type", _FULL_MIDDLE) != _FULL_MIDDLE:
-        family = Family.SSD1B
+        depths = config.get("transformer_layers_per_block")
+        family = Family.SSD1B if isinstance(depths, list) and depths[-1:] == [[4, 4]] else Family.VEGA
     return FileInfo(what=What.CHECKPOINT, family=family, native=bool(config.get("time_cond_proj_dim")))
 
 

@@ -58,7 +58,20 @@ SSD1B_UNET = SDXL_UNET | {
     "reverse_transformer_layers_per_block": [[4, 4, 5], [2, 1, 1], 1],
     "mid_block_type": "UNetMidBlock2D",
 }
-UNETS = {Family.SD15: SD1_UNET, Family.SD21: SD2_UNET, Family.SDXL: SDXL_UNET, Family.SSD1B: SSD1B_UNET}
+VEGA_UNET = SDXL_UNET | {
+    "transformer_layers_per_block": [1, [1, 1], [2, 2]],
+    "reverse_transformer_layers_per_block": [[2, 2, 3], [2, 1, 1], 1],
+    "mid_block_type": None,
+}
+UNETS = {
+    Family.SD15: SD1_UNET,
+    Family.SD21: SD2_UNET,
+    Family.SDXL: SDXL_UNET,
+    Family.SSD1B: SSD1B_UNET,
+    Family.VEGA: VEGA_UNET,
+}
+XL = (Family.SDXL, Family.SSD1B, Family.VEGA)
+"""Families with two text encoders."""
 
 
 def pipeline(family: Family, *, native: bool = False, seed: int = 0) -> Any:
@@ -71,7 +84,7 @@ def pipeline(family: Family, *, native: bool = False, seed: int = 0) -> Any:
         "unet": Unet(**UNETS[family], sample_size=8, time_cond_proj_dim=GUIDANCE_DIM if native else None),
         "scheduler": scheduler(family),
     }
-    if family in (Family.SDXL, Family.SSD1B):
+    if family in XL:
         second = {
             "text_encoder_2": CLIPTextModelWithProjection(text_config("gelu", WIDTH_2)),
             "tokenizer_2": clip_tokenizer(77, padding="!"),
@@ -81,7 +94,7 @@ def pipeline(family: Family, *, native: bool = False, seed: int = 0) -> Any:
     return quiet(StableDiffusionPipeline(**parts, **nothing))
 
 
-TEXT_WIDTHS = {Family.SD15: 768, Family.SD21: 1024, Family.SDXL: 2048, Family.SSD1B: 2048}
+TEXT_WIDTHS = {Family.SD15: 768, Family.SD21: 1024, Family.SDXL: 2048, Family.SSD1B: 2048, Family.VEGA: 2048}
 
 
 def denoiser(family: Family, *, native: bool = False) -> Unet:
@@ -107,7 +120,7 @@ def vae(family: Family) -> AutoencoderKL:
         layers_per_block=2,
         latent_channels=4,
         sample_size=64,
-        scaling_factor=0.13025 if family in (Family.SDXL, Family.SSD1B) else 0.18215,
+        scaling_factor=0.13025 if family in XL else 0.18215,
     )
 
 

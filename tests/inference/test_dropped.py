@@ -18,7 +18,8 @@ from inference.errors import InferenceError
 from tests.inference.test_formats import draws_like_diffusers, model
 from tests.layouts import denoiser, draw_changes, save_kohya_lora, save_single_file
 
-FAMILIES = (Family.SD15, Family.SDXL, Family.SSD1B)
+FAMILIES = (Family.SD15, Family.SDXL, Family.SSD1B, Family.VEGA)
+LORA_FAMILIES = FAMILIES[:3]
 CATALOG = """
 default = "named"
 [models.named]
@@ -34,6 +35,7 @@ loras = "loras"
 sd15 = { path = "lcm-sd15.safetensors" }
 sdxl = { path = "lcm-sdxl.safetensors" }
 ssd1b = { path = "lcm-ssd1b.safetensors" }
+vega = { path = "lcm-vega.safetensors" }
 """
 
 
@@ -115,7 +117,7 @@ def test_names_that_are_taken_get_a_number(catalog: Catalog, folder: Path) -> No
     assert catalog["named-2"].title == "Named!"
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", LORA_FAMILIES)
 def test_a_lora_appears_for_its_family_with_its_trigger_words(catalog: Catalog, folder: Path, family: Family) -> None:
     made = real_text(family)
     tags = json.dumps({"10_style": {"my style": 10, "a cat": 3}})

@@ -172,7 +172,7 @@ LAYOUTS: dict[str, Callable[[Any, Path], str]] = {
 }
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, Family.VEGA])
 def test_the_single_files_of_these_tests_are_what_diffusers_takes_for_one(family: Family, tmp_path: Path) -> None:
     made = model(family, Kind.MERGED)
     made.save_pretrained(tmp_path / "folder")
@@ -193,8 +193,14 @@ WAYS = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "layout"), WAYS)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("family", "kind", "layout"),
+    [
+        *((family, kind, layout) for family in FAMILIES for kind, layout in WAYS),
+        *((Family.VEGA, Kind.MERGED, layout) for layout in ("folder", "single file")),
+        (Family.SD21, Kind.MERGED, "folder"),
+    ],
+)
 def test_a_model_draws_what_diffusers_draws(family: Family, kind: Kind, layout: str, tmp_path: Path) -> None:
     sources = LAYOUTS[layout](model(family, kind), tmp_path)
     assert_same(ours(tmp_path, family, kind, sources), reference(family, kind))
