@@ -73,7 +73,18 @@ class Catalog:
 
     def on_disk(self, entry: ModelEntry) -> bool:
         """Whether everything that ``entry`` needs is on this machine, style LoRAs included."""
-        return all(source.locate() is not None for source in self.sources(entry))
+        return not self.missing(entry.name)
+
+    def missing(self, name: str) -> tuple[Source, ...]:
+        """What the model or LoRA ``name`` is made of and is not on this machine; raises ``InferenceError``."""
+        adapter = self._adapters.get(name)
+        sources = (adapter.weights,) if adapter and name not in self._models else self.sources(self[name])
+        return tuple(source for source in sources if source.locate() is None)
+
+    def title(self, name: str) -> str:
+        """What people call the model or LoRA ``name``."""
+        entry = self._models.get(name) or self._adapters.get(name)
+        return entry.title if entry else name
 
     def sources(self, entry: ModelEntry) -> tuple[Source, ...]:
         """All that ``entry`` is made of."""
