@@ -78,8 +78,13 @@ class Catalog:
     def missing(self, name: str) -> tuple[Source, ...]:
         """What the model or LoRA ``name`` is made of and is not on this machine; raises ``InferenceError``."""
         adapter = self._adapters.get(name)
-        sources = (adapter.weights,) if adapter and name not in self._models else self.sources(self[name])
+        sources = (adapter.weights,) if adapter else self.sources(self[name])
         return tuple(source for source in sources if source.locate() is None)
+
+    def is_downloadable(self, name: str) -> bool:
+        """Whether something is missing of the model or LoRA ``name``, and the hub has all of that."""
+        missing = self.missing(name)
+        return bool(missing) and all(source.hub for source in missing)
 
     def title(self, name: str) -> str:
         """What people call the model or LoRA ``name``."""
@@ -95,6 +100,8 @@ class Catalog:
     def _check_names(self) -> None:
         if self._default not in self._models:
             raise CatalogError(f"default: there is no model “{self._default}”")
+        for name in self._models.keys() & self._adapters.keys():
+            raise CatalogError(f"[adapters.{name}]: a model has this name too; “pull” cannot tell them apart")
         for entry in self:
             fitting = {adapter.name for adapter in self.adapters(entry.family)}
             for style in entry.styles:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -41,10 +42,13 @@ from inference.sources import Source
 
 OnBytes = Callable[[int], None]
 """Hears how many bytes of a file are here."""
+HASH = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
+"""What commits and contents are called; they become names of files here, so nothing else is believed."""
 LIST_TIMEOUT_S = 30.0
 ATTEMPTS_IN_VAIN = 4
 """How often a broken connection is taken up again without another byte arriving."""
 PAUSE_S = 1.0
+"""Before the first attempt of these; each waits twice as long as the one before."""
 CHUNK_BYTES = 2**18
 PARTIAL_CONTENT = 206
 NOBODY_ANSWERED = {"ConnectError", "ConnectTimeout", "ProxyError"}
@@ -72,7 +76,8 @@ class Repository:
         with self._asking(f"{self.hub} ({self.revision})"):
             info = HfApi().model_info(self.hub, revision=self.revision, files_metadata=True, timeout=LIST_TIMEOUT_S)
         self.commit = str(info.sha)
-        self.files = {file.path: file for file in map(_remote_file, info.siblings or [])}
+        named = map(_remote_file, info.siblings or []) if HASH.fullmatch(self.commit) else ()
+        self.files = {file.path: file for file in named if HASH.fullmatch(file.digest)}
 
     @property
     def host(self) -> str:
@@ -133,15 +138,15 @@ class Repository:
             try:
                 self._receive(file, part, here, on_bytes)
             except Exception as error:
-                if not _is_of_the_network(error) or in_vain == ATTEMPTS_IN_VAIN:
+                if not _will_pass(error) or in_vain == ATTEMPTS_IN_VAIN:
                     raise
             if part.stat().st_size > here:
                 in_vain = 0
             elif in_vain == ATTEMPTS_IN_VAIN:
                 raise InferenceError(DownloadInterrupted(name=self.name, reason=f"{file.path} ended too soon"))
             else:
+                time.sleep(PAUSE_S * 2**in_vain)
                 in_vain += 1
-                time.sleep(PAUSE_S)
 
     def _receive(self, file: RemoteFile, part: Path, here: int, on_bytes: OnBytes) -> None:
         """One request, from byte ``here`` on; a server that sends everything instead is heard from the beginning."""
@@ -200,6 +205,13 @@ class Repository:
 def _is_of_the_network(error: Exception) -> bool:
     """Whether a connection did not come about, or broke. Told by name: the client changes its HTTP library at times."""
     return bool({kind.__name__ for kind in type(error).__mro__} & {"TransportError", "ConnectionError"})
+
+
+def _will_pass(error: Exception) -> bool:
+    """Whether the same request may succeed in a moment: a broken connection, or a server with too much to do."""
+    if isinstance(error, HfHubHTTPError):
+        return error.response.status_code in (408, 429) or error.response.status_code >= 500
+    return _is_of_the_network(error)
 
 
 def _of_the_network(error: Exception, name: str, host: str) -> Failure | None:

@@ -44,6 +44,8 @@ class Hub:
     sent: dict[str, int] = field(default_factory=dict)
     cuts: dict[str, list[int]] = field(default_factory=dict)
     """Of the next connections for a file: the bytes after which each one breaks."""
+    busy: int = 0
+    """How many of the next requests for a file are answered with 503."""
     wrong: set[str] = field(default_factory=set)
     """Names of files that are served with other bytes."""
     private: dict[str, str] = field(default_factory=dict)
@@ -111,7 +113,10 @@ class _Answer(BaseHTTPRequestHandler):
             self._refuse(403 if token else 401, "GatedRepo")
             return
         contents = self.hub.repositories[name].get(path)
-        if contents is None:
+        if self.hub.busy > 0:
+            self.hub.busy -= 1
+            self._refuse(503)
+        elif contents is None:
             self._refuse(404, "EntryNotFound")
         elif path.endswith(".safetensors"):
             self.send_response(302)

@@ -62,11 +62,19 @@ async def test_the_card_says_how_far_the_download_is_and_then_shows_the_picture(
     [other] = await held.pictures(index=1)
     assert other.tobytes() == pixels(6, 64, 64)
     assert "☁️ Downloading **Big one**" in said(await held.ben.slash(held.channel, "queue"))
-    assert "not downloaded" in said(await held.ann.slash(held.channel, "model info", name="big"))
+    assert "not downloaded yet" in said(await held.ann.slash(held.channel, "model info", name="big"))
     hub.go.set()
     [picture] = await held.pictures(index=0)
     assert picture.tobytes() == pixels(5, 64, 64)
     assert "in memory" in said(await held.ann.slash(held.channel, "model info", name="big"))
+
+
+async def test_what_is_still_to_be_downloaded_is_said_while_typing(held: Studio) -> None:
+    offered = await held.ann.autocomplete(held.channel, "imagine", "model", "")
+    assert [choice["name"] for choice in offered] == [
+        "quick (quick) · emoji",
+        "Big one (big) · emoji · ☁️ not downloaded yet",
+    ]
 
 
 async def test_a_download_is_cancelled_like_any_order(held: Studio) -> None:

@@ -138,6 +138,16 @@ def test_a_broken_connection_is_taken_up_where_it_broke(catalog: Catalog, hub: H
     assert catalog.missing("tiny") == ()
 
 
+def test_a_hub_that_is_busy_for_a_moment_is_asked_again(
+    catalog: Catalog, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub_module, "PAUSE_S", 0)
+    hub.busy = hub_module.ATTEMPTS_IN_VAIN
+    fetch(catalog)
+    hub.busy = 100
+    assert isinstance(refusal(catalog, "flat"), HubUnreachable)
+
+
 def test_an_attempt_that_ended_in_vain_is_gone_on_with_by_the_next(
     catalog: Catalog, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -265,6 +275,15 @@ def test_the_command_says_what_came_of_it(hub: Hub, tmp_path: Path) -> None:
     assert err.splitlines()[-1].startswith("“base” could not be downloaded: someone/lora/pytorch_lora_weights.safetens")
     listed = command(path, "models")
     assert "“python -m inference pull base” fetches it" in listed.communicate(timeout=60)[0]
+
+
+@pytest.mark.usefixtures("catalog")
+def test_two_downloads_of_the_same_model_share_what_arrives(hub: Hub, tmp_path: Path) -> None:
+    both = [command(tmp_path / "models.toml", "pull", "tiny") for _ in range(2)]
+    for one in both:
+        one.communicate(timeout=60)
+    assert [one.returncode for one in both] == [0, 0]
+    assert hub.sent[UNET] == len(hub.repositories["someone/tiny"][UNET])
 
 
 @pytest.mark.usefixtures("catalog")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
+import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,6 +28,7 @@ from tests.checkpoints import TinyModels
 from tests.hub import Hub
 from tests.inference import sinners
 
+ROOT = Path(__file__).parents[2]
 UNET = "unet/diffusion_pytorch_model.safetensors"
 HEAD = 'family = "emoji"\nkind = "native"\nsize = [64, 64]\nsides = [32, 128]\n'
 CATALOG = f"""
@@ -37,6 +41,19 @@ weights = {{ hub = "someone/tiny" }}
 [adapters.flat]
 family = "emoji"
 weights = {{ hub = "someone/flat", file = "flat.safetensors" }}
+"""
+
+
+PARENT = """
+import multiprocessing, pathlib, sys, time
+from inference.fetcher import FetchSpec, fetch_for_parent
+context = multiprocessing.get_context("spawn")
+ours, theirs = context.Pipe()
+spec = FetchSpec(catalog_path=pathlib.Path(sys.argv[1]), names=("tiny",))
+child = context.Process(target=fetch_for_parent, args=(theirs, spec))
+child.start()
+print(child.pid, flush=True)
+time.sleep(60)
 """
 
 
@@ -206,6 +223,18 @@ async def test_closing_ends_the_download_and_leaves_its_orders_open(catalog_path
         await under_way(ticket)
     assert not ticket.settled
     assert children() == before
+
+
+def test_a_download_ends_with_its_parent_however_that_ends(catalog_path: Path, hub: Hub) -> None:
+    hub.hold_after = 0
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(catalog_path)], cwd=ROOT, stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    child = psutil.Process(int(parent.stdout.readline()))
+    while not hub.files_asked():
+        time.sleep(0.02)
+    parent.kill()
+    parent.communicate()
+    assert psutil.wait_procs([child], 10)[1] == []
 
 
 async def test_where_downloads_are_off_orders_are_refused_and_resumed_ones_end(catalog_path: Path, hub: Hub) -> None:
