@@ -110,22 +110,24 @@ class Repository:
     def place(self, file: RemoteFile) -> None:
         """Give fetched contents their name in the snapshot, where ``Source.locate`` looks."""
         pointer, blob = self.folder / "snapshots" / self.commit / file.path, self._blob(file)
-        if pointer.exists():
-            return
-        pointer.parent.mkdir(parents=True, exist_ok=True)
-        pointer.unlink(missing_ok=True)
-        try:
-            pointer.symlink_to(os.path.relpath(blob, pointer.parent))
-        except OSError:  # Windows, without the right to make links
-            shutil.copyfile(blob, pointer)
+        draft = pointer.with_name(f".{pointer.name}.{os.getpid()}")
+        with self._asking(str(pointer)):
+            pointer.parent.mkdir(parents=True, exist_ok=True)
+            draft.unlink(missing_ok=True)
+            try:
+                draft.symlink_to(os.path.relpath(blob, pointer.parent))
+            except OSError:  # Windows, without the right to make links
+                shutil.copyfile(blob, draft)
+            draft.replace(pointer)
 
     def note_revision(self) -> None:
         """Remember which commit the branch or tag was."""
         if self.revision == self.commit:
             return
         ref = self.folder / "refs" / self.revision
-        ref.parent.mkdir(parents=True, exist_ok=True)
-        ref.write_text(self.commit)
+        with self._asking(str(ref)):
+            ref.parent.mkdir(parents=True, exist_ok=True)
+            ref.write_text(self.commit)
 
     def _blob(self, file: RemoteFile) -> Path:
         return self.folder / "blobs" / file.digest
