@@ -1,4 +1,4 @@
-"""``python -m inference``: draw pictures, list the models and fetch them, draw a picture again from its own recipe."""
+"""``python -m inference``: draw pictures, list, fetch and check the models, draw a picture again from its recipe."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; 0 if it succeeded, 1 if a redrawn picture differs, 2 with a sentence on stderr otherwise."""
+    """Run the command; 0 if all is well, 1 if a picture differs or a model fails, 2 after a sentence on stderr."""
     try:
         return _run(_parser().parse_args(argv))
     except (InferenceError, CatalogError) as error:
@@ -58,6 +58,10 @@ def _run(arguments: argparse.Namespace) -> int:
         case "redraw":
             hardware = commands.Hardware(device=arguments.device, precision=arguments.precision)
             return 0 if commands.redraw(catalog, arguments.picture, hardware, print) else 1
+        case "check":
+            from inference.checking import check_all
+
+            return 0 if check_all(catalog, print) else 1
         case _:
             commands.list_models(catalog, print)
     return 0
@@ -101,6 +105,12 @@ def _parser() -> argparse.ArgumentParser:
         "interrupted download goes on where it stopped. HF_TOKEN, HF_HOME and HF_ENDPOINT work as everywhere.",
     )
     pull.add_argument("models", nargs="+", metavar="NAME", help="one of those that “models” lists, or of their LoRAs")
+    commands.add_parser(
+        "check",
+        help="load every model and LoRA that is here",
+        description="Load every model and LoRA that is on this machine, and say what is wrong with the others. "
+        "Exit status 0: all can be used; 1: some cannot.",
+    )
     redraw = commands.add_parser(
         "redraw",
         help="draw a picture again from its own recipe",

@@ -1,4 +1,7 @@
-"""The catalogue: which models and LoRAs may be asked for, from ``models.toml``. Knows nothing of torch or Discord."""
+"""The catalogue: which models and LoRAs may be asked for, from ``models.toml`` and what was dropped into its folders.
+
+Knows nothing of torch or Discord.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +9,29 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
-from inference.catalog_toml import CatalogError, read_catalog
+from inference.catalog_toml import CatalogError, Document, read_document
+from inference.dropped import Dropped, Unusable
 from inference.entries import AdapterEntry, Family, Kind, Limits, ModelEntry
 from inference.errors import InferenceError, UnknownAdapter, UnknownModel
 from inference.sources import Source
 
-__all__ = ["AdapterEntry", "Catalog", "CatalogError", "Family", "Kind", "Limits", "ModelEntry", "Source"]
+__all__ = ["AdapterEntry", "Catalog", "CatalogError", "Family", "Kind", "Limits", "ModelEntry", "Source", "Unusable"]
 
 
 class Catalog:
     """The models by name, in the order of the file, and the style LoRAs beside them."""
 
-    def __init__(self, *, models: tuple[ModelEntry, ...], adapters: tuple[AdapterEntry, ...], default: str) -> None:
-        self._models = {entry.name: entry for entry in models}
-        self._adapters = {entry.name: entry for entry in adapters}
-        self._default = default
+    def __init__(self, document: Document) -> None:
+        self._models = {entry.name: entry for entry in document.models}
+        self._adapters = {entry.name: entry for entry in document.adapters}
+        self._default = document.default
+        sources = [*(source for entry in document.models for source in _own(entry))]
+        sources += [entry.weights for entry in document.adapters]
+        self._dropped = Dropped(
+            document.folders,
+            known=frozenset(source.path.resolve() for source in sources if source.path is not None),
+            names=frozenset({*self._models, *self._adapters}),
+        )
 
     @classmethod
     def load(cls, path: Path) -> Catalog:
@@ -31,9 +42,8 @@ class Catalog:
                 leads nowhere. The message names the file, the entry and the key.
         """
         try:
-            document = tomllib.loads(path.read_text(encoding="utf-8"))
-            models, adapters, default = read_catalog(document, path.resolve().parent)
-            catalog = cls(models=models, adapters=adapters, default=default)
+            table = tomllib.loads(path.read_text(encoding="utf-8"))
+            catalog = cls(read_document(table, path.resolve().parent))
             catalog._check_names()
         except OSError as error:
             raise CatalogError(f"{path}: {error.strerror or error}") from error
@@ -43,16 +53,23 @@ class Catalog:
 
     def __getitem__(self, name: str) -> ModelEntry:
         """The model of this name; raises ``InferenceError(UnknownModel)``."""
+        models = self._models if name in self._models else {entry.name: entry for entry in self}
         try:
-            return self._models[name]
+            return models[name]
         except KeyError:
-            raise InferenceError(UnknownModel(name=name, known=tuple(self._models))) from None
+            raise InferenceError(UnknownModel(name=name, known=tuple(models))) from None
 
     def __iter__(self) -> Iterator[ModelEntry]:
-        return iter(self._models.values())
+        """The entries of the file, then what was dropped into the folder of checkpoints."""
+        return iter((*self._models.values(), *self._dropped.look().models))
 
     def __len__(self) -> int:
-        return len(self._models)
+        return len(self._models) + len(self._dropped.look().models)
+
+    @property
+    def unusable(self) -> tuple[Unusable, ...]:
+        """Dropped files that are no model or LoRA, with the reason."""
+        return self._dropped.look().unusable
 
     @property
     def default(self) -> ModelEntry:
@@ -61,7 +78,8 @@ class Catalog:
 
     def adapters(self, family: Family) -> tuple[AdapterEntry, ...]:
         """The style LoRAs that fit models of this family."""
-        return tuple(entry for entry in self._adapters.values() if entry.family is family)
+        every = (*self._adapters.values(), *self._dropped.look().adapters)
+        return tuple(entry for entry in every if entry.family is family)
 
     def adapter(self, name: str, family: Family) -> AdapterEntry:
         """The style LoRA of this name, if it fits the family; raises ``InferenceError(UnknownAdapter)``."""
@@ -77,7 +95,7 @@ class Catalog:
 
     def missing(self, name: str) -> tuple[Source, ...]:
         """What the model or LoRA ``name`` is made of and is not on this machine; raises ``InferenceError``."""
-        adapter = self._adapters.get(name)
+        adapter = self._adapter_called(name)
         sources = (adapter.weights,) if adapter else self.sources(self[name])
         return tuple(source for source in sources if source.locate() is None)
 
@@ -88,14 +106,18 @@ class Catalog:
 
     def title(self, name: str) -> str:
         """What people call the model or LoRA ``name``."""
-        entry = self._models.get(name) or self._adapters.get(name)
-        return entry.title if entry else name
+        entry = self._adapter_called(name) or self[name]
+        return entry.title
 
     def sources(self, entry: ModelEntry) -> tuple[Source, ...]:
         """All that ``entry`` is made of."""
-        own = (entry.weights, entry.unet, entry.vae, entry.lcm_lora)
-        styles = (self.adapter(style.name, entry.family).weights for style in entry.styles)
-        return (*(source for source in own if source is not None), *styles)
+        return (*_own(entry), *(self.adapter(style.name, entry.family).weights for style in entry.styles))
+
+    def _adapter_called(self, name: str) -> AdapterEntry | None:
+        """The style LoRA of this name, of whatever family; no model has the same."""
+        if name in self._adapters or name in self._models:
+            return self._adapters.get(name)
+        return next((entry for entry in self._dropped.look().adapters if entry.name == name), None)
 
     def _check_names(self) -> None:
         if self._default not in self._models:
@@ -107,3 +129,9 @@ class Catalog:
             for style in entry.styles:
                 if style.name not in fitting:
                     raise CatalogError(f"[models.{entry.name}] styles: “{style.name}” is no adapter of its family")
+
+
+def _own(entry: ModelEntry) -> tuple[Source, ...]:
+    """What an entry itself names."""
+    named = (entry.weights, entry.unet, entry.vae, entry.lcm_lora)
+    return tuple(source for source in named if source is not None)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
 from inference.contract import MAX_STEPS, SIZE_MULTIPLE, Adapter
-from inference.entries import GUIDANCE, AdapterEntry, Family, Kind, Limits, ModelEntry
+from inference.dropped import Folders
+from inference.entries import GUIDANCE, STEPS, AdapterEntry, Family, Kind, Limits, ModelEntry
 from inference.sources import PIPELINE_INDEX, Source
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
 NETWORK_CONFIG = "config.json"
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
-STEPS = Limits(default=4, low=1, high=8)
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
@@ -25,16 +25,39 @@ class CatalogError(ValueError):
     """The catalogue cannot be used; the message says where and why."""
 
 
-def read_catalog(
-    document: dict[str, Any], folder: Path
-) -> tuple[tuple[ModelEntry, ...], tuple[AdapterEntry, ...], str]:
-    """Models, adapters and the name of the default model; paths are relative to ``folder``."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """All that a catalogue's file says; ``default`` is the name of a model."""
+
+    default: str
+    models: tuple[ModelEntry, ...]
+    adapters: tuple[AdapterEntry, ...]
+    folders: Folders
+
+
+def read_document(document: dict[str, Any], folder: Path) -> Document:
+    """The entries; paths are relative to ``folder``. Raises ``CatalogError``."""
     top = _Block("the top of the file", document)
-    default = top.text("default")
-    models = [_model(name, block, folder) for name, block in top.blocks("models")]
-    adapters = [_adapter(name, block, folder) for name, block in top.blocks("adapters", {})]
+    read = Document(
+        default=top.text("default"),
+        models=tuple(_model(name, block, folder) for name, block in top.blocks("models")),
+        adapters=tuple(_adapter(name, block, folder) for name, block in top.blocks("adapters", {})),
+        folders=_folders(top.inner("scan", {}), folder),
+    )
     top.finish()
-    return tuple(models), tuple(adapters), default
+    return read
+
+
+def _folders(block: _Block, folder: Path) -> Folders:
+    checkpoints, loras = block.text("checkpoints", ""), block.text("loras", "")
+    inner = block.inner("lcm_loras", {})
+    lcm_loras = {inner.as_choice(key, Family): _source(inner, key, folder, LORA_FILE) for key in inner.keys}
+    block.finish()
+    return Folders(
+        checkpoints=folder / checkpoints if checkpoints else None,
+        loras=folder / loras if loras else None,
+        lcm_loras=lcm_loras,
+    )
 
 
 def _adapter(name: str, block: _Block, folder: Path) -> AdapterEntry:
@@ -182,7 +205,13 @@ class _Block:
         return value[0], value[1]
 
     def choice(self, key: str, options: type[Choice]) -> Choice:
-        value = self.text(key)
+        return self._chosen(key, self.text(key), options)
+
+    def as_choice(self, key: str, options: type[Choice]) -> Choice:
+        """A key that itself is one of ``options``."""
+        return self._chosen(key, key, options)
+
+    def _chosen(self, key: str, value: str, options: type[Choice]) -> Choice:
         if value not in set(options):
             raise self.error(key, f"“{value}” is none of {', '.join(options)}")
         return options(value)

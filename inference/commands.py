@@ -70,6 +70,8 @@ def list_models(catalog: Catalog, say: Say) -> None:
         names = ", ".join(adapter.name for adapter in catalog.adapters(entry.family))
         if names:
             say(f"    LoRAs: {names}")
+    for file in catalog.unusable:
+        say(f"✗ {file.path}: {file.reason}")
 
 
 def redraw(catalog: Catalog, path: Path, hardware: Hardware, say: Say) -> bool:

@@ -51,6 +51,10 @@ GUIDANCE = {
 LatentConsistencyModelPipeline gives 3 to 13). LoRA: guidance is distilled in, 1 leaves it off (arXiv 2311.05556)."""
 
 
+STEPS = Limits(default=4, low=1, high=8)
+"""Unless an entry says otherwise."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelEntry:
     """A model that may be asked for by ``name``.

@@ -50,6 +50,8 @@ BEYOND_SSD1B = (
 )
 """Layers of SDXL that SSD-1B was distilled without; a LoRA for SDXL usually changes some of them."""
 
+_FULL_MIDDLE = "UNetMidBlock2DCrossAttn"
+
 ALGORITHMS = {
     "hada_w": "a LoHa",
     "lokr_w": "a LoKr",
@@ -58,7 +60,6 @@ ALGORITHMS = {
     "oft_": "an OFT adapter",
     "on_input": "an IA³ adapter",
     "lora_mid": "a LoCon with a Tucker decomposition",
-    ".diff": "a set of whole weight differences",
     ".a1.": "a GLoRA",
     "emb_params": "a textual inversion embedding",
     "string_to_param": "a textual inversion embedding",
@@ -71,6 +72,8 @@ ALGORITHMS = {
     "lora_transformer_": "made for a transformer model such as Flux or Stable Diffusion 3",
 }
 """What a part of a name betrays of files that are no LoRA for these models."""
+WHOLE_DIFFERENCE = ".diff"
+"""How names end in files that hold differences of full rank."""
 
 TRIGGERS = 8
 """How many of the training's most frequent words are told."""
@@ -101,20 +104,36 @@ def read_info(path: Path) -> FileInfo:
     return recognise(read_header(path))
 
 
+def read_folder_info(path: Path) -> FileInfo:
+    """What the diffusers folder at ``path`` is, by its denoiser's configuration; raises ``ValueError``, ``OSError``."""
+    config = json.loads((path / "unet" / "config.json").read_text(encoding="utf-8"))
+    if not isinstance(config, dict):
+        raise ValueError("unet/config.json is no table")
+    width = config.get("cross_attention_dim")
+    family = CONTEXT_WIDTHS.get(width) if isinstance(width, int) else None
+    if family is Family.SDXL and config.get("mid_block_type", _FULL_MIDDLE) != _FULL_MIDDLE:
+        family = Family.SSD1B
+    return FileInfo(what=What.CHECKPOINT, family=family, native=bool(config.get("time_cond_proj_dim")))
+
+
 def recognise(header: Header) -> FileInfo:
     """What a file with this header is."""
     what = _what(header)
     family = {What.CHECKPOINT: _checkpoint_family, What.LORA: _lora_family}.get(what, lambda _: None)(header)
     return FileInfo(
         what=what,
-        algorithm=next(
-            (words for part, words in ALGORITHMS.items() if any(part in name for name in header.shapes)), None
-        ),
+        algorithm=None if what is What.CHECKPOINT else _algorithm(header),
         family=family,
         native=any("cond_proj" in name for name in header.shapes),
         title=header.metadata.get("modelspec.title") or header.metadata.get("ss_output_name", ""),
         triggers=trigger_words(header.metadata),
     )
+
+
+def _algorithm(header: Header) -> str | None:
+    if any(name.endswith(WHOLE_DIFFERENCE) for name in header.shapes):
+        return "a set of whole weight differences"
+    return next((words for part, words in ALGORITHMS.items() if any(part in name for name in header.shapes)), None)
 
 
 def _what(header: Header) -> What:
@@ -139,19 +158,16 @@ def _checkpoint_family(header: Header) -> Family | None:
 
 def _lora_family(header: Header) -> Family | None:
     flat = {name.replace(".", "_"): shape for name, shape in header.shapes.items()}
-    if any(name.startswith(("lora_te2_", "text_encoder_2_")) for name in flat):
-        family: Family | None = Family.SDXL
-    else:
-        family = next((CONTEXT_WIDTHS.get(_inputs(shape)) for name, shape in flat.items() if _reads_text(name)), None)
+    widths = {name: _inputs(shape) for name, shape in flat.items() if "down_weight" in name or "lora_A" in name}
+    by_attention = [CONTEXT_WIDTHS.get(widths[name]) for name in widths if "attn2_to_k" in name or "attn2_to_v" in name]
+    family: Family | None = by_attention[0] if by_attention else None
+    if family is None and any(name.startswith(("lora_te1_", "lora_te2_", "text_encoder_2_")) for name in flat):
+        family = Family.SDXL
+    elif family is None:
+        family = next((CONTEXT_WIDTHS.get(widths[name]) for name in widths if "self_attn" in name), None)
     if family is Family.SDXL and not any(layer in name for name in flat for layer in BEYOND_SSD1B):
         return Family.SSD1B if any("attentions_" in name or "_blocks_" in name for name in flat) else family
     return family
-
-
-def _reads_text(flat: str) -> bool:
-    """The down factor of a layer whose input is as wide as the text."""
-    attends = "attn2_to_k" in flat or "attn2_to_v" in flat or "self_attn" in flat
-    return attends and ("down_weight" in flat or "lora_A" in flat)
 
 
 def _inputs(shape: tuple[int, ...]) -> int:

@@ -14,6 +14,7 @@ PIPELINE_INDEX = "model_index.json"
 FILE = ".safetensors"
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 """Files that are recognised, to be refused."""
+PICKLE_REFUSED = f"“{{ending}}” files can run programs when opened; convert it to {FILE}, the only kind read"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from inference.loading.folder import NetworkFolder, PipelineFolder
 from inference.loading.single_file import SingleFile
 from inference.loading.unsupported import UnsupportedError
 from inference.sampler import Schedule
-from inference.sources import FILE, PICKLES
+from inference.sources import FILE, PICKLE_REFUSED, PICKLES
 
 
 class Networks(Protocol):
@@ -59,9 +59,7 @@ def _is_safetensors(path: Path) -> bool:
 
 
 def _refuse_pickle(path: Path, variant: str | None) -> SingleFile:
-    raise UnsupportedError(
-        f"“{path.suffix}” files can run programs when opened; convert it to {FILE}, the only kind read"
-    )
+    raise UnsupportedError(PICKLE_REFUSED.format(ending=path.suffix))
 
 
 _PICKLE = Format(fits=lambda path: path.suffix in PICKLES, open=_refuse_pickle)

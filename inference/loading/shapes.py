@@ -37,7 +37,7 @@ def unet_config(shapes: Shapes) -> dict[str, Any]:
         "layers_per_block": layers,
         "down_block_types": ["CrossAttnDownBlock2D" if any(depths) else "DownBlock2D" for depths in down],
         "up_block_types": ["CrossAttnUpBlock2D" if any(depths) else "UpBlock2D" for depths in up],
-        "mid_block_type": "UNetMidBlock2DCrossAttn" if any(middle) else "UNetMidBlock2D",
+        "mid_block_type": _middle_type(shapes, attends=any(middle)),
         "transformer_layers_per_block": [*(_deep(depths) for depths in down[:-1]), _deepest(down[-1], middle)],
         "reverse_transformer_layers_per_block": [_deep(depths) for depths in up],
         "cross_attention_dim": _first(shapes, ".attn2.to_k.weight")[1],
@@ -58,6 +58,13 @@ def _size_condition(shapes: Shapes) -> dict[str, Any]:
         "addition_time_embed_dim": TIME_ID_WIDTH,
         "projection_class_embeddings_input_dim": added[1],
     }
+
+
+def _middle_type(shapes: Shapes, *, attends: bool) -> str | None:
+    """SSD-1B has no attention in the middle; smaller ones have no middle at all."""
+    if attends:
+        return "UNetMidBlock2DCrossAttn"
+    return "UNetMidBlock2D" if _count(shapes, "mid_block.") else None
 
 
 def _depths(shapes: Shapes, block: str, layers: int) -> list[int]:

@@ -1,0 +1,253 @@
+"""Every family in every layout, with every kind of adapter, against diffusers' own pipelines on the same noise.
+
+``from_single_file`` proves that the single files made here are what the world calls one; from then on the pipeline that
+a file was made from stands for what diffusers draws from it.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
+from torch import Tensor
+
+from inference.catalog import Catalog
+from inference.contract import Adapter
+from inference.drawing import decode_float, draw_latents
+from inference.entries import Family, Kind, ModelEntry
+from inference.loading import load_model
+from inference.text import PromptCache
+from tests.inference.batches import batch, row
+from tests.layouts import (
+    ALPHA,
+    draw_changes,
+    pipeline,
+    save_kohya_lora,
+    save_peft_lora,
+    save_single_file,
+)
+
+FAMILIES = (Family.SD15, Family.SDXL, Family.SSD1B)
+PROMPT, NEGATIVE, SEED, STEPS = "a red apple on a table, oil painting", "blue", 7, 2
+GUIDANCE = {Kind.NATIVE: 8.0, Kind.LORA: 1.5, Kind.MERGED: 1.0}
+PSNR_DB = 50.0
+
+
+@cache
+def model(family: Family, kind: Kind) -> Any:
+    """A pipeline to save and to draw with, not to be changed. Its weights are such as half precision has, too."""
+    return pipeline(family, native=kind is Kind.NATIVE).to(torch.float16).to(torch.float32)
+
+
+@cache
+def reference(family: Family, kind: Kind) -> Tensor:
+    """What diffusers draws with it."""
+    return theirs(model(family, kind), GUIDANCE[kind])
+
+
+# -- the two sides -----------------------------------------------------------------------------------------------------
+
+
+def theirs(made: Any, guidance: float) -> Tensor:
+    """The picture as the diffusers pipeline ``made`` draws it, (3, 64, 64) from 0 to 1."""
+    drawn = made(
+        PROMPT,
+        negative_prompt=NEGATIVE,
+        num_inference_steps=STEPS,
+        guidance_scale=guidance,
+        generator=torch.Generator("cpu").manual_seed(SEED),
+        width=64,
+        height=64,
+        output_type="pt",
+    )
+    picture: Tensor = drawn.images[0]
+    return picture
+
+
+def ours(folder: Path, family: Family, kind: Kind, sources: str, *adapters: Adapter) -> Tensor:
+    """The same picture from a catalogue in ``folder`` whose one model has ``sources``."""
+    (folder / "models.toml").write_text(
+        f"""
+default = "model"
+[models.model]
+family = "{family}"
+kind = "{kind}"
+size = [64, 64]
+sides = [64, 64]
+{sources}
+[adapters.kohya]
+family = "{family}"
+weights = {{ path = "kohya.safetensors" }}
+[adapters.peft]
+family = "{family}"
+weights = {{ path = "peft.safetensors" }}
+"""
+    )
+    catalog = Catalog.load(folder / "models.toml")
+    return drawn_with(catalog, catalog.default, GUIDANCE[kind], *adapters)
+
+
+def drawn_with(catalog: Catalog, entry: ModelEntry, guidance: float, *adapters: Adapter) -> Tensor:
+    """The picture by our loader and sampler, before it is rounded to bytes."""
+    model = load_model(
+        catalog, entry, adapters, device=torch.device("cpu"), precision=torch.float32, on_part=lambda: None
+    )
+    asked = row(prompt=PROMPT, negative=NEGATIVE, seed=SEED, guidance=guidance)
+    order = batch(asked, model=entry.name, adapters=adapters, steps=STEPS)
+    with torch.inference_mode():
+        drawn = decode_float(model, draw_latents(model, PromptCache(), order, lambda step: None))
+    return (drawn[0] * 0.5 + 0.5).clamp(0, 1)
+
+
+def draws_like_diffusers(catalog: Catalog, entry: ModelEntry, family: Family, kind: Kind) -> None:
+    """Assert that ``entry``, which was made from ``model(family, kind)``, draws what that draws."""
+    assert_same(drawn_with(catalog, entry, GUIDANCE[kind]), reference(family, kind))
+
+
+def assert_same(mine: Tensor, reference: Tensor) -> None:
+    assert reference.std() > 0.05, "a flat picture would prove nothing"
+    psnr = -10 * math.log10(max(float(((mine - reference) ** 2).mean()), 1e-12))
+    assert psnr >= PSNR_DB, f"{psnr:.1f} dB"
+
+
+# -- layouts -----------------------------------------------------------------------------------------------------------
+
+
+def in_folder(made: Any, folder: Path) -> str:
+    made.save_pretrained(folder / "model")
+    return 'weights = { path = "model" }'
+
+
+def in_fp16_folder(made: Any, folder: Path) -> str:
+    """As SDXL is published: half of the bytes, under names of their own, and nothing else."""
+    copy.deepcopy(made).to(torch.float16).save_pretrained(folder / "model", variant="fp16")
+    return 'weights = { path = "model", variant = "fp16" }'
+
+
+def in_single_file(made: Any, folder: Path) -> str:
+    save_single_file(made, folder / "model.safetensors")
+    return 'weights = { path = "model.safetensors" }'
+
+
+def in_half_single_file(made: Any, folder: Path) -> str:
+    save_single_file(made, folder / "model.safetensors", dtype=torch.float16)
+    return 'weights = { path = "model.safetensors" }'
+
+
+def with_unet_folder(made: Any, folder: Path) -> str:
+    """As ``latent-consistency/lcm-sdxl`` is published: a denoiser by itself, over a base that has another one."""
+    made.unet.save_pretrained(folder / "unet")
+    return f'{in_folder(with_other_unet(made), folder)}\nunet = {{ path = "unet" }}'
+
+
+def with_unet_over_single_file(made: Any, folder: Path) -> str:
+    made.unet.save_pretrained(folder / "unet")
+    return f'{in_single_file(with_other_unet(made), folder)}\nunet = {{ path = "unet" }}'
+
+
+def with_other_unet(made: Any) -> Any:
+    """The pipeline with a denoiser of the same shape that would draw something else."""
+    torch.manual_seed(99)
+    other = type(made.unet).from_config({**made.unet.config, "time_cond_proj_dim": None})
+    return type(made)(**{**made.components, "unet": other})
+
+
+LAYOUTS: dict[str, Callable[[Any, Path], str]] = {
+    "folder": in_folder,
+    "fp16 folder": in_fp16_folder,
+    "single file": in_single_file,
+    "half single file": in_half_single_file,
+    "own denoiser": with_unet_folder,
+    "own denoiser over a single file": with_unet_over_single_file,
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_single_files_of_these_tests_are_what_diffusers_takes_for_one(family: Family, tmp_path: Path) -> None:
+    made = model(family, Kind.MERGED)
+    made.save_pretrained(tmp_path / "folder")
+    save_single_file(made, tmp_path / "one.safetensors")
+    kind: Any = StableDiffusionPipeline if family is Family.SD15 else StableDiffusionXLPipeline
+    read = kind.from_single_file(tmp_path / "one.safetensors", config=str(tmp_path / "folder"))
+    for part in ("unet", "vae", "text_encoder", "text_encoder_2")[: 3 if family is Family.SD15 else 4]:
+        theirs, mine = getattr(read, part).state_dict(), getattr(made, part).state_dict()
+        assert theirs.keys() == mine.keys()
+        assert all(torch.equal(theirs[name], mine[name]) for name in mine), part
+
+
+WAYS = [
+    (kind, layout)
+    for kind in (Kind.NATIVE, Kind.MERGED)
+    for layout in LAYOUTS
+    if kind is Kind.NATIVE or not layout.startswith("own")  # denoisers by themselves are native ones
+]
+
+
+@pytest.mark.parametrize(("kind", "layout"), WAYS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_model_draws_what_diffusers_draws(family: Family, kind: Kind, layout: str, tmp_path: Path) -> None:
+    sources = LAYOUTS[layout](model(family, kind), tmp_path)
+    assert_same(ours(tmp_path, family, kind, sources), reference(family, kind))
+
+
+# -- adapters ----------------------------------------------------------------------------------------------------------
+
+ADAPTERS = {
+    "none": (),
+    "kohya": (Adapter(name="kohya", strength=0.8),),
+    "peft": (Adapter(name="peft", strength=0.7),),
+    "both": (Adapter(name="kohya", strength=0.5), Adapter(name="peft", strength=-0.4)),
+}
+
+
+def save_loras(made: Any, folder: Path) -> None:
+    """An LCM-LoRA, and styles under kohya's and peft's names.
+
+    ``kohya-twin`` holds the same change as ``kohya`` under peft's names: diffusers 0.42 leaves out what kohya's files
+    change in a text encoder's attention.
+    """
+    save_kohya_lora(made, folder / "lcm.safetensors", draw_changes(made, 5, text=False))
+    kohya = draw_changes(made, 2)
+    save_kohya_lora(made, folder / "kohya.safetensors", kohya)
+    save_peft_lora(folder / "kohya-twin.safetensors", kohya, alpha=ALPHA)
+    save_peft_lora(folder / "peft.safetensors", draw_changes(made, 3))
+
+
+def with_loras(made: Any, folder: Path, strengths: dict[str, float]) -> Any:
+    """The diffusers pipeline with these files of ``folder`` loaded."""
+    made = copy.deepcopy(made)
+    for name in strengths:
+        made.load_lora_weights(folder, weight_name=f"{name}.safetensors", adapter_name=name)
+    made.set_adapters(list(strengths), list(strengths.values()))
+    return made
+
+
+@pytest.mark.parametrize(("adapters", "layout"), [*((name, "folder") for name in ADAPTERS), ("both", "single file")])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_base_with_its_lcm_lora_and_styles_draws_what_diffusers_draws(
+    family: Family, adapters: str, layout: str, tmp_path: Path
+) -> None:
+    made = model(family, Kind.LORA)
+    sources = LAYOUTS[layout](made, tmp_path)
+    save_loras(made, tmp_path)
+    sources += '\nlcm_lora = { path = "lcm.safetensors" }'
+    mine = ours(tmp_path, family, Kind.LORA, sources, *ADAPTERS[adapters])
+    theirs_of = {"kohya": "kohya-twin", "peft": "peft"}
+    strengths = {theirs_of[adapter.name]: adapter.strength for adapter in ADAPTERS[adapters]}
+    assert_same(mine, theirs(with_loras(made, tmp_path, {"lcm": 1.0} | strengths), GUIDANCE[Kind.LORA]))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_kohya_lora_draws_what_diffusers_draws_with_the_same_file(family: Family, tmp_path: Path) -> None:
+    made = model(family, Kind.LORA)
+    sources = in_folder(made, tmp_path)
+    save_kohya_lora(made, tmp_path / "kohya.safetensors", draw_changes(made, 2, text=False))
+    mine = ours(tmp_path, family, Kind.MERGED, sources, Adapter(name="kohya", strength=0.8))
+    assert_same(mine, theirs(with_loras(made, tmp_path, {"kohya": 0.8}), GUIDANCE[Kind.MERGED]))
