@@ -65,7 +65,7 @@ async def measure(orders: int) -> dict[str, list[float]]:
         settings = Settings(data_dir=Path(folder), queue_limit=100_000, queue_limit_per_user=100_000)
         catalog = Catalog.load(settings.catalog)
         async with open_store(settings.database_path, migrations=ROOT / "migrations") as store:
-            dispatcher = app.make_dispatcher(settings)
+            dispatcher = app.make_dispatcher(settings, catalog)
             bot = app.make_bot(settings, store, catalog, dispatcher)
             async with simcord.run(bot, check_errors=False) as env:
                 channel = env.create_guild("Bench").create_text_channel("pictures")

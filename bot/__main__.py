@@ -30,6 +30,7 @@ def main() -> int:
     except SettingsError as error:
         return _refuse(error)
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    os.environ.update(settings.hub_environ)  # before the hub's client is imported: that is when it looks
     if settings.discord_token is None:
         logging.getLogger("discord").setLevel(logging.ERROR)  # SimCord's probes warn of things that nobody misses
     from bot.app import StartError, run

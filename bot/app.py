@@ -33,6 +33,7 @@ from bot.settings import ROOT, Settings
 from bot.store import DatabaseError, Store, open_store
 from inference.catalog import Catalog, CatalogError
 from inference.dispatcher import Dispatcher, Patience
+from inference.fetching import Fetching
 from inference.process import WorkerProcess, WorkerSpec
 from inference.queue import FairQueue
 
@@ -56,7 +57,7 @@ async def run(settings: Settings) -> None:
 
 
 async def _run(settings: Settings, store: Store, catalog: Catalog) -> None:
-    dispatcher = make_dispatcher(settings)
+    dispatcher = make_dispatcher(settings, catalog)
     bot = make_bot(settings, store, catalog, dispatcher)
     await remove_strangers(settings, store, bot.models.examples.known())
     await bot.follower.resume()
@@ -83,8 +84,8 @@ async def _work(bot: PictureBot, dispatcher: Dispatcher, until: Coroutine[Any, A
             task.cancel()
 
 
-def make_dispatcher(settings: Settings) -> Dispatcher:
-    """The queue with its worker process, not yet started."""
+def make_dispatcher(settings: Settings, catalog: Catalog) -> Dispatcher:
+    """The queue with its worker process and what downloads models, not yet started."""
     spec = WorkerSpec(
         catalog_path=settings.catalog,
         pictures_dir=settings.pictures_dir,
@@ -99,7 +100,13 @@ def make_dispatcher(settings: Settings) -> Dispatcher:
     def hire(device: str) -> WorkerProcess:
         return WorkerProcess(spec=replace(spec, device=device))
 
-    return Dispatcher(workers=[hire(name) for name in settings.device_names], queue=queue, patience=patience, hire=hire)
+    return Dispatcher(
+        workers=[hire(name) for name in settings.device_names],
+        queue=queue,
+        patience=patience,
+        hire=hire,
+        fetching=Fetching(catalog=catalog, catalog_path=settings.catalog, allowed=settings.downloads),
+    )
 
 
 def make_bot(settings: Settings, store: Store, catalog: Catalog, dispatcher: Dispatcher) -> PictureBot:

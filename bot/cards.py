@@ -16,7 +16,8 @@ from discord import ui
 from bot.buttons import Cancel, Delete, Edit, OtherModel, Reroll, SameSeed
 from bot.store import Job, StoredPicture
 from bot.words import _
-from inference.contract import ImageRequest, Phase, Progress, Retrying, Running, Waiting
+from inference.amounts import readable
+from inference.contract import Downloading, ImageRequest, Phase, Progress, Retrying, Running, Standing, Waiting
 from inference.entries import Kind, ModelEntry
 from inference.errors import describe
 
@@ -55,7 +56,7 @@ def accepted_card(job: Job) -> ui.LayoutView:
     return layout(GREY, [title_of(job), "⏳ " + _("In line")], rows=[[Cancel(job.id)]])
 
 
-def progress_card(job: Job, event: Waiting | Running | Retrying, *, note: str | None = None) -> ui.LayoutView:
+def progress_card(job: Job, event: Standing, *, note: str | None = None) -> ui.LayoutView:
     """The job before its end. ``note`` stays under the state, for instance after a worker died."""
     lines = [title_of(job), state_line(event)]
     if note:
@@ -92,7 +93,7 @@ def cancelled_card(job: Job) -> ui.LayoutView:
     return layout(GREY, [title_of(job), _("Cancelled.")], rows=[[Edit(job.id), Delete(job.id)]])
 
 
-def retry_note(event: Waiting | Running | Retrying) -> str | None:
+def retry_note(event: Standing) -> str | None:
     """What a card says of a worker's death until the job has ended."""
     again = _("The drawing process ended unexpectedly; this is the second try.")
     return again if isinstance(event, Retrying) else None
@@ -152,13 +153,15 @@ def title_of(job: Job) -> str:
     return "\n".join(lines)
 
 
-def state_line(event: Waiting | Running | Retrying) -> str:
+def state_line(event: Standing) -> str:
     """Where an order stands, in a few words."""
     match event:
         case Waiting(position=1, eta_s=eta_s):
             return "⏳ " + _("Next in line") + _eta(eta_s)
         case Waiting(position=position, eta_s=eta_s):
             return "⏳ " + _("Number {position} in line", position=position) + _eta(eta_s)
+        case Downloading():
+            return "☁️ " + _download(event)
         case Running(progress=progress):
             return _progress(progress)
         case Retrying(failure=failure):
@@ -167,6 +170,15 @@ def state_line(event: Waiting | Running | Retrying) -> str:
 
 def _eta(eta_s: float | None) -> str:
     return "" if eta_s is None else " · " + _("about {duration}", duration=duration(eta_s))
+
+
+def _download(event: Downloading) -> str:
+    title = inert(event.model)
+    if not event.total_bytes:
+        return _("Downloading **{model}**…", model=title)
+    percent = 100 * event.done_bytes // event.total_bytes
+    size = readable(event.total_bytes)
+    return _("Downloading **{model}**: {percent} % of {size}", model=title, percent=percent, size=size)
 
 
 def _progress(progress: Progress) -> str:

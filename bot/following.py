@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 
 from bot.background import Background
@@ -15,11 +16,13 @@ from bot.store import Job, Jobs
 from bot.words import _, speaking
 from inference.contract import (
     Cancelled,
+    Downloading,
     Failed,
     Finished,
     Outcome,
     Retrying,
     Running,
+    Standing,
     Waiting,
     picture_id,
 )
@@ -79,7 +82,7 @@ class Follower:
             noted_running = False
             async for event in ticket.events():
                 match event:
-                    case Waiting() | Running() | Retrying():
+                    case Downloading() | Waiting() | Running() | Retrying():
                         note = retry_note(event) or note
                         if isinstance(event, Running) and not noted_running:
                             await self._jobs.running(job.id)
@@ -117,10 +120,17 @@ class Follower:
                     return
 
 
-def _late_note(job: Job, event: Waiting | Running | Retrying) -> str | None:
+def _late_note(job: Job, event: Standing) -> str | None:
     """Where the bot is a guest, only the interaction's token lets it edit: who waits longer is told beforehand."""
-    if job.place.member or not isinstance(event, Waiting) or event.eta_s is None:
-        return None
-    if time.time() + event.eta_s < job.place.token_expires_at - TOKEN_MARGIN_S:
+    match event:
+        case _ if job.place.member:
+            return None
+        case Downloading():
+            eta_s = math.inf  # nobody knows how long
+        case Waiting(eta_s=eta_s) if eta_s is not None:
+            pass
+        case _:
+            return None
+    if time.time() + eta_s < job.place.token_expires_at - TOKEN_MARGIN_S:
         return None
     return _("This takes longer than Discord lets me edit this message. I will write to you, or look into `/history`.")

@@ -182,6 +182,7 @@ class Generator:
         entry = choose(options.model, where(interaction), self._preferences, self._catalog).entry
         request = requests.imagine(options, self._catalog, entry=entry, seed=seed)
         require_within(self._preferences.rules(interaction.guild_id), request)
+        self._dispatcher.to_fetch(request)
         return request
 
     async def _order_all(

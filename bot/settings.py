@@ -37,6 +37,12 @@ class Settings:
         None, "Memory for loaded models in GiB; by default half of what the device has.", low=0.1
     )
     max_batch: int = _setting(8, "Pictures drawn together at most, a power of two.", low=4, high=64)
+    downloads: bool = _setting(
+        True, "Whether models are downloaded from the Hugging Face hub when they are first asked for: on or off."
+    )
+    hf_token: str | None = _setting(None, "Token of an account of the hub, for private and gated models.", secret=True)
+    hf_home: Path | None = _setting(None, "Folder of the hub's cache; by default ~/.cache/huggingface.")
+    hf_endpoint: str | None = _setting(None, "Address of a mirror of the hub.")
     queue_limit: int = _setting(200, "Orders that may wait in all.", low=1, high=100_000)
     queue_limit_per_user: int = _setting(10, "Orders that one person may have waiting.", low=1, high=100_000)
     queue_limit_per_server: int = _setting(100, "Orders that one server may have waiting.", low=1, high=100_000)
@@ -71,6 +77,12 @@ class Settings:
     def cache_bytes(self) -> int | None:
         return None if self.cache_gib is None else int(self.cache_gib * 2**30)
 
+    @property
+    def hub_environ(self) -> dict[str, str]:
+        """What the hub's client reads from the environment by itself, where it is set."""
+        given = {"HF_TOKEN": self.hf_token, "HF_HOME": self.hf_home, "HF_ENDPOINT": self.hf_endpoint}
+        return {key: str(value) for key, value in given.items() if value is not None}
+
     @classmethod
     def from_environ(cls, environ: Mapping[str, str | None]) -> Settings:
         """Read the settings; raises ``SettingsError``. An empty value counts as not set."""
@@ -94,6 +106,8 @@ def _parse(setting: Field[Any], text: str) -> Any:
             return text
         case "Path":
             return Path(text).expanduser().resolve()
+        case "bool":
+            return _switch(key, text)
         case "int" | "float":
             return _number(setting, key, text, int if kind == "int" else float)
         case _:
@@ -113,7 +127,15 @@ def _number(setting: Field[Any], key: str, text: str, kind: type[int] | type[flo
     return value
 
 
+def _switch(key: str, text: str) -> bool:
+    if text not in {"on", "off"}:
+        raise SettingsError(f"{key} must be on or off, not {text!r}.")
+    return text == "on"
+
+
 def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
     if isinstance(value, Path) and value.is_relative_to(ROOT):
         return str(value.relative_to(ROOT))
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -12,6 +12,7 @@ from bot.access import Refused
 from bot.orders import where
 from bot.preferences import choose, visible
 from bot.requests import suggest_aspects
+from bot.words import _
 from inference.entries import ModelEntry
 from inference.errors import InferenceError
 
@@ -23,13 +24,15 @@ MOST = 25
 
 
 def models(interaction: discord.Interaction[PictureBot], typed: str) -> list[app_commands.Choice[str]]:
-    """The models that this server shows, those in memory marked."""
+    """The models that this server shows; those in memory are marked, and those that are still to be downloaded."""
     bot = interaction.client
     resident = bot.dispatcher.resident
     shown = visible(bot.store.preferences.rules(interaction.guild_id), bot.catalog)
     found = []
     for entry in shown:
         mark = " ⚡" if entry.name in resident else ""
+        if bot.catalog.is_downloadable(entry.name):
+            mark = " · ☁️ " + _("not downloaded yet")
         found.append((f"{entry.title} ({entry.name}) · {entry.family}{mark}", entry.name))
     return choices(found, typed)
 

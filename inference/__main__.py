@@ -1,4 +1,4 @@
-"""``python -m inference``: draw pictures, list and check the models, draw a picture again from its own recipe."""
+"""``python -m inference``: draw pictures, list, fetch and check the models, draw a picture again from its recipe."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (InferenceError, CatalogError) as error:
         print(error, file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
+        if interrupt.args:
+            print(interrupt, file=sys.stderr)
         return 130
     except BrokenPipeError:  # of “… models | head”; what is still buffered has nowhere to go
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -40,9 +42,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from inference import commands  # after --help and mistyped options, which need no torch
-
     catalog = Catalog.load(arguments.catalog)
+    if arguments.command == "pull":
+        from inference.pulling import pull_all
+
+        pull_all(catalog, arguments.models, print)
+        return 0
+    from inference import commands  # after --help, mistyped options and downloads, which need no torch
+
     match arguments.command:
         case "draw":
             request = _request(arguments, catalog)
@@ -91,6 +98,13 @@ def _parser() -> argparse.ArgumentParser:
         commands.add_parser("draw", help="draw a prompt", description="Draw a prompt; save PNGs with their recipe.")
     )
     commands.add_parser("models", help="list the models and whether they are on this machine")
+    pull = commands.add_parser(
+        "pull",
+        help="download models from the hub",
+        description="Download models or LoRAs of the catalogue from the Hugging Face hub into its cache. An "
+        "interrupted download goes on where it stopped. HF_TOKEN, HF_HOME and HF_ENDPOINT work as everywhere.",
+    )
+    pull.add_argument("models", nargs="+", metavar="NAME", help="one of those that “models” lists, or of their LoRAs")
     commands.add_parser(
         "check",
         help="load every model and LoRA that is here",

@@ -91,15 +91,39 @@ class Catalog:
 
     def on_disk(self, entry: ModelEntry) -> bool:
         """Whether everything that ``entry`` needs is on this machine, style LoRAs included."""
-        return all(source.locate() is not None for source in self.sources(entry))
+        return not self.missing(entry.name)
+
+    def missing(self, name: str) -> tuple[Source, ...]:
+        """What the model or LoRA ``name`` is made of and is not on this machine; raises ``InferenceError``."""
+        adapter = self._adapter_called(name)
+        sources = (adapter.weights,) if adapter else self.sources(self[name])
+        return tuple(source for source in sources if source.locate() is None)
+
+    def is_downloadable(self, name: str) -> bool:
+        """Whether something is missing of the model or LoRA ``name``, and the hub has all of that."""
+        missing = self.missing(name)
+        return bool(missing) and all(source.hub for source in missing)
+
+    def title(self, name: str) -> str:
+        """What people call the model or LoRA ``name``."""
+        entry = self._adapter_called(name) or self[name]
+        return entry.title
 
     def sources(self, entry: ModelEntry) -> tuple[Source, ...]:
         """All that ``entry`` is made of."""
         return (*_own(entry), *(self.adapter(style.name, entry.family).weights for style in entry.styles))
 
+    def _adapter_called(self, name: str) -> AdapterEntry | None:
+        """The style LoRA of this name, of whatever family; no model has the same."""
+        if name in self._adapters or name in self._models:
+            return self._adapters.get(name)
+        return next((entry for entry in self._dropped.look().adapters if entry.name == name), None)
+
     def _check_names(self) -> None:
         if self._default not in self._models:
             raise CatalogError(f"default: there is no model “{self._default}”")
+        for name in self._models.keys() & self._adapters.keys():
+            raise CatalogError(f"[adapters.{name}]: a model has this name too; “pull” cannot tell them apart")
         for entry in self:
             fitting = {adapter.name for adapter in self.adapters(entry.family)}
             for style in entry.styles:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -83,7 +83,10 @@ def _model(name: str, block: _Block, folder: Path) -> ModelEntry:
         title=block.text("title", name),
         family=block.choice("family", Family),
         kind=kind,
-        weights=_source(block, "weights", folder, PIPELINE_INDEX),
+        weights=replace(
+            _source(block, "weights", folder, PIPELINE_INDEX),
+            without=tuple(part for part in ("unet", "vae") if part in block),
+        ),
         unet=_source(block, "unet", folder, NETWORK_CONFIG) if "unet" in block else None,
         vae=_source(block, "vae", folder, NETWORK_CONFIG) if "vae" in block else None,
         lcm_lora=_source(block, "lcm_lora", folder, LORA_FILE) if "lcm_lora" in block else None,

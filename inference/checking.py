@@ -42,14 +42,13 @@ def check_all(catalog: Catalog, say: Say) -> bool:
 
 def _say_missing(catalog: Catalog, entry: ModelEntry, say: Say) -> None:
     say(f"· {entry.name} is not here")
-    for source in catalog.sources(entry):
-        if source.locate() is None:
-            say(f"    {source.whereabouts}")
+    for source in catalog.missing(entry.name):
+        say(f"    {source.whereabouts(entry.name)}")
 
 
 def _check_adapter(catalog: Catalog, adapter: AdapterEntry, model: ModelEntry | None, say: Say) -> bool:
     if adapter.weights.locate() is None:
-        say(f"· LoRA {adapter.name} is not here\n    {adapter.weights.whereabouts}")
+        say(f"· LoRA {adapter.name} is not here\n    {adapter.weights.whereabouts(adapter.name)}")
         return True
     if model is None:
         say(f"· LoRA {adapter.name}: no model of its family ({adapter.family}) is here to try it on")

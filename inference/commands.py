@@ -59,15 +59,14 @@ def draw(catalog: Catalog, request: ImageRequest, hardware: Hardware, folder: Pa
 def list_models(catalog: Catalog, say: Say) -> None:
     """Say of every model whether it is on this machine, what it draws, and where missing weights belong."""
     for entry in catalog:
-        here = catalog.on_disk(entry)
+        missing = catalog.missing(entry.name)
         default = ", default" if entry is catalog.default else ""
-        say(f"{'✓' if here else '✗'} {entry.name}  ({entry.title}; {entry.family}, {entry.kind}{default})")
+        say(f"{'✗' if missing else '✓'} {entry.name}  ({entry.title}; {entry.family}, {entry.kind}{default})")
         say(f"    {entry.description}".rstrip())
         steps, guidance = _range(entry.steps), _range(entry.guidance)
         say(f"    {entry.width}×{entry.height}, steps {steps}, guidance {guidance}, {entry.licence}")
-        for source in catalog.sources(entry):
-            if source.locate() is None:
-                say(f"    not here: {source.whereabouts}")
+        for source in missing:
+            say(f"    not here: {source.whereabouts(entry.name)}")
         names = ", ".join(adapter.name for adapter in catalog.adapters(entry.family))
         if names:
             say(f"    LoRAs: {names}")

@@ -237,7 +237,41 @@ FromWorker: TypeAlias = (
 )
 
 
+# -- a downloading process to its parent -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DownloadProgress:
+    """How far the download of the model or LoRA ``name`` is."""
+
+    name: str
+    done_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DownloadEnded:
+    """Everything is here, unless there is a ``failure``; the process leaves after saying so."""
+
+    failure: Failure | None
+
+
+FromFetcher: TypeAlias = DownloadProgress | DownloadEnded
+
+
 # -- what the person who ordered hears ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Downloading:
+    """Not in the queue yet: ``model`` (its title, or a LoRA's) is on its way from the hub.
+
+    ``total_bytes`` is None until the hub has answered.
+    """
+
+    model: str
+    done_bytes: int
+    total_bytes: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -283,4 +317,6 @@ class Cancelled:
 
 
 Outcome: TypeAlias = Finished | Failed | Cancelled
-JobEvent: TypeAlias = Waiting | Running | Retrying | Finished | Failed | Cancelled
+Standing: TypeAlias = Downloading | Waiting | Running | Retrying
+"""Where an order stands that has not ended."""
+JobEvent: TypeAlias = Standing | Outcome

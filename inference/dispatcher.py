@@ -21,6 +21,7 @@ from inference.contract import (
     BatchProgress,
     BatchStopped,
     Cancelled,
+    Downloading,
     Draw,
     Failed,
     Finished,
@@ -34,11 +35,12 @@ from inference.contract import (
     Ready,
     Retrying,
     Running,
+    Standing,
     StartFailed,
     Stop,
-    Waiting,
 )
-from inference.errors import Failure, WorkerUnavailable, describe
+from inference.errors import Failure, InferenceError, WorkerUnavailable, describe
+from inference.fetching import Fetching
 from inference.orders import batch_of
 from inference.outlook import Outlook
 from inference.pace import Pace
@@ -87,7 +89,8 @@ class _Station:
 class Dispatcher:
     """Takes orders, keeps them in fair order, and feeds the workers. Lives on one event loop.
 
-    ``hire`` makes a worker for a device by name: for those that the first worker reports beside its own.
+    ``hire`` makes a worker for a device by name: for those that the first worker reports beside its own. ``fetching``
+    brings models here; without it, orders for those that are missing fail when they are drawn.
     """
 
     def __init__(
@@ -97,9 +100,11 @@ class Dispatcher:
         queue: FairQueue,
         patience: Patience | None = None,
         hire: Callable[[str], WorkerProcess] | None = None,
+        fetching: Fetching | None = None,
     ) -> None:
         self._stations = [_Station(worker) for worker in workers]
         self._hire = hire
+        self._fetching = fetching
         self._drains: asyncio.TaskGroup | None = None
         self._queue = queue
         self._pace = Pace()
@@ -125,10 +130,10 @@ class Dispatcher:
         """How many orders of this community wait."""
         return self._queue.waiting_in(group)
 
-    def standing(self) -> dict[str, Waiting | Running | Retrying]:
+    def standing(self) -> dict[str, Standing]:
         """Where every open order stands, by job id."""
         open_ones = ((job_id, ticket.latest) for job_id, ticket in self._tickets.items())
-        return {job_id: event for job_id, event in open_ones if isinstance(event, Waiting | Running | Retrying)}
+        return {job_id: event for job_id, event in open_ones if isinstance(event, Standing)}
 
     def seconds_until_room(self) -> float | None:
         """Until the next batch is drawn; None where that has never been timed."""
@@ -140,21 +145,52 @@ class Dispatcher:
         """Raise ``InferenceError`` if so many more orders of this person would be refused now."""
         self._queue.check_room(owner, orders=orders, retry_after_s=self.seconds_until_room())
 
+    def to_fetch(self, request: ImageRequest) -> tuple[str, ...]:
+        """What of an order has to be downloaded first; raises ``InferenceError`` where that is switched off."""
+        return () if self._fetching is None else self._fetching.needs(request)
+
     def submit(
         self, *, job_id: str, owner: str, request: ImageRequest, group: str | None = None, resumed: bool = False
     ) -> Ticket:
-        """Queue an order of a person in a community (``group``); raises ``InferenceError`` like ``check_room``.
+        """Queue an order of a person in a community (``group``); raises ``InferenceError`` like ``check_room``
+        and ``to_fetch``.
 
         A ``resumed`` order was accepted before a restart and is not turned away now.
         """
         if not resumed:
             self.check_room(owner)
+            self.to_fetch(request)
         ticket = self._tickets[job_id] = Ticket(job_id)
         self._attempts[job_id] = 0
-        self._queue.add(Entry(job_id=job_id, owner=owner, group=group, request=request))
+        self._take_in(Entry(job_id=job_id, owner=owner, group=group, request=request))
+        return ticket
+
+    def _take_in(self, entry: Entry) -> None:
+        """Into the queue, or where its model has to be downloaded first, beside it."""
+        try:
+            missing = self.to_fetch(entry.request)
+        except InferenceError as refusal:
+            self._settle(entry.job_id, Failed(failure=refusal.failure))
+            return
+        if missing and self._fetching is not None:
+            self._queue.park(entry)
+            self._tell(entry.job_id, self._fetching.park(entry.job_id, missing))
+            return
+        self._queue.add(entry)
         self._wake()
         self._tell_positions()
-        return ticket
+
+    def _hear_of_download(self, job_id: str, news: Downloading | Failed | None) -> None:
+        match news:
+            case Downloading():
+                self._tell(job_id, news)
+            case Failed():
+                self._queue.remove(job_id)
+                self._settle(job_id, news)
+            case None:
+                self._queue.unpark(job_id)
+                self._wake()
+                self._tell_positions()
 
     def cancel(self, job_id: str) -> bool:
         """Take an order back, waiting or running; False if it is not here (any more)."""
@@ -162,6 +198,8 @@ class Dispatcher:
         if ticket is None:
             return False
         self._queue.remove(job_id)
+        if self._fetching is not None:
+            self._fetching.forget(job_id)
         self._settle(job_id, Cancelled())
         for station in self._stations:
             if any(entry.job_id == job_id for entry in station.on_device()):
@@ -179,6 +217,8 @@ class Dispatcher:
         async with asyncio.TaskGroup() as self._drains:
             for station in self._stations:
                 self._drains.create_task(self._drain(station))
+            if self._fetching is not None:
+                self._drains.create_task(self._fetching.run(self._hear_of_download))
 
     async def _drain(self, station: _Station) -> None:
         try:
@@ -317,7 +357,7 @@ class Dispatcher:
 
     # -- telling people ------------------------------------------------------------------------------------------------
 
-    def _tell(self, job_id: str, event: Waiting | Running | Retrying) -> None:
+    def _tell(self, job_id: str, event: Standing) -> None:
         ticket = self._tickets.get(job_id)
         if ticket is not None:
             ticket.tell(event)

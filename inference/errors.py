@@ -7,7 +7,9 @@ not unpickle) and is consumed with ``match``. ``InferenceError`` carries one up 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, assert_never
+from typing import Any, Protocol, TypeAlias
+
+from inference.hub_errors import HubFailure, describe_hub
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,6 +214,7 @@ Failure: TypeAlias = (
     | DeviceUnknown
     | PrecisionUnknown
     | DiskUnwritable
+    | HubFailure
     | Unexpected
 )
 
@@ -356,7 +359,7 @@ def describe(failure: Failure, say: Say = plain) -> str:
                 "Something went wrong on our side. The log has the details under {reference}.", reference=reference
             )
         case _:
-            assert_never(failure)
+            return describe_hub(failure, say)
 
 
 def _choice(names: tuple[str, ...], say: Say) -> str:

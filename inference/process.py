@@ -20,6 +20,7 @@ from typing import TypeAlias
 
 from inference.contract import FromWorker, Ready, Shutdown, StartFailed, ToWorker
 from inference.errors import Failure, WorkerDied, WorkerTimedOut
+from inference.pipe import how_it_ended, read_into
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +88,7 @@ class WorkerProcess:
         self._process.start()
         theirs.close()
         arguments = (ours, self._inbox, asyncio.get_running_loop())
-        threading.Thread(target=_read, args=arguments, name="worker-reader", daemon=True).start()
+        threading.Thread(target=read_into, args=arguments, name="worker-reader", daemon=True).start()
         message = await self.receive(timeout_s=self._start_timeout_s)
         match message:
             case Ready():
@@ -149,28 +150,4 @@ class WorkerProcess:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-        return _how_it_ended(process.exitcode)
-
-
-def _read(
-    connection: Connection, inbox: asyncio.Queue[FromWorker | _Wake | None], loop: asyncio.AbstractEventLoop
-) -> None:
-    """Carry messages from the pipe to the loop until the child closes its end; runs in a thread."""
-
-    def deliver(message: FromWorker | None) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(inbox.put_nowait, message)
-
-    with contextlib.suppress(EOFError, OSError):
-        while True:
-            deliver(connection.recv())
-    deliver(None)
-
-
-def _how_it_ended(exitcode: int | None) -> str:
-    if exitcode is None or exitcode >= 0:
-        return f"exit code {exitcode}"
-    try:
-        return f"killed by {signal.Signals(-exitcode).name}"
-    except ValueError:
-        return f"killed by signal {-exitcode}"
+        return how_it_ended(process.exitcode)

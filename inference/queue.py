@@ -87,20 +87,23 @@ class FairQueue:
         self._max_passed_over = max_passed_over
         self._waiting: dict[str, deque[Entry]] = {}
         self._returned: deque[Entry] = deque()
+        self._parked: dict[str, Entry] = {}
         self._spent: dict[str, float] = {}
         self._now = 0.0
         self._arrivals = 0
 
     def __len__(self) -> int:
-        return len(self._returned) + sum(map(len, self._waiting.values()))
+        return len(self._parked) + len(self._returned) + sum(map(len, self._waiting.values()))
 
     def waiting_for(self, owner: str) -> int:
         """How many orders of this person wait."""
-        return len(self._waiting.get(owner, ()))
+        parked = sum(entry.owner == owner for entry in self._parked.values())
+        return parked + len(self._waiting.get(owner, ()))
 
     def waiting_in(self, group: str) -> int:
         """How many orders of this community wait."""
-        return sum(entry.group == group for line in self._waiting.values() for entry in line)
+        lines = (self._parked.values(), *self._waiting.values())
+        return sum(entry.group == group for line in lines for entry in line)
 
     def check_room(self, owner: str, *, orders: int = 1, retry_after_s: float | None = None) -> None:
         """Raise ``InferenceError`` (``QueueFull``, ``TooManyWaiting``) if so many more of ``owner`` are too much."""
@@ -118,6 +121,16 @@ class FairQueue:
             self._spent[entry.owner] = max(self._spent.get(entry.owner, 0.0), self._now)
         line.append(entry)
 
+    def park(self, entry: Entry) -> None:
+        """Keep an order that cannot be drawn yet. It counts as waiting and has no position."""
+        self._parked[entry.job_id] = entry
+
+    def unpark(self, job_id: str) -> None:
+        """Queue an order that was parked, as if it came now; nothing if it was taken out meanwhile."""
+        entry = self._parked.pop(job_id, None)
+        if entry is not None:
+            self.add(entry)
+
     def give_back(self, entry: Entry) -> None:
         """Put an order that was already taken before everything else, to be drawn alone."""
         entry.alone = True
@@ -125,6 +138,8 @@ class FairQueue:
 
     def remove(self, job_id: str) -> Entry | None:
         """Take an order out; None if it does not wait here."""
+        if job_id in self._parked:
+            return self._parked.pop(job_id)
         for line in (self._returned, *self._waiting.values()):
             for entry in line:
                 if entry.job_id == job_id:
@@ -134,7 +149,7 @@ class FairQueue:
         return None
 
     def in_order(self) -> Iterator[Entry]:
-        """Every waiting order as it would be drawn one by one, whatever is in memory."""
+        """Every waiting order as it would be drawn one by one, whatever is in memory; none that is parked."""
         yield from self._returned
         heads = [(self._spent[owner], line[0].arrival, owner, 0) for owner, line in self._waiting.items()]
         heapq.heapify(heads)

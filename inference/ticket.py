@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-from inference.contract import Cancelled, Failed, Finished, JobEvent, Outcome, Retrying, Running, Waiting
+from inference.contract import Cancelled, Failed, Finished, JobEvent, Outcome, Retrying, Standing
 
 
 class Ticket:
@@ -25,7 +25,7 @@ class Ticket:
         """Whether the last event is known."""
         return self._end.is_set()
 
-    def tell(self, event: Waiting | Running | Retrying) -> None:
+    def tell(self, event: Standing) -> None:
         """Add news, in place of older ones that nobody has heard yet; a retry is never passed over."""
         if self.settled:
             return

@@ -17,6 +17,7 @@ LIGHT_FOR_THE_BOT = (
     "inference.catalog",
     "inference.dispatcher",
     "inference.errors",
+    "inference.fetching",
     "inference.process",
     "inference.queue",
     "inference.validation",

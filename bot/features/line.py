@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from bot.orders import asker
 from bot.store import Job, Jobs
 from bot.words import _
 from inference.catalog import Catalog
-from inference.contract import Retrying, Running, Waiting
+from inference.contract import Downloading, Standing, Waiting
 from inference.dispatcher import Dispatcher
 from inference.errors import InferenceError
 
@@ -31,12 +32,23 @@ class Open:
     """An order that has not ended, and where it stands."""
 
     job: Job
-    event: Waiting | Running | Retrying
+    event: Standing
 
     @property
     def place(self) -> int:
-        """0 for what is being drawn, then the position in line."""
-        return self.event.position if isinstance(self.event, Waiting) else 0
+        """0 for what is being drawn, then the position in line; last what waits for its model."""
+        match self.event:
+            case Waiting(position=position):
+                return position
+            case Downloading():
+                return sys.maxsize
+            case _:
+                return 0
+
+    @property
+    def mark(self) -> str:
+        """Where it stands, as short as possible."""
+        return "☁️" if isinstance(self.event, Downloading) else str(self.place or "🎨")
 
 
 class Line:
@@ -87,7 +99,7 @@ class Line:
     async def suggest(self, interaction: discord.Interaction, typed: str) -> list[tuple[str, str]]:
         """Label and value of the orders that this person may take back."""
         found = [order for order in await self._open() if _may(order.job, interaction)]
-        labels = [(f"{order.place or '🎨'} · {order.job.request.prompt}"[:100], order.job.id) for order in found]
+        labels = [(f"{order.mark} · {order.job.request.prompt}"[:100], order.job.id) for order in found]
         if sum(order.job.user_id == interaction.user.id for order in found) > 1:
             labels.insert(0, (_("All of mine"), ALL_OF_MINE))
         wanted = typed.casefold()

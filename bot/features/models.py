@@ -176,8 +176,10 @@ class Models:
             near = "⚡ " + _("in memory")
         elif await asyncio.to_thread(self._catalog.on_disk, entry):
             near = "💾 " + _("on disk")
+        elif await asyncio.to_thread(self._catalog.is_downloadable, entry.name):
+            near = "☁️ " + _("not downloaded yet")
         else:
-            near = "☁️ " + _("not downloaded")
+            near = "✖️ " + _("not on this machine")
         return [
             near,
             _(_KINDS[entry.kind], family=entry.family),

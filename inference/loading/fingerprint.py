@@ -8,14 +8,9 @@ from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
-TEXTS = (".json", ".txt")
+from inference.parts import TEXTS, is_weight_file
+
 BLOB_NAME = re.compile(r"[0-9a-f]{64}")
-
-
-def is_weight_file(path: Path, variant: str | None) -> bool:
-    """Whether ``path`` is one of the weight files of this variant: ``model.fp16.safetensors`` for ``fp16``."""
-    stem = path.name.removesuffix(".safetensors")
-    return path.suffix == ".safetensors" and (f".{variant}" in stem if variant else "." not in stem)
 
 
 def folder_digest(folder: Path, variant: str | None) -> str:

@@ -16,9 +16,10 @@ from diffusers import AutoencoderKL, AutoencoderTiny, LCMScheduler, UNet2DCondit
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from inference.header import read_header
-from inference.loading.fingerprint import folder_digest, is_weight_file
+from inference.loading.fingerprint import folder_digest
 from inference.loading.schedule import schedule_of
 from inference.loading.unsupported import UnsupportedError
+from inference.parts import is_weight_file
 from inference.sampler import Schedule
 
 NETWORKS: dict[str, Any] = {

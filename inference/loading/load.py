@@ -88,7 +88,7 @@ def _find(catalog: Catalog, entry: ModelEntry, adapters: tuple[Adapter, ...]) ->
     loras = [_Lora("lcm_lora", _locate(entry, entry.lcm_lora), 1.0)] if entry.lcm_lora else []
     for style in (*entry.styles, *adapters):
         source = catalog.adapter(style.name, entry.family).weights
-        loras.append(_Lora(style.name, _locate(entry, source), style.strength))
+        loras.append(_Lora(style.name, _locate(entry, source, style.name), style.strength))
     return _Parts(
         name=entry.name,
         pipeline=pipeline,
@@ -103,10 +103,10 @@ def _open(entry: ModelEntry, source: Source, formats: tuple[Format[Opened], ...]
         return open_with(formats, path, source.variant)
 
 
-def _locate(entry: ModelEntry, source: Source) -> Path:
+def _locate(entry: ModelEntry, source: Source, adapter: str | None = None) -> Path:
     path = source.locate()
     if path is None:
-        raise InferenceError(WeightsMissing(model=entry.name, path=source.whereabouts))
+        raise InferenceError(WeightsMissing(model=entry.name, path=source.whereabouts(adapter or entry.name)))
     return path
 
 

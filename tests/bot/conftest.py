@@ -21,6 +21,9 @@ from inference.catalog import Catalog
 from inference.contract import ImageRequest
 from tests import discord_schema
 from tests.bot.studio import Studio, open_studio
+from tests.hub import hub
+
+__all__ = ["hub"]
 
 CATALOG = """
 default = "quick"

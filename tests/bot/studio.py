@@ -21,6 +21,7 @@ from bot.store import Job, JobState, Store, open_store
 from inference.catalog import Catalog
 from inference.dispatcher import Dispatcher, Patience
 from inference.errors import InferenceError
+from inference.fetching import Fetching
 from inference.process import WorkerMain, WorkerProcess, WorkerSpec
 from inference.queue import FairQueue
 from tests.bot import painter
@@ -55,6 +56,9 @@ class Studio:
             workers=[WorkerProcess(spec=spec, main=self._painter_main)],
             queue=FairQueue(limit=self.settings.queue_limit, limit_per_owner=self.settings.queue_limit_per_user),
             patience=PATIENCE,
+            fetching=Fetching(
+                catalog=self.catalog, catalog_path=self.settings.catalog, allowed=self.settings.downloads
+            ),
         )
         return app.make_bot(self.settings, self.store, self.catalog, dispatcher), dispatcher
 

@@ -96,7 +96,7 @@ async def test_the_list_shows_every_model_with_what_matters(studio: Studio) -> N
     for words in ("✅ **Quick**", "`quick`", "emoji, native LCM", "64×64", "4 steps", "💾 on disk", "MIT"):
         assert words in text
     assert "**With guidance**" in text
-    assert "☁️ not downloaded" in text  # the third is not on disk
+    assert "✖️ not on this machine" in text  # the third is not on disk
 
 
 async def test_examples_are_drawn_once_and_kept(studio: Studio) -> None:

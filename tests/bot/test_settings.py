@@ -31,6 +31,7 @@ def test_values_are_parsed_by_their_kind() -> None:
         ("MAX_BATCH", "2", "MAX_BATCH must be between 4 and 64, not 2."),
         ("MAX_BATCH", "6", "MAX_BATCH must be a power of two; 6 is none."),
         ("CACHE_GIB", "0", "CACHE_GIB must be at least 0.1, not 0."),
+        ("DOWNLOADS", "maybe", "DOWNLOADS must be on or off, not 'maybe'."),
         ("LOG_LEVEL", "loud", "LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR, not 'loud'."),
         ("STEP_TIMEOUT_S", "nan", "STEP_TIMEOUT_S must be at least 1, not nan."),
     ],
@@ -40,8 +41,14 @@ def test_a_wrong_value_is_refused_with_its_key(key: str, value: str, sentence: s
         Settings.from_environ({key: value})
 
 
-def test_the_token_is_not_shown() -> None:
-    assert "hush" not in repr(Settings.from_environ({"DISCORD_TOKEN": "hush"}))
+def test_tokens_are_not_shown() -> None:
+    assert "hush" not in repr(Settings.from_environ({"DISCORD_TOKEN": "hush", "HF_TOKEN": "hush"}))
+
+
+def test_what_is_set_for_the_hub_is_handed_to_its_client() -> None:
+    settings = Settings.from_environ({"HF_TOKEN": "hush", "HF_HOME": "/models", "DOWNLOADS": "off"})
+    assert settings.hub_environ == {"HF_TOKEN": "hush", "HF_HOME": "/models"}
+    assert not settings.downloads
 
 
 def test_the_example_file_lists_every_setting_with_its_default() -> None:

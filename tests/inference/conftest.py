@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from tests.checkpoints import tiny_models
+from tests.hub import hub
 
-__all__ = ["tiny_models"]
+__all__ = ["hub", "tiny_models"]

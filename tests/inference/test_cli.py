@@ -218,4 +218,4 @@ def test_a_model_in_the_hubs_cache_is_drawn_with_and_an_absent_one_is_not_fetche
     assert own_process(*drawing, HF_HOME=str(tmp_path)).status == 0
     assert len(list((tmp_path / "out").iterdir())) == 1
     said = own_process(*drawing, HF_HOME=str(tmp_path / "empty"))
-    assert (said.status, "hf download someone/tiny" in said.err) == (2, True)
+    assert (said.status, "python -m inference pull tiny" in said.err) == (2, True)

@@ -257,7 +257,7 @@ def test_weights_that_are_not_here_are_named_with_the_way_to_get_them(tiny_model
     with pytest.raises(InferenceError) as refused:
         load(TinyModels(tmp_path), "absent")
     assert isinstance(refused.value.failure, WeightsMissing)
-    assert "hf download nobody/nothing" in refused.value.failure.path
+    assert "python -m inference pull absent" in refused.value.failure.path
 
 
 UNET = Path("unet", "diffusion_pytorch_model.safetensors")

@@ -1,0 +1,162 @@
+"""What can go wrong when a model is fetched from the hub, as data, and its words. Part of ``inference.errors``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from inference.amounts import readable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubUnreachable:
+    """Nobody answers at the hub's address, or only with faults of its own."""
+
+    name: str
+    host: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubRefused:
+    """The hub wants to know who asks (``with_token``: it was told). ``page`` is where a licence is accepted."""
+
+    name: str
+    page: str
+    with_token: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotOnHub:
+    """No such repository, revision or file; ``what`` is which, as the hub would write it."""
+
+    name: str
+    what: str
+    host: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoSafetensors:
+    """The hub has other files than those that are read. ``there`` are their names."""
+
+    name: str
+    where: str
+    variant: str | None
+    there: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DownloadDamaged:
+    """A file did not arrive as the hub describes it, and was removed."""
+
+    name: str
+    file: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DownloadInterrupted:
+    """The connection or the process ended half-way; what has arrived is kept."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoRoom:
+    """The disk has less room than the download needs."""
+
+    name: str
+    path: str
+    needed_bytes: int
+    free_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DownloadsOff:
+    """The model would have to be downloaded first, which is switched off."""
+
+    name: str
+
+
+HubFailure: TypeAlias = (
+    HubUnreachable
+    | HubRefused
+    | NotOnHub
+    | NoSafetensors
+    | DownloadDamaged
+    | DownloadInterrupted
+    | NoRoom
+    | DownloadsOff
+)
+
+
+def describe_hub(failure: HubFailure, say: Callable[..., str]) -> str:
+    """What is wrong and what to do, for someone who wants a picture, or the model itself."""
+    match failure:
+        case HubUnreachable(name=name, host=host, reason=reason):
+            return say(
+                "“{name}” could not be downloaded: {host} cannot be reached ({reason}). Try again once there is a "
+                "network. Or run `python -m inference pull {name}` where there is one, and copy the hub's cache here.",
+                name=name,
+                host=host,
+                reason=reason,
+            )
+        case HubRefused(name=name, page=page, with_token=False):
+            return say(
+                "“{name}” could not be downloaded: {page} is private, asks for its licence to be accepted, or does not "
+                "exist. Accept the licence on that page, and set `HF_TOKEN` to a token of your account.",
+                name=name,
+                page=page,
+            )
+        case HubRefused(name=name, page=page):
+            return say(
+                "“{name}” could not be downloaded: the account of `HF_TOKEN` may not read {page}. Accept the licence "
+                "on that page, or use the token of an account that may.",
+                name=name,
+                page=page,
+            )
+        case NotOnHub(name=name, what=what, host=host):
+            return say(
+                "“{name}” could not be downloaded: {host} has no {what}. Check what the catalogue says of it.",
+                name=name,
+                what=what,
+                host=host,
+            )
+        case NoSafetensors(name=name, where=where, variant=variant, there=there):
+            return say(
+                "“{name}” could not be downloaded: {where} has no {kind} weights, the only kind read here. There is: "
+                "{there}. Choose another model, or another variant or revision in the catalogue.",
+                name=name,
+                where=where,
+                kind=f"{variant}.safetensors" if variant else ".safetensors",
+                there=", ".join(there) or "–",
+            )
+        case DownloadDamaged(name=name, file=file):
+            return say(
+                "“{name}” could not be downloaded: {file} arrived damaged and was removed. Try again; the other files "
+                "are kept.",
+                name=name,
+                file=file,
+            )
+        case DownloadInterrupted(name=name, reason=reason):
+            return say(
+                "The download of “{name}” was interrupted ({reason}). Try again; it goes on where it stopped.",
+                name=name,
+                reason=reason,
+            )
+        case NoRoom(name=name, path=path, needed_bytes=needed, free_bytes=free):
+            return say(
+                "“{name}” could not be downloaded: it needs {needed} more in {path}, where {free} are free. Make room, "
+                "or set `HF_HOME` to a folder on a larger disk.",
+                name=name,
+                path=path,
+                needed=readable(needed),
+                free=readable(free),
+            )
+        case DownloadsOff(name=name):
+            return say(
+                "“{name}” is not on this machine, and the bot does not download models. The people who run it can "
+                "fetch it with `python -m inference pull {name}`.",
+                name=name,
+            )

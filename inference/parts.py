@@ -1,0 +1,41 @@
+"""Which files of a diffusers folder are read: the parts that ``model_index.json`` names, and their weights. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import PurePath
+from typing import TypeVar
+
+AnyPath = TypeVar("AnyPath", bound=PurePath)
+
+TEXTS = (".json", ".txt")
+"""Configurations and vocabularies."""
+SETTINGS = ("scheduler", "tokenizer", "tokenizer_2")
+NETWORKS = ("text_encoder", "text_encoder_2", "unet", "vae")
+"""The parts with weights. Others, such as safety checkers, are never read."""
+
+
+def is_weight_file(path: PurePath, variant: str | None) -> bool:
+    """Whether ``path`` is one of the weight files of this variant: ``model.fp16.safetensors`` for ``fp16``."""
+    stem = path.name.removesuffix(".safetensors")
+    return path.suffix == ".safetensors" and (f".{variant}" in stem if variant else "." not in stem)
+
+
+def parts_named(index: str | bytes) -> tuple[str, ...]:
+    """The parts that a ``model_index.json`` of this text names, of those that are read; raises ``ValueError``."""
+    table = json.loads(index)
+    if not isinstance(table, dict):
+        raise ValueError("model_index.json is no table of parts")
+    present = {name for name, part in table.items() if isinstance(part, list) and len(part) == 2 and part[1]}
+    return tuple(name for name in (*SETTINGS, *NETWORKS) if name in present)
+
+
+def weights_in(folder: PurePath, files: Iterable[AnyPath], variant: str | None) -> list[AnyPath]:
+    """Of ``files``, the weights of this variant that lie in ``folder`` itself."""
+    return [path for path in files if path.parent == folder and is_weight_file(path, variant)]
+
+
+def texts_in(folder: PurePath, files: Iterable[AnyPath]) -> list[AnyPath]:
+    """Of ``files``, the configurations and vocabularies that lie in ``folder`` itself."""
+    return [path for path in files if path.parent == folder and path.suffix in TEXTS]
