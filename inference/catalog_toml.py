@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
 from inference.contract import MAX_STEPS, SIZE_MULTIPLE, Adapter
-from inference.entries import GUIDANCE, AdapterEntry, Family, Kind, Limits, ModelEntry
+from inference.entries import GUIDANCE, AdapterEntry, Checked, Family, Kind, Limits, ModelEntry, SafetyEntry
 from inference.sources import PIPELINE_INDEX, Source
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
 NETWORK_CONFIG = "config.json"
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 STEPS = Limits(default=4, low=1, high=8)
+
+EXPLICIT_LABELS = ("nsfw",)
+EXPLICIT_FROM = 0.5
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
@@ -24,16 +28,43 @@ class CatalogError(ValueError):
     """The catalogue cannot be used; the message says where and why."""
 
 
-def read_catalog(
-    document: dict[str, Any], folder: Path
-) -> tuple[tuple[ModelEntry, ...], tuple[AdapterEntry, ...], str]:
-    """Models, adapters and the name of the default model; paths are relative to ``folder``."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contents:
+    """All that a catalogue says; ``default`` is a model's name."""
+
+    models: tuple[ModelEntry, ...]
+    adapters: tuple[AdapterEntry, ...]
+    default: str
+    safety: SafetyEntry | None
+
+
+def read_catalog(document: dict[str, Any], folder: Path) -> Contents:
+    """What ``document`` says; paths in it are relative to ``folder``."""
     top = _Block("the top of the file", document)
-    default = top.text("default")
-    models = [_model(name, block, folder) for name, block in top.blocks("models")]
-    adapters = [_adapter(name, block, folder) for name, block in top.blocks("adapters", {})]
+    contents = Contents(
+        models=tuple(_model(name, block, folder) for name, block in top.blocks("models")),
+        adapters=tuple(_adapter(name, block, folder) for name, block in top.blocks("adapters", {})),
+        default=top.text("default"),
+        safety=_safety(top, folder) if "safety" in top else None,
+    )
     top.finish()
-    return tuple(models), tuple(adapters), default
+    return contents
+
+
+def _safety(top: _Block, folder: Path) -> SafetyEntry:
+    block = top.inner("safety")
+    block.where = "[safety]"
+    entry = SafetyEntry(
+        weights=_source(block, "weights", folder, NETWORK_CONFIG),
+        labels=block.texts("labels") if "labels" in block else EXPLICIT_LABELS,
+        threshold=block.number("threshold", EXPLICIT_FROM),
+    )
+    block.finish()
+    if not entry.labels:
+        raise block.error("labels", "name at least one of the classifier's labels")
+    if not 0 < entry.threshold <= 1:
+        raise block.error("threshold", "must be above 0 and at most 1")
+    return entry
 
 
 def _adapter(name: str, block: _Block, folder: Path) -> AdapterEntry:
@@ -74,6 +105,7 @@ def _model(name: str, block: _Block, folder: Path) -> ModelEntry:
         description=block.text("description", ""),
         examples=block.texts("examples"),
         harmless=block.flag("harmless"),
+        checked=block.choice("safety", Checked, Checked.CATALOGUE),
     )
     block.finish()
     _check(entry, block)
@@ -83,6 +115,10 @@ def _model(name: str, block: _Block, folder: Path) -> ModelEntry:
 def _check(entry: ModelEntry, block: _Block) -> None:
     if (entry.lcm_lora is None) is (entry.kind is Kind.LORA):
         raise block.error("lcm_lora", f"belongs to kind “{Kind.LORA}”, and only there")
+    if entry.checked is Checked.OWN and entry.harmless:
+        raise block.error("safety", "a harmless model has none")
+    if entry.checked is Checked.OWN and entry.weights.is_one_file:
+        raise block.error("safety", "only a diffusers folder has a safety checker of its own")
     if not 1 <= entry.steps.low <= entry.steps.high <= MAX_STEPS:
         raise block.error("steps", f"must lie within 1 to {MAX_STEPS}")
     for side in (entry.width, entry.height):
@@ -177,8 +213,8 @@ class _Block:
             raise self.error(key, f"must be multiples of {SIZE_MULTIPLE}")
         return value[0], value[1]
 
-    def choice(self, key: str, options: type[Choice]) -> Choice:
-        value = self.text(key)
+    def choice(self, key: str, options: type[Choice], default: Choice | None = None) -> Choice:
+        value = self.text(key, default)
         if value not in set(options):
             raise self.error(key, f"“{value}” is none of {', '.join(options)}")
         return options(value)
