@@ -32,9 +32,9 @@ class CatalogError(ValueError):
 class Contents:
     """All that a catalogue says; ``default`` is a model's name."""
 
+    default: str
     models: tuple[ModelEntry, ...]
     adapters: tuple[AdapterEntry, ...]
-    default: str
     safety: SafetyEntry | None
 
 
@@ -42,9 +42,9 @@ def read_catalog(document: dict[str, Any], folder: Path) -> Contents:
     """What ``document`` says; paths in it are relative to ``folder``."""
     top = _Block("the top of the file", document)
     contents = Contents(
+        default=top.text("default"),
         models=tuple(_model(name, block, folder) for name, block in top.blocks("models")),
         adapters=tuple(_adapter(name, block, folder) for name, block in top.blocks("adapters", {})),
-        default=top.text("default"),
         safety=_safety(top, folder) if "safety" in top else None,
     )
     top.finish()

@@ -85,7 +85,7 @@ class Safety:
         except MALFORMED as error:
             if is_out_of_memory(error):
                 raise
-            raise InferenceError(CheckerUnusable(path=str(folder), reason=reason_of(error))) from error
+            raise InferenceError(CheckerUnusable(path=str(folder), reason=reason_of(error).rstrip("."))) from error
         return checker
 
     def _read(self, entry: ModelEntry, folder: Path) -> Checker:

@@ -32,6 +32,7 @@ def test_values_are_parsed_by_their_kind() -> None:
         ("MAX_BATCH", "6", "MAX_BATCH must be a power of two; 6 is none."),
         ("CACHE_GIB", "0", "CACHE_GIB must be at least 0.1, not 0."),
         ("LOG_LEVEL", "loud", "LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR, not 'loud'."),
+        ("SAFETY_CHECK", "yes", "SAFETY_CHECK must be required or off, not 'yes'."),
         ("STEP_TIMEOUT_S", "nan", "STEP_TIMEOUT_S must be at least 1, not nan."),
     ],
 )
