@@ -147,6 +147,19 @@ def test_an_own_checkers_thresholds_decide(models: Path, strict: float, explicit
     assert {verdict.explicit for verdict in verdicts(models, "own", noise(4, 64, 64))} == {explicit}
 
 
+def test_an_own_checker_by_its_published_names_is_the_same(models: Path) -> None:
+    """Checkpoints were published when the vision tower had one more level, and kept its positions among the weights."""
+    before = verdicts(models, "own", noise(4, 64, 64))
+    path = models / "tiny-lcm" / "safety_checker" / "model.safetensors"
+    weights = load_file(path)
+    published = {
+        f"vision_model.{name}" if name.startswith("vision_model.") else name: weights[name] for name in weights
+    }
+    published["vision_model.vision_model.embeddings.position_ids"] = torch.arange(17)[None]
+    save_file(published, path, metadata={"format": "pt"})
+    assert verdicts(models, "own", noise(4, 64, 64)) == before
+
+
 def test_labels_that_stand_for_themselves_are_not_shares_of_one(models: Path) -> None:
     labels = ("calm", "nsfw", "gore")
     save_classifier(models / "classifier", labels=labels, problem_type="multi_label_classification")
