@@ -13,6 +13,7 @@ from bot.settings import Settings
 from bot.store import JobState
 from inference.catalog import Catalog
 from inference.process import draw_for_parent
+from tests.bot import studio as studio_module
 from tests.bot.studio import Studio, open_studio, text_of, walk
 from tests.checkers import save_classifier
 from tests.checkpoints import TinyModels, tiny_models
@@ -117,11 +118,12 @@ def models(tiny_models: TinyModels, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("explicit", [True, False])
 async def test_what_the_classifier_says_decides_how_the_picture_is_shown(
-    settings: Settings, models: Path, explicit: bool
+    settings: Settings, models: Path, monkeypatch: pytest.MonkeyPatch, explicit: bool
 ) -> None:
+    monkeypatch.setattr(studio_module, "SECONDS", 150.0)  # a busy machine takes half a minute to bring torch up
     save_classifier(models / "classifier", bias=20.0 if explicit else -20.0)
     settings = Settings(discord_token="token", data_dir=settings.data_dir, catalog=models / "models.toml")
     async with open_studio(settings, Catalog.load(settings.catalog), painter_main=draw_for_parent) as studio:
-        await studio.ann.slash(studio.channel, "imagine", prompt="a fox")
+        await studio.ann.slash(studio.channel, "imagine", prompt="a fox", steps=1)
         await studio.pictures()
         assert covers(studio.cards()[-1]) == [explicit]
