@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import discord
@@ -33,8 +33,9 @@ from bot.settings import ROOT, Settings
 from bot.store import DatabaseError, Store, open_store
 from inference.catalog import Catalog, CatalogError
 from inference.dispatcher import Dispatcher, Patience
+from inference.errors import describe
 from inference.fetching import Fetching
-from inference.process import WorkerProcess, WorkerSpec
+from inference.process import WorkerGone, WorkerProcess, WorkerSpec
 from inference.queue import FairQueue
 
 log = logging.getLogger("bot.app")
@@ -57,7 +58,10 @@ async def run(settings: Settings) -> None:
 
 
 async def _run(settings: Settings, store: Store, catalog: Catalog) -> None:
-    dispatcher = make_dispatcher(settings, catalog)
+    workers = make_workers(settings)
+    if settings.safety_check == "required":
+        await require_checkers(catalog, workers[0])
+    dispatcher = make_dispatcher(settings, catalog, workers)
     bot = make_bot(settings, store, catalog, dispatcher)
     await remove_strangers(settings, store, bot.models.examples.known())
     await bot.follower.resume()
@@ -84,29 +88,63 @@ async def _work(bot: PictureBot, dispatcher: Dispatcher, until: Coroutine[Any, A
             task.cancel()
 
 
-def make_dispatcher(settings: Settings, catalog: Catalog) -> Dispatcher:
-    """The queue with its worker process and what downloads models, not yet started."""
-    spec = WorkerSpec(
-        catalog_path=settings.catalog,
-        pictures_dir=settings.pictures_dir,
-        precision=settings.precision,
-        cache_bytes=settings.cache_bytes,
-    )
+async def require_checkers(catalog: Catalog, worker: WorkerProcess) -> None:
+    """Raise ``StartError`` if the pictures of a model on this machine should be checked and cannot be.
+
+    Whether a checker is sound only the worker knows, so it is started ahead of its time, where any is needed.
+    """
+    entries = await asyncio.to_thread(catalog.to_be_checked)
+    for missing in filter(None, map(catalog.missing_checker, entries)):
+        raise StartError(describe(missing))
+    if not entries:
+        return
+    try:
+        ready = await worker.start()
+    except WorkerGone as gone:  # the dispatcher tries again, and tells those who order
+        log.warning("worker lost: %s", describe(gone.failure))
+        return
+    for failure in ready.unchecked:
+        await worker.stop()
+        raise StartError(describe(failure))
+
+
+def make_workers(settings: Settings) -> list[WorkerProcess]:
+    """One for each device that is named, not yet started."""
+    return [_hire(settings, name) for name in settings.device_names]
+
+
+def make_dispatcher(settings: Settings, catalog: Catalog, workers: Sequence[WorkerProcess] | None = None) -> Dispatcher:
+    """The queue with its ``workers``, those of the settings unless said, and what downloads models; not yet started."""
     queue = FairQueue(
         limit=settings.queue_limit, limit_per_owner=settings.queue_limit_per_user, max_rows=settings.max_batch
     )
     patience = Patience(load_timeout_s=settings.load_timeout_s, step_timeout_s=settings.step_timeout_s)
 
-    def hire(device: str) -> WorkerProcess:
-        return WorkerProcess(spec=replace(spec, device=device))
-
+    fetching = Fetching(
+        catalog=catalog,
+        catalog_path=settings.catalog,
+        allowed=settings.downloads,
+        checked=settings.safety_check == "required",
+    )
     return Dispatcher(
-        workers=[hire(name) for name in settings.device_names],
+        workers=workers or make_workers(settings),
         queue=queue,
         patience=patience,
-        hire=hire,
-        fetching=Fetching(catalog=catalog, catalog_path=settings.catalog, allowed=settings.downloads),
+        hire=partial(_hire, settings),
+        fetching=fetching,
     )
+
+
+def _hire(settings: Settings, device: str) -> WorkerProcess:
+    spec = WorkerSpec(
+        catalog_path=settings.catalog,
+        pictures_dir=settings.pictures_dir,
+        device=device,
+        precision=settings.precision,
+        cache_bytes=settings.cache_bytes,
+        safety_check=settings.safety_check == "required",
+    )
+    return WorkerProcess(spec=spec)
 
 
 def make_bot(settings: Settings, store: Store, catalog: Catalog, dispatcher: Dispatcher) -> PictureBot:

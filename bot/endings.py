@@ -62,10 +62,14 @@ class Endings:
             case _:
                 return await self._pictures(job)
 
+    def shown(self, job: Job, pictures: Sequence[StoredPicture]) -> Showing:
+        """How the pictures of ``job`` are shown at its place."""
+        return showing(job, pictures, self._preferences.rules(job.place.guild_id), self._entry(job))
+
     async def _pictures(self, job: Job) -> Parcel:
         pictures = await self._jobs.pictures(job.id)
         entry = self._entry(job)
-        shown = showing(job, pictures, self._preferences.rules(job.place.guild_id), entry)
+        shown = self.shown(job, pictures)
         if shown is Showing.WITHHELD:
             return Parcel(view=lambda: withheld_card(job))
         limit = min(job.place.attachment_size_limit, REQUEST_LIMIT // max(1, len(pictures)))
@@ -90,7 +94,7 @@ class Endings:
         compared, files = [], []
         for job, label in zip(jobs, labels([job.request for job in jobs], self._catalog), strict=True):
             pictures = await self._jobs.pictures(job.id) if job.state is JobState.DONE else []
-            shown = showing(job, pictures, self._preferences.rules(job.place.guild_id), self._entry(job))
+            shown = self.shown(job, pictures)
             file = None
             if pictures and shown is not Showing.WITHHELD:
                 limit = min(job.place.attachment_size_limit, REQUEST_LIMIT // len(jobs))

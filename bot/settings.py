@@ -49,6 +49,11 @@ class Settings:
     cooldown_s: float = _setting(0.0, "Seconds between two orders of one person.", low=0)
     load_timeout_s: float = _setting(600.0, "Seconds that loading a model may take.", low=1)
     step_timeout_s: float = _setting(120.0, "Seconds that one drawing step may take.", low=1)
+    safety_check: str = _setting(
+        "required",
+        "required: models that could draw explicit pictures draw only with a working safety check. off: nobody looks, "
+        "and such pictures are treated as if they were explicit.",
+    )
     preview_port: int = _setting(8765, "Port of the local preview; 0 takes any free one.", low=0, high=65_535)
     log_level: str = _setting("INFO", "How much is logged: DEBUG, INFO, WARNING or ERROR.")
 
@@ -57,6 +62,8 @@ class Settings:
             raise SettingsError(f"MAX_BATCH must be a power of two; {self.max_batch} is none.")
         if not self.device_names:
             raise SettingsError(f"DEVICES must be auto or names with commas between them, not {self.devices!r}.")
+        if self.safety_check not in {"required", "off"}:
+            raise SettingsError(f"SAFETY_CHECK must be required or off, not {self.safety_check!r}.")
         if self.log_level not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
             raise SettingsError(f"LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR, not {self.log_level!r}.")
 

@@ -54,7 +54,8 @@ def _run(arguments: argparse.Namespace) -> int:
         case "draw":
             request = _request(arguments, catalog)
             hardware = commands.Hardware(device=arguments.device, precision=arguments.precision)
-            commands.draw(catalog, request, hardware, arguments.out, print)
+            checked = not arguments.no_safety_check
+            commands.draw(catalog, request, hardware, arguments.out, print, safety_check=checked)
         case "redraw":
             hardware = commands.Hardware(device=arguments.device, precision=arguments.precision)
             return 0 if commands.redraw(catalog, arguments.picture, hardware, print) else 1
@@ -150,6 +151,7 @@ def _add_draw(draw: argparse.ArgumentParser) -> None:
     draw.add_argument(
         "-o", "--out", type=Path, default=Path("out"), metavar="FOLDER", help="where to save; out/ unless said"
     )
+    draw.add_argument("--no-safety-check", action="store_true", help="do not look whether the pictures are explicit")
     _add_hardware(draw, "chosen by itself")
 
 

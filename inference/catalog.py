@@ -7,30 +7,51 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from inference.catalog_toml import CatalogError, Document, read_document
 from inference.dropped import Dropped, Unusable
-from inference.entries import AdapterEntry, Family, Kind, Limits, ModelEntry
-from inference.errors import InferenceError, UnknownAdapter, UnknownModel
+from inference.entries import AdapterEntry, Checked, Family, Kind, Limits, ModelEntry, SafetyEntry
+from inference.errors import CheckerMissing, InferenceError, UnknownAdapter, UnknownModel
 from inference.sources import Source
 
-__all__ = ["AdapterEntry", "Catalog", "CatalogError", "Family", "Kind", "Limits", "ModelEntry", "Source", "Unusable"]
+__all__ = [
+    "AdapterEntry",
+    "Catalog",
+    "CatalogError",
+    "Family",
+    "Kind",
+    "Limits",
+    "ModelEntry",
+    "SafetyEntry",
+    "Source",
+    "Unusable",
+]
+
+OWN_CHECKER, ITS_SETTINGS = "safety_checker", "feature_extractor"
+"""The folders of it in a diffusers pipeline."""
+CLASSIFIER = "safety"
+"""What the command line calls the classifier that checks for all models."""
 
 
 class Catalog:
-    """The models by name, in the order of the file, and the style LoRAs beside them."""
+    """The models by name, in the order of the file, the style LoRAs beside them, and who checks their pictures.
+
+    ``safety`` is the classifier for models that are neither harmless nor have a checker of their own, if there is one.
+    """
 
     def __init__(self, document: Document) -> None:
         self._models = {entry.name: entry for entry in document.models}
         self._adapters = {entry.name: entry for entry in document.adapters}
         self._default = document.default
+        self.safety = document.safety
         sources = [*(source for entry in document.models for source in _own(entry))]
         sources += [entry.weights for entry in document.adapters]
         self._dropped = Dropped(
             document.folders,
             known=frozenset(source.path.resolve() for source in sources if source.path is not None),
-            names=frozenset({*self._models, *self._adapters}),
+            names=frozenset({*self._models, *self._adapters, CLASSIFIER}),
         )
 
     @classmethod
@@ -90,18 +111,22 @@ class Catalog:
             raise InferenceError(UnknownAdapter(name=name, known=tuple(fitting))) from None
 
     def on_disk(self, entry: ModelEntry) -> bool:
-        """Whether everything that ``entry`` needs is on this machine, style LoRAs included."""
-        return not self.missing(entry.name)
+        """Whether everything that ``entry`` draws with is on this machine, style LoRAs included.
 
-    def missing(self, name: str) -> tuple[Source, ...]:
-        """What the model or LoRA ``name`` is made of and is not on this machine; raises ``InferenceError``."""
-        adapter = self._adapter_called(name)
-        sources = (adapter.weights,) if adapter else self.sources(self[name])
-        return tuple(source for source in sources if source.locate() is None)
+        Whether its checker is here is another matter: who waives the check needs none.
+        """
+        return not self.missing(entry.name, checked=False)
+
+    def missing(self, name: str, *, checked: bool = True) -> tuple[Source, ...]:
+        """What is not on this machine of the model or LoRA ``name``; raises ``InferenceError``.
+
+        What checks the model's pictures is part of it where they are to be ``checked``.
+        """
+        return tuple(source for source in self._called(name, checked) if source.locate() is None)
 
     def is_downloadable(self, name: str) -> bool:
         """Whether something is missing of the model or LoRA ``name``, and the hub has all of that."""
-        missing = self.missing(name)
+        missing = self.missing(name, checked=False)
         return bool(missing) and all(source.hub for source in missing)
 
     def title(self, name: str) -> str:
@@ -110,8 +135,44 @@ class Catalog:
         return entry.title
 
     def sources(self, entry: ModelEntry) -> tuple[Source, ...]:
-        """All that ``entry`` is made of."""
+        """All that ``entry`` draws with."""
         return (*_own(entry), *(self.adapter(style.name, entry.family).weights for style in entry.styles))
+
+    def checker(self, entry: ModelEntry) -> Source | None:
+        """The folder of what checks the pictures of ``entry``; None if it is harmless, or the catalogue names none."""
+        if entry.harmless:
+            return None
+        if entry.checked is Checked.CATALOGUE:
+            return None if self.safety is None else self.safety.weights
+        if entry.weights.path is not None:
+            return replace(entry.weights, path=entry.weights.path / OWN_CHECKER, marker="config.json")
+        return replace(entry.weights, marker=f"{OWN_CHECKER}/config.json", beside=(ITS_SETTINGS,))
+
+    def missing_checker(self, entry: ModelEntry) -> CheckerMissing | None:
+        """Why nobody can check the pictures of ``entry``; None if somebody can, or need not."""
+        checker = self.checker(entry)
+        if entry.harmless or (checker is not None and checker.locate() is not None):
+            return None
+        if checker is None:
+            return CheckerMissing(model=entry.name, where=None)
+        if checker.path is not None:
+            return CheckerMissing(model=entry.name, where=str(checker.path))
+        pull = entry.name if entry.checked is Checked.OWN else CLASSIFIER
+        return CheckerMissing(model=entry.name, where=f"{checker.hub} of the Hugging Face hub", pull=pull)
+
+    def to_be_checked(self) -> tuple[ModelEntry, ...]:
+        """The models on this machine that are not harmless."""
+        return tuple(entry for entry in self if not entry.harmless and self.on_disk(entry))
+
+    def _called(self, name: str, checked: bool) -> tuple[Source, ...]:
+        adapter = self._adapter_called(name)
+        if adapter is not None:
+            return (adapter.weights,)
+        if name == CLASSIFIER and self.safety is not None:
+            return (self.safety.weights,)
+        entry = self[name]
+        checker = self.checker(entry) if checked else None
+        return self.sources(entry) + (() if checker is None else (checker,))
 
     def _adapter_called(self, name: str) -> AdapterEntry | None:
         """The style LoRA of this name, of whatever family; no model has the same."""
@@ -124,6 +185,8 @@ class Catalog:
             raise CatalogError(f"default: there is no model “{self._default}”")
         for name in self._models.keys() & self._adapters.keys():
             raise CatalogError(f"[adapters.{name}]: a model has this name too; “pull” cannot tell them apart")
+        if CLASSIFIER in {*self._models, *self._adapters}:
+            raise CatalogError(f"no model or LoRA may be called “{CLASSIFIER}”: “pull” means the classifier by it")
         for entry in self:
             fitting = {adapter.name for adapter in self.adapters(entry.family)}
             for style in entry.styles:

@@ -11,12 +11,15 @@ from typing import Any, TypeVar
 
 from inference.contract import MAX_STEPS, SIZE_MULTIPLE, Adapter
 from inference.dropped import Folders
-from inference.entries import GUIDANCE, STEPS, AdapterEntry, Family, Kind, Limits, ModelEntry
+from inference.entries import GUIDANCE, STEPS, AdapterEntry, Checked, Family, Kind, Limits, ModelEntry, SafetyEntry
 from inference.sources import PIPELINE_INDEX, Source
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
 NETWORK_CONFIG = "config.json"
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
+
+EXPLICIT_LABELS = ("nsfw",)
+EXPLICIT_FROM = 0.5
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
@@ -33,6 +36,7 @@ class Document:
     models: tuple[ModelEntry, ...]
     adapters: tuple[AdapterEntry, ...]
     folders: Folders
+    safety: SafetyEntry | None
 
 
 def read_document(document: dict[str, Any], folder: Path) -> Document:
@@ -43,6 +47,7 @@ def read_document(document: dict[str, Any], folder: Path) -> Document:
         models=tuple(_model(name, block, folder) for name, block in top.blocks("models")),
         adapters=tuple(_adapter(name, block, folder) for name, block in top.blocks("adapters", {})),
         folders=_folders(top.inner("scan", {}), folder),
+        safety=_safety(top, folder) if "safety" in top else None,
     )
     top.finish()
     return read
@@ -58,6 +63,22 @@ def _folders(block: _Block, folder: Path) -> Folders:
         loras=folder / loras if loras else None,
         lcm_loras=lcm_loras,
     )
+
+
+def _safety(top: _Block, folder: Path) -> SafetyEntry:
+    block = top.inner("safety")
+    block.where = "[safety]"
+    entry = SafetyEntry(
+        weights=_source(block, "weights", folder, NETWORK_CONFIG),
+        labels=block.texts("labels") if "labels" in block else EXPLICIT_LABELS,
+        threshold=block.number("threshold", EXPLICIT_FROM),
+    )
+    block.finish()
+    if not entry.labels:
+        raise block.error("labels", "name at least one of the classifier's labels")
+    if not 0 < entry.threshold <= 1:
+        raise block.error("threshold", "must be above 0 and at most 1")
+    return entry
 
 
 def _adapter(name: str, block: _Block, folder: Path) -> AdapterEntry:
@@ -101,6 +122,7 @@ def _model(name: str, block: _Block, folder: Path) -> ModelEntry:
         description=block.text("description", ""),
         examples=block.texts("examples"),
         harmless=block.flag("harmless"),
+        checked=block.choice("safety", Checked, Checked.CATALOGUE),
     )
     block.finish()
     _check(entry, block)
@@ -110,6 +132,10 @@ def _model(name: str, block: _Block, folder: Path) -> ModelEntry:
 def _check(entry: ModelEntry, block: _Block) -> None:
     if (entry.lcm_lora is None) is (entry.kind is Kind.LORA):
         raise block.error("lcm_lora", f"belongs to kind “{Kind.LORA}”, and only there")
+    if entry.checked is Checked.OWN and entry.harmless:
+        raise block.error("safety", "a harmless model has none")
+    if entry.checked is Checked.OWN and entry.weights.is_one_file:
+        raise block.error("safety", "only a diffusers folder has a safety checker of its own")
     if not 1 <= entry.steps.low <= entry.steps.high <= MAX_STEPS:
         raise block.error("steps", f"must lie within 1 to {MAX_STEPS}")
     for side in (entry.width, entry.height):
@@ -204,8 +230,8 @@ class _Block:
             raise self.error(key, f"must be multiples of {SIZE_MULTIPLE}")
         return value[0], value[1]
 
-    def choice(self, key: str, options: type[Choice]) -> Choice:
-        return self._chosen(key, self.text(key), options)
+    def choice(self, key: str, options: type[Choice], default: Choice | None = None) -> Choice:
+        return self._chosen(key, self.text(key, default), options)
 
     def as_choice(self, key: str, options: type[Choice]) -> Choice:
         """A key that itself is one of ``options``."""

@@ -35,11 +35,13 @@ class Hardware:
     threads: int | None = None
 
 
-def draw(catalog: Catalog, request: ImageRequest, hardware: Hardware, folder: Path, say: Say) -> None:
-    """Draw ``request`` into ``folder`` and say what was drawn, with what, and how long it took."""
+def draw(
+    catalog: Catalog, request: ImageRequest, hardware: Hardware, folder: Path, say: Say, *, safety_check: bool = True
+) -> None:
+    """Draw ``request`` into ``folder`` and say what was drawn, with what, how long it took, and what is explicit."""
     entry = check(request, catalog)
     with PictureWriter(folder) as writer:
-        engine = _engine(catalog, hardware)
+        engine = _engine(catalog, hardware, safety_check=safety_check)
         say(_headline(entry, request, engine))
         if request.negative and not entry.negative_acts(request.guidance):
             say(_why_negative_is_idle(entry))
@@ -49,9 +51,10 @@ def draw(catalog: Catalog, request: ImageRequest, hardware: Hardware, folder: Pa
             writer.write(row, pixels, recipe)
             for row, pixels, recipe in zip(batch.rows, drawn.pixels, drawn.recipes, strict=True)
         ]
-        for future in saved:
+        for future, verdict in zip(saved, drawn.verdicts, strict=True):
             picture = future.result()
-            say(f"  seed {picture.seed:<10}  {writer.path(picture.id)}")
+            note = "  (counts as explicit)" if verdict and verdict.explicit else ""
+            say(f"  seed {picture.seed:<10}  {writer.path(picture.id)}{note}")
     pictures = "1 picture" if request.count == 1 else f"{request.count} pictures"
     say(f"{pictures} in {drawn.draw_s:.2f} s, after {drawn.load_s:.2f} s of loading")
 
@@ -90,7 +93,7 @@ def redraw(catalog: Catalog, path: Path, hardware: Hardware, say: Say) -> bool:
     before = read_pixels(path)
     request = recipe.request()
     entry = check(request, catalog)
-    engine = _engine(catalog, _as_drawn(recipe, hardware))
+    engine = _engine(catalog, _as_drawn(recipe, hardware), safety_check=False)  # its pictures are not kept
     say(_headline(entry, request, engine))
     drawn = _draw(engine, batch_of({str(uuid.uuid4()): request}))
     for difference in differences(recipe, drawn.recipes[0]):
@@ -119,8 +122,14 @@ def differences(then: Recipe, now: Recipe) -> list[str]:
     return found
 
 
-def _engine(catalog: Catalog, hardware: Hardware) -> Engine:
-    return Engine(catalog=catalog, device=hardware.device, precision=hardware.precision, threads=hardware.threads)
+def _engine(catalog: Catalog, hardware: Hardware, *, safety_check: bool) -> Engine:
+    return Engine(
+        catalog=catalog,
+        device=hardware.device,
+        precision=hardware.precision,
+        threads=hardware.threads,
+        safety_check=safety_check,
+    )
 
 
 def _as_drawn(recipe: Recipe, wish: Hardware) -> Hardware:

@@ -120,6 +120,7 @@ class Picture:
     """A picture on disk: ``<pictures folder>/<id>.png`` with its recipe inside.
 
     ``pixels_sha256`` is the hash of the RGB bytes alone, so two files with equal hashes show the same picture.
+    ``explicit`` is what the safety check said, None where nobody checked.
     """
 
     id: str
@@ -130,6 +131,7 @@ class Picture:
     bucket: int
     pixels_sha256: str
     bytes: int
+    explicit: bool | None = None
 
 
 # -- parent to worker --------------------------------------------------------------------------------------------------
@@ -165,11 +167,13 @@ class Ready:
     """The worker can draw. ``device`` and ``precision`` are torch's names (``cuda:0``, ``bfloat16``).
 
     A worker that chose its device by itself also names the ``others`` of the same kind, for more workers.
+    ``unchecked``: what is wrong with the safety checkers of models on this machine; those models fail, others draw.
     """
 
     device: str
     precision: str
     others: tuple[str, ...] = ()
+    unchecked: tuple[Failure, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

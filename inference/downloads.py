@@ -33,13 +33,15 @@ class _Plan:
     files: tuple[RemoteFile, ...]
 
 
-def pull(catalog: Catalog, name: str, on_progress: OnProgress) -> None:
+def pull(catalog: Catalog, name: str, on_progress: OnProgress, *, checked: bool = True) -> None:
     """Bring everything of the model or LoRA ``name`` here; does nothing where all is here.
+
+    What checks the model's pictures comes with it if they are to be ``checked``.
 
     Raises:
         InferenceError: one of ``inference.hub_errors``, UnknownModel, or WeightsMissing for what is not on the hub.
     """
-    plans = [_plan(source, name) for source in catalog.missing(name)]
+    plans = [_plan(source, name) for source in catalog.missing(name, checked=checked)]
     here = {(plan.repository.folder, file.digest): plan.repository.bytes_here(file) for plan, file in _each(plans)}
     total = sum({(plan.repository.folder, file.digest): file.size for plan, file in _each(plans)}.values())
     if plans:
@@ -74,6 +76,8 @@ def _plan(source: Source, name: str) -> _Plan:
         files = _of_pipeline(source, repository, marker)
     else:
         files = _of_network(source, repository, marker.path.parent)
+    for folder in source.beside:
+        files += texts_in(PurePosixPath(folder), repository.files)
     others = sorted(set(files) - {marker.path})
     return _Plan(repository=repository, files=(*(repository.files[path] for path in others), marker))
 

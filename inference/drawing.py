@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from inference.contract import Batch, Row
@@ -29,15 +27,17 @@ def draw_latents(model: LoadedModel, prompts: PromptCache, batch: Batch, on_step
 
 
 @torch.inference_mode()
-def decode(model: LoadedModel, latents: Tensor, *, tiled: bool = False) -> NDArray[np.uint8]:
-    """Latents (B, channels, h, w) to pixels (B, 8 h, 8 w, 3); ``tiled`` takes less memory and shows faint seams.
+def decode(model: LoadedModel, latents: Tensor, *, tiled: bool = False) -> Tensor:
+    """Latents (B, channels, h, w) to pixels on the device, (B, 8 h, 8 w, 3) in uint8.
+
+    ``tiled`` takes less memory and shows faint seams.
 
     One picture at a time: the VAE is bound by arithmetic, so a picture costs the same alone, and padding costs nothing.
     """
     if tiled:
         model.vae.enable_tiling()
     try:
-        return np.concatenate([to_uint8(decode_float(model, row)).cpu().numpy() for row in torch.split(latents, 1)])
+        return torch.cat([to_uint8(decode_float(model, row)) for row in torch.split(latents, 1)])
     finally:
         if tiled:
             model.vae.disable_tiling()

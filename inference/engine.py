@@ -26,10 +26,12 @@ from inference.devices import (
     steady_threads,
 )
 from inference.drawing import decode, draw_latents
-from inference.errors import InferenceError, OutOfMemory
+from inference.errors import Failure, InferenceError, OutOfMemory
 from inference.loading import LoadedModel, load_model
+from inference.loading.checker import Checker, Verdict
 from inference.orders import halves
 from inference.recipe import Recipe, library_versions
+from inference.safety import Safety
 from inference.text import PromptCache
 
 OnProgress = Callable[[Progress], None]
@@ -38,7 +40,8 @@ ModelKey = tuple[str, tuple[Adapter, ...]]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Drawn:
-    """A batch's pictures. ``pixels``: uint8, (rows, height, width, 3); ``recipes``: what redraws each of them.
+    """A batch's pictures. ``pixels``: uint8, (rows, height, width, 3); ``recipes``: what redraws each of them;
+    ``verdicts``: what the safety check says of each, None where nobody checked.
 
     ``load_s`` are the seconds that bringing the model up took (0 if it was there), ``draw_s`` those from prompt to
     pixels.
@@ -46,6 +49,7 @@ class Drawn:
 
     pixels: NDArray[np.uint8]
     recipes: tuple[Recipe, ...]
+    verdicts: tuple[Verdict | None, ...]
     load_s: float
     draw_s: float
 
@@ -54,8 +58,9 @@ class Engine:
     """Draws on one device, in one thread, with the models of a catalogue.
 
     ``device`` and ``precision`` are names or ``auto`` (see ``inference.devices``); ``cache_bytes`` bounds the models
-    kept in memory, None allows them half of it. ``threads`` compute on a CPU, None chooses (see ``steady_threads``). A
-    batch that fails or is stopped leaves the engine as it was.
+    kept in memory, None allows them half of it. ``threads`` compute on a CPU, None chooses (see ``steady_threads``).
+    Without ``safety_check`` nobody looks whether pictures are explicit; with it, a model that is not harmless draws
+    only if its checker can be loaded. A batch that fails or is stopped leaves the engine as it was.
 
     Raises:
         InferenceError: with DeviceUnknown or PrecisionUnknown.
@@ -69,6 +74,7 @@ class Engine:
         precision: str = AUTO,
         cache_bytes: int | None = None,
         threads: int | None = None,
+        safety_check: bool = True,
     ) -> None:
         self._catalog = catalog
         self._device = choose_device(device)
@@ -76,6 +82,7 @@ class Engine:
         self._models: ModelCache[ModelKey, LoadedModel] = ModelCache(
             default_cache_bytes(self._device) if cache_bytes is None else cache_bytes
         )
+        self._safety = Safety(catalog=catalog, device=self._device, precision=self._precision) if safety_check else None
         self._prompts = PromptCache()
         if self._device.type == "cpu":
             torch.set_num_threads(threads or steady_threads())
@@ -101,6 +108,10 @@ class Engine:
         """Names of the models in memory, the one used last at the end."""
         return tuple(dict.fromkeys(name for name, _ in self._models.keys))
 
+    def safety_faults(self) -> tuple[Failure, ...]:
+        """Why pictures of models on this machine cannot be checked; loads the checkers to find out."""
+        return self._safety.faults() if self._safety else ()
+
     def draw(self, batch: Batch, on_progress: OnProgress) -> Drawn:
         """Draw every row of ``batch``.
 
@@ -111,7 +122,8 @@ class Engine:
         decoding; what it raises passes through, between two steps, and nothing of the batch remains.
 
         Raises:
-            InferenceError: with UnknownModel, UnknownAdapter, WeightsMissing, WeightsUnreadable or OutOfMemory.
+            InferenceError: with UnknownModel, UnknownAdapter, WeightsMissing, WeightsUnreadable, CheckerMissing,
+                CheckerUnusable or OutOfMemory.
         """
         if not 1 <= len(batch.rows) <= batch.bucket:
             raise ValueError(f"{len(batch.rows)} rows do not fit a bucket of {batch.bucket}")
@@ -138,14 +150,16 @@ class Engine:
 
     def _draw(self, batch: Batch, on_progress: OnProgress, *, tiled: bool) -> Drawn:
         started = time.perf_counter()
-        with self._model(batch, on_progress) as model:
+        with self._model(batch, on_progress) as model, self._checker(batch, on_progress) as checker:
             loaded = time.perf_counter()
             latents = draw_latents(model, self._prompts, batch, _steps_of(batch, on_progress))
             on_progress(Progress(phase=Phase.DECODING))
-            pixels = decode(model, latents[: len(batch.rows)], tiled=tiled)
+            pictures = decode(model, latents[: len(batch.rows)], tiled=tiled)
+            verdicts = checker.judge(pictures) if checker else (None,) * len(batch.rows)
             return Drawn(
-                pixels=pixels,
+                pixels=pictures.cpu().numpy(),
                 recipes=tuple(self._recipe(model, batch, row) for row in batch.rows),
+                verdicts=verdicts,
                 load_s=loaded - started,
                 draw_s=time.perf_counter() - loaded,
             )
@@ -164,6 +178,15 @@ class Engine:
 
         with self._models.use((batch.model, batch.adapters), load) as model:
             yield model
+
+    @contextmanager
+    def _checker(self, batch: Batch, on_progress: OnProgress) -> Iterator[Checker | None]:
+        if self._safety is None:
+            yield None
+            return
+        loading = Progress(phase=Phase.LOADING)
+        with self._safety.checker(self._catalog[batch.model], on_part=lambda: on_progress(loading)) as checker:
+            yield checker
 
     def _recipe(self, model: LoadedModel, batch: Batch, row: Row) -> Recipe:
         return Recipe(
@@ -187,6 +210,8 @@ class Engine:
     def _free(self) -> None:
         """Give back what idle models and the failed batch held."""
         self._models.clear()
+        if self._safety is not None:
+            self._safety.clear()
         gc.collect()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
@@ -200,6 +225,7 @@ def _joined(parts: list[Drawn]) -> Drawn:
     return Drawn(
         pixels=np.concatenate([part.pixels for part in parts]),
         recipes=tuple(recipe for part in parts for recipe in part.recipes),
+        verdicts=tuple(verdict for part in parts for verdict in part.verdicts),
         load_s=sum(part.load_s for part in parts),
         draw_s=sum(part.draw_s for part in parts),
     )

@@ -56,6 +56,24 @@ STEPS = Limits(default=4, low=1, high=8)
 """Unless an entry says otherwise."""
 
 
+class Checked(StrEnum):
+    """Who looks whether a model's pictures are explicit."""
+
+    CATALOGUE = "catalogue"
+    """The classifier that the catalogue names for all."""
+    OWN = "own"
+    """The safety checker in the model's own diffusers folder."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SafetyEntry:
+    """An image classifier; a picture is explicit where its ``labels`` together reach ``threshold`` (0 to 1)."""
+
+    weights: Source
+    labels: tuple[str, ...]
+    threshold: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelEntry:
     """A model that may be asked for by ``name``.
@@ -86,6 +104,8 @@ class ModelEntry:
     examples: tuple[str, ...] = ()
     harmless: bool = False
     """Cannot draw anything explicit, so nothing needs to check its pictures."""
+    checked: Checked = Checked.CATALOGUE
+    """By whom, unless it is harmless."""
 
     def negative_acts(self, guidance: float) -> bool:
         """Whether a negative prompt has an effect at this guidance (never with a native LCM)."""

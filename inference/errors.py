@@ -97,6 +97,26 @@ class WeightsUnreadable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CheckerMissing:
+    """A model's pictures have to be checked, and what checks them is not on this machine.
+
+    ``where`` it should be, None if the catalogue names no checker at all; ``pull``: by what name it can be fetched.
+    """
+
+    model: str
+    where: str | None
+    pull: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckerUnusable:
+    """A safety checker that is damaged, of an unknown kind, or a pickle."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AdapterUnfit:
     """An adapter of another algorithm or for other models. ``what`` it is and ``needs`` are parts of a sentence."""
 
@@ -203,6 +223,8 @@ Failure: TypeAlias = (
     | UnknownAdapter
     | WeightsMissing
     | WeightsUnreadable
+    | CheckerMissing
+    | CheckerUnusable
     | AdapterUnfit
     | OutOfMemory
     | NotAPicture
@@ -303,8 +325,37 @@ def describe(failure: Failure, say: Say = plain) -> str:
             return say(
                 "The weights of “{model}” cannot be used: {path}: {reason}", model=model, path=path, reason=reason
             )
+        case CheckerMissing(model=model, where=None):
+            return say(
+                "The pictures of “{model}” need a safety check, and the catalogue names no checker. Give it a block "
+                "[safety], or do without: SAFETY_CHECK=off, on the command line --no-safety-check.",
+                model=model,
+            )
+        case CheckerMissing(model=model, where=where, pull=None):
+            return say(
+                "The pictures of “{model}” need a safety check, and the checker is not on this machine ({where}). Put "
+                "it there, or do without: SAFETY_CHECK=off, on the command line --no-safety-check.",
+                model=model,
+                where=where,
+            )
+        case CheckerMissing(model=model, where=where, pull=pull):
+            return say(
+                "The pictures of “{model}” need a safety check, and the checker is not on this machine ({where}). "
+                "“python -m inference pull {pull}” fetches it; or do without: SAFETY_CHECK=off, on the command line "
+                "--no-safety-check.",
+                model=model,
+                where=where,
+                pull=pull,
+            )
+        case CheckerUnusable(path=path, reason=reason):
+            return say(
+                "The safety checker in {path} cannot be used: {reason}. Fetch it anew, or do without: "
+                "SAFETY_CHECK=off, on the command line --no-safety-check.",
+                path=path,
+                reason=reason,
+            )
         case AdapterUnfit(adapter=adapter, model=model, what=what, needs=needs, detail=detail):
-            return plain(
+            return say(
                 "“{adapter}” cannot be put on “{model}”: it is {what}, and this model needs {needs} ({detail}).",
                 adapter=adapter,
                 model=model,

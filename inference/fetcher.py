@@ -26,10 +26,11 @@ REPORT_EVERY_S = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchSpec:
-    """What to download: a model and LoRAs, by their names in the catalogue."""
+    """What to download: a model and LoRAs, by their names in the catalogue; and what checks pictures, if wanted."""
 
     catalog_path: Path
     names: tuple[str, ...]
+    checked: bool = True
 
 
 def fetch_for_parent(connection: Connection, spec: FetchSpec) -> None:
@@ -48,7 +49,7 @@ def _fetch(connection: Connection, spec: FetchSpec) -> Failure | None:
         catalog = Catalog.load(spec.catalog_path)
         with _Reporter(connection) as reporter:
             for name in spec.names:
-                pull(catalog, name, partial(reporter.report, name))
+                pull(catalog, name, partial(reporter.report, name), checked=spec.checked)
     except InferenceError as error:
         return error.failure
     except Exception:

@@ -42,11 +42,18 @@ class Fetching:
     """Brings models here that orders need. Lives on one event loop; its tasks are made by ``run``."""
 
     def __init__(
-        self, *, catalog: Catalog, catalog_path: Path, allowed: bool = True, main: FetchMain = fetch_for_parent
+        self,
+        *,
+        catalog: Catalog,
+        catalog_path: Path,
+        allowed: bool = True,
+        checked: bool = True,
+        main: FetchMain = fetch_for_parent,
     ) -> None:
         self._catalog = catalog
         self._catalog_path = catalog_path
         self._allowed = allowed
+        self._checked = checked
         self._main = main
         self._downloads: dict[tuple[str, ...], _Download] = {}
         self._begun: asyncio.Queue[_Download] = asyncio.Queue()
@@ -58,7 +65,8 @@ class Fetching:
         downloads are switched off.
         """
         try:
-            missing = {name: self._catalog.missing(name) for name in (request.model, *_loras(request))}
+            wanted = (request.model, *_loras(request))
+            missing = {name: self._catalog.missing(name, checked=self._checked) for name in wanted}
         except InferenceError:
             return ()
         names = tuple(name for name, sources in missing.items() if sources)
@@ -109,7 +117,8 @@ class Fetching:
             report(job_id, None if failure is None else Failed(failure=failure))
 
     async def _download(self, download: _Download, report: Report) -> Failure | None:
-        async with _child(self._main, FetchSpec(catalog_path=self._catalog_path, names=download.names)) as messages:
+        spec = FetchSpec(catalog_path=self._catalog_path, names=download.names, checked=self._checked)
+        async with _child(self._main, spec) as messages:
             async for message in messages:
                 match message:
                     case DownloadEnded(failure=failure):

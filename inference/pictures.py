@@ -35,12 +35,14 @@ class PictureWriter:
         _require_writable(folder)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="pictures")
 
-    def write(self, row: Row, pixels: NDArray[np.uint8], recipe: Recipe) -> Future[Picture]:
-        """Save ``pixels`` (height, width, 3) as the picture of ``row``.
+    def write(
+        self, row: Row, pixels: NDArray[np.uint8], recipe: Recipe, *, explicit: bool | None = None
+    ) -> Future[Picture]:
+        """Save ``pixels`` (height, width, 3) as the picture of ``row``; ``explicit`` is what a safety check said.
 
         The future ends in ``InferenceError(DiskUnwritable)`` where that fails; no part of a file is left then.
         """
-        return self._pool.submit(self._write, row, pixels, recipe)
+        return self._pool.submit(self._write, row, pixels, recipe, explicit)
 
     def close(self) -> None:
         """Wait for what is being written."""
@@ -58,7 +60,7 @@ class PictureWriter:
         """Where the picture of this id is, or will be."""
         return self._folder / f"{picture_id}.png"
 
-    def _write(self, row: Row, pixels: NDArray[np.uint8], recipe: Recipe) -> Picture:
+    def _write(self, row: Row, pixels: NDArray[np.uint8], recipe: Recipe, explicit: bool | None) -> Picture:
         encoded = encode_png(pixels, recipe)
         try:
             replace_file(self.path(row.picture_id), encoded)
@@ -74,6 +76,7 @@ class PictureWriter:
             bucket=recipe.bucket,
             pixels_sha256=pixels_sha256(pixels.tobytes()),
             bytes=len(encoded),
+            explicit=explicit,
         )
 
 

@@ -27,7 +27,8 @@ from inference.pipe import how_it_ended, read_into
 class WorkerSpec:
     """What a worker needs to know: which device to drive, with what weights, and where pictures go.
 
-    ``device`` and ``precision`` take torch's names or ``"auto"``. ``cache_bytes`` bounds the loaded models.
+    ``device`` and ``precision`` take torch's names or ``"auto"``. ``cache_bytes`` bounds the loaded models. Without
+    ``safety_check`` nobody looks whether pictures are explicit.
     """
 
     catalog_path: Path
@@ -35,6 +36,7 @@ class WorkerSpec:
     device: str = "auto"
     precision: str = "auto"
     cache_bytes: int | None = None
+    safety_check: bool = True
     nice: int = 10
 
 
@@ -71,7 +73,7 @@ class WorkerProcess:
         self._process: BaseProcess | None = None
         self._connection: Connection | None = None
         self._inbox: asyncio.Queue[FromWorker | _Wake | None] = asyncio.Queue()
-        self._ready = False
+        self._ready: Ready | None = None
 
     @property
     def pid(self) -> int | None:
@@ -79,7 +81,12 @@ class WorkerProcess:
         return self._process.pid if self._process else None
 
     async def start(self) -> Ready:
-        """Start the child and wait for its handshake; raises ``WorkerGone`` if none comes."""
+        """Start the child and wait for its handshake; raises ``WorkerGone`` if none comes.
+
+        One that was started ahead of its time is not started again.
+        """
+        if self._ready is not None:
+            return self._ready
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         self._inbox = asyncio.Queue()
@@ -92,7 +99,7 @@ class WorkerProcess:
         message = await self.receive(timeout_s=self._start_timeout_s)
         match message:
             case Ready():
-                self._ready = True
+                self._ready = message
                 return message
             case StartFailed(failure=failure):
                 await self.kill()
@@ -143,7 +150,7 @@ class WorkerProcess:
 
     async def _reap(self) -> str:
         """Collect the ended child; says how it ended, for people."""
-        process, self._process, self._ready = self._process, None, False
+        process, self._process, self._ready = self._process, None, None
         if process is None:
             return "it had ended already"
         await asyncio.to_thread(process.join)

@@ -24,7 +24,8 @@ class Source:
     ``revision`` is a branch, tag or commit of the hub repository; ``variant`` picks files like ``….fp16.safetensors``.
     ``marker`` is the file by which weights are known to be here: ``model_index.json`` of a whole pipeline,
     ``config.json`` of a single network, the file itself of a LoRA or a checkpoint in one file. ``without`` are parts of
-    a pipeline that come from elsewhere: they need not be here.
+    a pipeline that come from elsewhere: they need not be here. ``beside`` are folders of the repository whose
+    configurations are needed too.
     """
 
     path: Path | None = None
@@ -33,6 +34,7 @@ class Source:
     variant: str | None = None
     marker: str = PIPELINE_INDEX
     without: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
 
     def locate(self) -> Path | None:
         """The folder (of a pipeline or network) or file (of a LoRA or checkpoint) on this machine; None if not here."""

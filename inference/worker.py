@@ -54,13 +54,15 @@ def main(connection: Connection, spec: WorkerSpec) -> None:
             device=spec.device,
             precision=spec.precision,
             cache_bytes=spec.cache_bytes,
+            safety_check=spec.safety_check,
         )
         writer = PictureWriter(spec.pictures_dir)
+        unchecked = engine.safety_faults()
     except Exception as error:
         connection.send(StartFailed(failure=_as_failure(error)))
         return
     others = engine.sibling_names if spec.device == AUTO else ()
-    ready = Ready(device=engine.device_name, precision=engine.precision_name, others=others)
+    ready = Ready(device=engine.device_name, precision=engine.precision_name, others=others, unchecked=unchecked)
     Worker(engine=engine, writer=writer, connection=connection, ready=ready).run()
 
 
@@ -135,9 +137,10 @@ class Worker:
     def _save(self, batch: Batch, drawn: Drawn, started: float) -> None:
         """Hand every row to the writer threads; each job is reported when its last picture is on disk."""
         by_job: dict[str, list[Future[Picture]]] = {}
-        for row, pixels, recipe in zip(batch.rows, drawn.pixels, drawn.recipes, strict=True):
+        for row, pixels, recipe, verdict in zip(batch.rows, drawn.pixels, drawn.recipes, drawn.verdicts, strict=True):
             if row.job_id not in self._unwanted:
-                by_job.setdefault(row.job_id, []).append(self._writer.write(row, pixels, recipe))
+                explicit = verdict.explicit if verdict else None
+                by_job.setdefault(row.job_id, []).append(self._writer.write(row, pixels, recipe, explicit=explicit))
         for job_id, futures in by_job.items():
             _Saving(self, batch.id, job_id, futures, started).watch()
 

@@ -36,6 +36,7 @@ kind = "native"
 weights = { path = "tiny-lcm" }
 size = [64, 64]
 sides = [32, 128]
+harmless = true
 licence = "MIT"
 description = "A native LCM with random weights."
 examples = ["a red apple"]
@@ -47,6 +48,7 @@ weights = { path = "tiny" }
 lcm_lora = { path = "tiny-lcm-lora/pytorch_lora_weights.safetensors" }
 size = [64, 64]
 sides = [32, 128]
+harmless = true
 
 [models.tiny-flat]
 family = "emoji"
@@ -55,6 +57,7 @@ weights = { path = "tiny-lcm" }
 styles = { flat = 1.0 }
 size = [64, 64]
 sides = [32, 128]
+harmless = true
 
 [models.tiny-xl]
 family = "sdxl"
@@ -63,6 +66,7 @@ weights = { path = "tiny-xl" }
 unet = { path = "tiny-xl-lcm-unet" }
 size = [64, 64]
 sides = [32, 128]
+harmless = true
 
 [models.tiny-xl-merged]
 family = "sdxl"
@@ -70,6 +74,7 @@ kind = "merged"
 weights = { path = "tiny-xl" }
 size = [64, 64]
 sides = [32, 128]
+harmless = true
 
 [models.absent]
 family = "emoji"
@@ -77,6 +82,7 @@ kind = "native"
 weights = { path = "nowhere" }
 size = [64, 64]
 sides = [32, 128]
+harmless = true
 
 [adapters.flat]
 family = "emoji"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import discord
 from discord import ui
 
-from bot.access import Refused
+from bot.access import Refused, Showing
 from bot.attachments import Attachment, attachment
 from bot.buttons import chosen, guarded
 from bot.cards import inert
@@ -102,13 +102,19 @@ class History:
         container = ui.Container[ui.LayoutView]()
         container.add_item(ui.TextDisplay("\n".join(_heading(page, missed=missed, empty=not jobs))))
         for job, its in zip(jobs, pictures, strict=True):
-            _add_entry(container, job, its, names)
+            _add_entry(container, job, its, names, covered=self._covered(interaction, job, its))
         numbers = [number for number, there in ((page.number - 1, page.number > 1), (page.number + 1, more)) if there]
         if numbers:
             container.add_item(ui.ActionRow(*(Turn(replace(page, number=number)) for number in numbers)))
         view = ui.LayoutView(timeout=None)
         view.add_item(container)
         return view, files
+
+    def _covered(self, interaction: discord.Interaction, job: Job, pictures: Sequence[StoredPicture]) -> bool:
+        """Whether this channel shows such pictures covered at best. That their owner wanted them covered for others
+        is no reason."""
+        here = replace(job, place=place_of(interaction), spoiler=False)
+        return self._endings.shown(here, pictures) is not Showing.PLAIN
 
     async def _thumbnail(self, picture: StoredPicture, limit: int) -> Attachment | None:
         """The picture's file; None if somebody took it away."""
@@ -202,7 +208,12 @@ class Act(ui.DynamicItem[ui.Select[ui.LayoutView]], template=r"history_act:(?P<j
 
 
 def _add_entry(
-    container: ui.Container[ui.LayoutView], job: Job, pictures: Sequence[StoredPicture], names: dict[str, str]
+    container: ui.Container[ui.LayoutView],
+    job: Job,
+    pictures: Sequence[StoredPicture],
+    names: dict[str, str],
+    *,
+    covered: bool,
 ) -> None:
     """One order: its prompt and recipe beside its first picture, and what can be done with it."""
     request = job.request
@@ -216,7 +227,8 @@ def _add_entry(
     if name is None:
         container.add_item(ui.TextDisplay(f"{text}\n-# " + _("The picture is no longer on this machine; its seed is.")))
     else:
-        thumbnail = ui.Thumbnail[ui.LayoutView](f"attachment://{name}", description=request.prompt[:1024])
+        description = request.prompt[:1024]
+        thumbnail = ui.Thumbnail[ui.LayoutView](f"attachment://{name}", description=description, spoiler=covered)
         container.add_item(ui.Section(text, accessory=thumbnail))
     container.add_item(ui.ActionRow(Act(job.id)))
 

@@ -61,10 +61,10 @@ class Jobs:
                 return False
             await connection.executemany(
                 "INSERT OR REPLACE INTO pictures"
-                " (id, job_id, position, seed, width, height, bucket, pixels_sha256, bytes)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " (id, job_id, position, seed, width, height, bucket, pixels_sha256, bytes, explicit)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [
-                    (p.id, job_id, p.index, p.seed, p.width, p.height, p.bucket, p.pixels_sha256, p.bytes)
+                    (p.id, job_id, p.index, p.seed, p.width, p.height, p.bucket, p.pixels_sha256, p.bytes, p.explicit)
                     for p in finished.pictures
                 ],
             )

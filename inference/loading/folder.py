@@ -112,8 +112,10 @@ class NetworkFolder:
         return folder_digest(self.path, self.variant)
 
 
-def load_network(kind: Any, folder: Path, variant: str | None) -> torch.nn.Module:
+def load_network(kind: Any, folder: Path, variant: str | None, **options: Any) -> torch.nn.Module:
     """A network in float32 on the CPU, in evaluation mode, every weight of it from the files.
+
+    ``options`` go to the library's ``from_pretrained``.
 
     Raises:
         UnsupportedError: only pickles are there, or weights are missing, of another shape, or not finite.
@@ -134,6 +136,7 @@ def load_network(kind: Any, folder: Path, variant: str | None) -> torch.nn.Modul
             dtype=torch.float32,
             local_files_only=True,
             output_loading_info=True,
+            **options,
         )
     for problem in ("missing_keys", "mismatched_keys"):
         if report.get(problem):

@@ -9,24 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
 from inference.catalog import Catalog
 from inference.contract import Adapter
 from inference.devices import is_out_of_memory
 from inference.entries import ModelEntry
 from inference.errors import AdapterUnfit, InferenceError, WeightsMissing, WeightsUnreadable
+from inference.loading.damage import MALFORMED, check_finite, reason_of
 from inference.loading.fingerprint import combine, file_digest
 from inference.loading.formats import PIPELINES, Format, Networks, Opened, Pipeline, open_with, parts_for
 from inference.loading.group_norm import normalise_rows_alone
 from inference.loading.loaded import LoadedModel, TextStage
 from inference.loading.lora import UnfitError, merge_lora, read_lora
-from inference.loading.unsupported import UnsupportedError
 from inference.recognise import FAMILY_TITLES, read_info
 from inference.sources import Source
-
-MALFORMED = (SafetensorError, OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError)
-"""What safetensors, diffusers and transformers raise for files that are damaged or of another shape."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,16 +114,7 @@ def _reading(model: str, path: Path) -> Iterator[None]:
     except MALFORMED as error:
         if is_out_of_memory(error):
             raise
-        raise InferenceError(WeightsUnreadable(model=model, path=str(path), reason=_reason(error))) from error
-
-
-def _reason(error: BaseException) -> str:
-    """One sentence on what is wrong: safetensors' own words where diffusers wrapped them into longer ones."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, SafetensorError):
-        cause = cause.__cause__ or cause.__context__
-    line = str(cause or error).strip().partition("\n")[0]
-    return line.partition(". ")[0][:300] or type(error).__name__
+        raise InferenceError(WeightsUnreadable(model=model, path=str(path), reason=reason_of(error))) from error
 
 
 def _read_networks(parts: _Parts, on_part: Callable[[], None]) -> dict[str, torch.nn.Module]:
@@ -136,7 +123,7 @@ def _read_networks(parts: _Parts, on_part: Callable[[], None]) -> dict[str, torc
         on_part()
         with _reading(parts.name, where.path):
             networks[part] = where.network(part)
-            _check_finite(part, networks[part])
+            check_finite(part, networks[part])
     return networks
 
 
@@ -148,12 +135,6 @@ def _merge(entry: ModelEntry, networks: dict[str, torch.nn.Module], lora: _Lora)
             what, needs = read_info(lora.path).words, f"a LoRA for {FAMILY_TITLES[entry.family]}"
             failure = AdapterUnfit(adapter=lora.name, model=entry.name, what=what, needs=needs, detail=str(unfit))
             raise InferenceError(failure) from unfit
-
-
-def _check_finite(name: str, network: torch.nn.Module) -> None:
-    for weight, values in network.named_parameters():
-        if not bool(values.sum().isfinite()):
-            raise UnsupportedError(f"{weight} of the {name} holds values that are not finite")
 
 
 def _place(network: torch.nn.Module, device: torch.device, precision: torch.dtype) -> torch.nn.Module:

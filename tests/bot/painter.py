@@ -1,7 +1,7 @@
 """A worker process without a model: a real child that speaks the protocol and saves a pattern for every seed.
 
 Prompts steer it: ``wait`` draws no further until the test creates the file ``go``, ``fail`` fails, ``kill me once``
-dies the first time it is drawn, ``kill me`` every time.
+dies the first time it is drawn, ``kill me`` every time; ``explicit`` and ``decent`` are what the safety check finds.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ from inference.contract import (
 )
 from inference.errors import OutOfMemory
 from inference.process import WorkerSpec
+
+VERDICTS = {"explicit": True, "decent": False}
 
 
 def main(connection: Connection, spec: WorkerSpec) -> None:
@@ -105,4 +107,5 @@ def _save(row: Row, batch: Batch, folder: Path) -> Picture:
         bucket=batch.bucket,
         pixels_sha256=hashlib.sha256(raw).hexdigest(),
         bytes=path.stat().st_size,
+        explicit=VERDICTS.get(row.prompt),
     )

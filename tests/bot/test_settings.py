@@ -33,6 +33,7 @@ def test_values_are_parsed_by_their_kind() -> None:
         ("CACHE_GIB", "0", "CACHE_GIB must be at least 0.1, not 0."),
         ("DOWNLOADS", "maybe", "DOWNLOADS must be on or off, not 'maybe'."),
         ("LOG_LEVEL", "loud", "LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR, not 'loud'."),
+        ("SAFETY_CHECK", "yes", "SAFETY_CHECK must be required or off, not 'yes'."),
         ("STEP_TIMEOUT_S", "nan", "STEP_TIMEOUT_S must be at least 1, not nan."),
     ],
 )

@@ -96,6 +96,17 @@ async def test_a_finished_job_has_its_pictures_and_waits_for_delivery(path: Path
         assert await store.jobs.undelivered() == []
 
 
+@pytest.mark.parametrize("explicit", [True, False, None])
+async def test_a_safety_checks_verdict_is_kept(path: Path, explicit: bool | None) -> None:
+    job = a_job()
+    finished = drawn(job)
+    pictures = tuple(replace(picture, explicit=explicit) for picture in finished.pictures)
+    async with open_store(path, migrations=MIGRATIONS) as store:
+        await store.jobs.add(job)
+        await store.jobs.finish(job.id, replace(finished, pictures=pictures))
+        assert {picture.explicit for picture in await store.jobs.pictures(job.id)} == {explicit}
+
+
 async def test_pictures_and_the_end_of_their_job_are_one_transaction(path: Path) -> None:
     job, stranger = a_job(), a_job()
     async with open_store(path, migrations=MIGRATIONS) as store:

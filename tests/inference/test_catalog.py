@@ -25,6 +25,7 @@ from inference.errors import (
 from inference.validation import check, parse_size, validate
 from tests.checkpoints import CATALOG, TinyModels
 
+SAFETY = '[safety]\nweights = { path = "classifier" }\n'
 SHIPPED = Path(__file__).parents[2] / "models" / "models.toml"
 
 
@@ -48,6 +49,13 @@ def test_the_shipped_catalogue_loads_and_its_default_is_the_built_in_native_mode
     catalog = Catalog.load(SHIPPED)
     assert (catalog.default.name, catalog.default.family, catalog.default.kind) == ("emoji", Family.EMOJI, Kind.NATIVE)
     assert len([entry for entry in catalog if entry.family is Family.EMOJI]) >= 3
+
+
+def test_what_is_not_built_in_is_checked_by_the_shipped_classifier() -> None:
+    shipped = Catalog.load(SHIPPED)
+    checkers = {entry.name: shipped.checker(entry) for entry in shipped}
+    assert {name for name, checker in checkers.items() if checker is None} == {"emoji", "emoji-lora", "emoji-flat"}
+    assert {checker.hub for checker in checkers.values() if checker} == {"Falconsai/nsfw_image_detection"}
 
 
 def test_every_shipped_entry_accepts_its_own_defaults() -> None:
@@ -134,6 +142,17 @@ def test_on_disk_tells_whether_all_parts_are_there(tiny_models: TinyModels) -> N
         ("styles = { flat = 1.0 }", "guidance = { default = 99 }", ["[models.tiny-flat]", "guidance", "99"]),
         ("styles = { flat = 1.0 }", 'lcm_lora = { path = "x" }', ["[models.tiny-flat]", "lcm_lora"]),
         ("[models.tiny]", "[models.tiny", ["models.toml"]),
+        ("[models.tiny]", "[safety]\n[models.tiny]", ["[safety]", "weights", "missing"]),
+        ("[models.tiny]", f"{SAFETY}labels = []\n[models.tiny]", ["[safety]", "labels", "at least one"]),
+        ("[models.tiny]", f"{SAFETY}threshold = 0\n[models.tiny]", ["[safety]", "threshold", "above 0"]),
+        ("[models.tiny]", f"{SAFETY}colour = 1\n[models.tiny]", ["[safety]", "colour", "unknown key"]),
+        ("harmless = true", 'safety = "none"', ["[models.tiny]", "safety", "own"]),
+        ("harmless = true", 'harmless = true\nsafety = "own"', ["[models.tiny]", "safety", "harmless"]),
+        (
+            '{ path = "tiny-lcm" }\nsize = [64, 64]\nsides = [32, 128]\nharmless = true',
+            '{ path = "a.safetensors" }\nsize = [64, 64]\nsides = [32, 128]\nsafety = "own"',
+            ["[models.tiny]", "safety", "diffusers folder"],
+        ),
     ],
 )
 def test_a_mistake_in_the_file_is_named_with_entry_and_key(

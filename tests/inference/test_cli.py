@@ -16,6 +16,7 @@ import pytest
 from inference.__main__ import main
 from inference.pictures import encode_png, replace_file
 from inference.recipe import Recipe, read_pixels, read_recipe
+from tests.checkers import save_classifier
 from tests.checkpoints import TinyModels
 
 ROOT = Path(__file__).parents[2]
@@ -104,6 +105,35 @@ def test_a_negative_prompt_without_effect_is_mentioned(
     assert said.status == 0
     assert (words or "") in said.out
     assert ("no effect" in said.out) is (words is not None)
+
+
+@pytest.mark.parametrize("bias", [20.0, -20.0])
+def test_explicit_pictures_are_saved_and_named_so(tmp_path: Path, run: CommandLine, bias: float) -> None:
+    models = checked(run.models, tmp_path)
+    save_classifier(models.folder / "classifier", bias=bias)
+    said = replace(run, models=models)("draw", "a", "--count", "2", "-o", str(tmp_path / "out"))
+    assert said.status == 0
+    assert said.out.count("counts as explicit") == (2 if bias > 0 else 0)
+    assert len(list((tmp_path / "out").iterdir())) == 2
+
+
+def test_without_a_checker_one_is_told_how_to_get_or_waive_it(tmp_path: Path, run: CommandLine) -> None:
+    run = replace(run, models=checked(run.models, tmp_path))
+    refused = run("draw", "a", "-o", str(tmp_path / "out"))
+    assert refused.status == 2
+    assert str(tmp_path / "models" / "classifier") in refused.err
+    assert "--no-safety-check" in refused.err
+    assert "classifier" in run("models").out
+    assert run("draw", "a", "--no-safety-check", "-o", str(tmp_path / "out")).status == 0
+
+
+def checked(models: TinyModels, folder: Path) -> TinyModels:
+    """A copy of the native model alone, whose pictures are to be checked by a classifier that is yet to come."""
+    copy = TinyModels(folder / "models")
+    shutil.copytree(models.native, copy.native)
+    entry = models.catalog.read_text(encoding="utf-8").partition("[models.tiny-lora]")[0].replace("harmless = true", "")
+    copy.catalog.write_text(entry + '[safety]\nweights = { path = "classifier" }\n', encoding="utf-8")
+    return copy
 
 
 def test_the_catalogue_tells_what_is_here_and_how_to_get_the_rest(run: CommandLine) -> None:

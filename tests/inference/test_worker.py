@@ -18,11 +18,12 @@ from PIL import Image
 
 from inference.contract import Failed, Finished, ImageRequest, Outcome, Phase, Retrying, Running
 from inference.dispatcher import Dispatcher
-from inference.errors import DiskUnwritable, WeightsMissing
+from inference.errors import CheckerMissing, DiskUnwritable, WeightsMissing
 from inference.process import WorkerProcess, WorkerSpec
 from inference.queue import FairQueue
 from inference.recipe import Recipe, read_recipe
 from inference.ticket import Ticket
+from tests.checkers import save_classifier
 from tests.checkpoints import TinyModels
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -101,6 +102,40 @@ async def test_a_failed_request_leaves_the_worker_alive(tiny_models: TinyModels,
     assert isinstance(fine, Finished)
     assert isinstance(unsaved, Failed)
     assert isinstance(unsaved.failure, DiskUnwritable)
+
+
+async def test_a_checker_that_is_missing_fails_its_models_orders_and_no_others(
+    tiny_models: TinyModels, tmp_path: Path
+) -> None:
+    models = tmp_path / "models"
+    shutil.copytree(tiny_models.folder, models)
+    catalog = (models / "models.toml").read_text(encoding="utf-8").replace("harmless = true\n", "", 1)
+    (models / "models.toml").write_text(catalog + '[safety]\nweights = { path = "classifier" }\n', encoding="utf-8")
+    async with opened(models / "models.toml", tmp_path / "pictures") as desk:
+        missing = await desk.drawn(desk.order())
+        pid = desk.worker.pid
+        harmless = await desk.drawn(desk.order(model="tiny-flat"))
+        save_classifier(models / "classifier", bias=20.0)
+        checked = await desk.drawn(desk.order())
+        assert desk.worker.pid == pid
+    assert missing == Failed(failure=CheckerMissing(model="tiny", where=str(models / "classifier")))
+    assert isinstance(harmless, Finished)
+    assert [picture.explicit for picture in harmless.pictures] == [None]
+    assert isinstance(checked, Finished)
+    assert [picture.explicit for picture in checked.pictures] == [True]
+
+
+async def test_a_worker_that_was_started_ahead_of_time_is_not_started_again(
+    tiny_models: TinyModels, tmp_path: Path
+) -> None:
+    worker = WorkerProcess(spec=WorkerSpec(catalog_path=tiny_models.catalog, pictures_dir=tmp_path, device="cpu"))
+    ready = await worker.start()
+    pid = worker.pid
+    assert (await worker.start(), worker.pid) == (ready, pid)
+    await worker.kill()
+    await worker.start()
+    assert worker.pid != pid
+    await worker.stop()
 
 
 async def test_a_worker_killed_while_it_draws_costs_one_retry_and_no_picture(

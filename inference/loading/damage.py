@@ -1,0 +1,27 @@
+"""What damaged files provoke in the libraries that read them, and one sentence on what is wrong with them."""
+
+from __future__ import annotations
+
+import torch
+from safetensors import SafetensorError
+
+from inference.loading.unsupported import UnsupportedError
+
+MALFORMED = (SafetensorError, OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError)
+"""What safetensors, diffusers and transformers raise for files that are damaged or of another shape."""
+
+
+def reason_of(error: BaseException) -> str:
+    """One sentence on what is wrong: safetensors' own words where diffusers wrapped them into longer ones."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, SafetensorError):
+        cause = cause.__cause__ or cause.__context__
+    line = str(cause or error).strip().partition("\n")[0]
+    return line.partition(". ")[0][:300] or type(error).__name__
+
+
+def check_finite(name: str, network: torch.nn.Module) -> None:
+    """Raise ``UnsupportedError`` if the network called ``name`` has a weight that is no finite number."""
+    for weight, values in network.named_parameters():
+        if not bool(values.sum().isfinite()):
+            raise UnsupportedError(f"{weight} of the {name} holds values that are not finite")

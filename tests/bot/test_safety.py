@@ -1,0 +1,129 @@
+"""Pictures that a safety check has looked at, in the channels of a server and in somebody's own history."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import discord
+import pytest
+
+from bot.settings import Settings
+from bot.store import JobState
+from inference.catalog import Catalog
+from inference.process import draw_for_parent
+from tests.bot import studio as studio_module
+from tests.bot.studio import Studio, open_studio, text_of, walk
+from tests.checkers import save_classifier
+from tests.checkpoints import TinyModels, tiny_models
+
+__all__ = ["tiny_models"]
+
+GALLERY = discord.ComponentType.media_gallery.value
+THUMBNAIL = discord.ComponentType.thumbnail.value
+
+
+@pytest.fixture
+def boss(studio: Studio) -> Any:
+    """Somebody who manages the server."""
+    guild = studio.channel.guild
+    role = guild.create_role("Boss", permissions=discord.Permissions(manage_guild=True))
+    return guild.add_member(studio.env.create_user("boss"), roles=[role])
+
+
+def age_restricted(studio: Studio) -> None:
+    channel = studio.bot.get_channel(studio.channel.id)
+    assert isinstance(channel, discord.TextChannel)
+    channel.nsfw = True  # as the gateway tells it; SimCord has no such channels
+
+
+async def imagine(studio: Studio, prompt: str) -> discord.Message:
+    """The last card of an order for a model that could draw anything."""
+    await studio.ann.slash(studio.channel, "imagine", prompt=prompt, model="guided")
+    await studio.settled(JobState.DONE)
+    await studio.all_delivered()
+    return studio.cards()[-1]
+
+
+def covers(message: Any) -> list[bool]:
+    """Of every picture that a message shows, whether it is covered."""
+    components = [item.to_dict() if hasattr(item, "to_dict") else item for item in message.components]
+    parts = list(walk(components))
+    galleries = [item["spoiler"] for part in parts if part["type"] == GALLERY for item in part["items"]]
+    return galleries + [part.get("spoiler", False) for part in parts if part["type"] == THUMBNAIL]
+
+
+@pytest.mark.parametrize(("policy", "shown"), [("block", []), ("spoiler", [True]), ("allow", [False])])
+async def test_an_explicit_picture_is_shown_as_the_server_wants(
+    studio: Studio, boss: Any, policy: str, shown: list[bool]
+) -> None:
+    await boss.slash(studio.channel, "settings explicit", policy=policy)
+    card = await imagine(studio, "explicit")
+    assert covers(card) == shown
+    assert bool(card.attachments) is bool(shown)
+    assert ("does not show pictures that may be explicit" in text_of(card)) is (policy == "block")
+
+
+@pytest.mark.parametrize("policy", ["block", "spoiler"])
+async def test_an_explicit_picture_is_shown_in_an_age_restricted_channel(
+    studio: Studio, boss: Any, policy: str
+) -> None:
+    age_restricted(studio)
+    await boss.slash(studio.channel, "settings explicit", policy=policy)
+    assert covers(await imagine(studio, "explicit")) == [False]
+
+
+@pytest.mark.parametrize("policy", ["block", "spoiler"])
+async def test_a_picture_that_was_found_decent_is_shown_plainly(studio: Studio, boss: Any, policy: str) -> None:
+    await boss.slash(studio.channel, "settings explicit", policy=policy)
+    assert covers(await imagine(studio, "decent")) == [False]
+
+
+@pytest.mark.parametrize(("prompt", "restricted", "covered"), [("explicit", False, True), ("explicit", True, False)])
+async def test_the_verdict_outlives_a_restart_and_counts_wherever_the_picture_is_posted(
+    studio: Studio, prompt: str, restricted: bool, covered: bool
+) -> None:
+    if restricted:
+        age_restricted(studio)
+    await imagine(studio, prompt)
+    await studio.restart()
+    if restricted:
+        age_restricted(studio)
+    [job] = await studio.jobs()
+    assert [picture.explicit for picture in await studio.store.jobs.pictures(job.id)] == [True]
+    shown = await studio.ann.slash(studio.channel, "history")
+    assert covers(shown.response) == [covered]
+
+
+async def test_a_decent_picture_is_not_covered_in_the_history(studio: Studio) -> None:
+    await imagine(studio, "decent")
+    shown = await studio.ann.slash(studio.channel, "history")
+    assert covers(shown.response) == [False]
+
+
+# -- with a real worker, a real model and a real classifier ------------------------------------------------------------
+
+
+@pytest.fixture
+def models(tiny_models: TinyModels, tmp_path: Path) -> Path:
+    """A catalogue whose one model is checked by a classifier beside it."""
+    models = tmp_path / "models"
+    shutil.copytree(tiny_models.native, models / "tiny-lcm")
+    entry = tiny_models.catalog.read_text(encoding="utf-8").partition("[models.tiny-lora]")[0]
+    safety = '[safety]\nweights = { path = "classifier" }\n'
+    (models / "models.toml").write_text(entry.replace("harmless = true", "") + safety, encoding="utf-8")
+    return models
+
+
+@pytest.mark.parametrize("explicit", [True, False])
+async def test_what_the_classifier_says_decides_how_the_picture_is_shown(
+    settings: Settings, models: Path, monkeypatch: pytest.MonkeyPatch, explicit: bool
+) -> None:
+    monkeypatch.setattr(studio_module, "SECONDS", 150.0)  # a busy machine takes half a minute to bring torch up
+    save_classifier(models / "classifier", bias=20.0 if explicit else -20.0)
+    settings = Settings(discord_token="token", data_dir=settings.data_dir, catalog=models / "models.toml")
+    async with open_studio(settings, Catalog.load(settings.catalog), painter_main=draw_for_parent) as studio:
+        await studio.ann.slash(studio.channel, "imagine", prompt="a fox", steps=1)
+        await studio.pictures()
+        assert covers(studio.cards()[-1]) == [explicit]
