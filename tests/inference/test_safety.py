@@ -380,13 +380,17 @@ def test_only_models_that_are_here_need_their_checkers(models: Path) -> None:
 # -- what the catalogue says of it -------------------------------------------------------------------------------------
 
 
-def test_a_checker_belongs_to_what_a_model_is_made_of_but_not_to_what_it_draws_with(models: Path) -> None:
+def test_a_checker_is_missing_only_where_pictures_are_checked(models: Path) -> None:
     catalog = catalog_in(models)
-    folders = {name: [source.locate() for source in catalog.sources(catalog[name])] for name in ("tiny", "own")}
-    lcm = models / "tiny-lcm"
-    assert folders == {"tiny": [lcm, models / "classifier"], "own": [lcm, lcm / "safety_checker"]}
-    assert catalog.sources(catalog["harmless"]) == (catalog["harmless"].weights,)
     shutil.rmtree(models / "classifier")
+    shutil.rmtree(models / "tiny-lcm" / "safety_checker")
+    missing = {name: [source.path for source in catalog.missing(name)] for name in ("tiny", "own", "harmless")}
+    assert missing == {
+        "tiny": [models / "classifier"],
+        "own": [models / "tiny-lcm" / "safety_checker"],
+        "harmless": [],
+    }
+    assert not any(catalog.missing(name, checked=False) for name in missing)
     assert catalog.on_disk(catalog["tiny"])
 
 
@@ -394,4 +398,4 @@ def test_the_checker_of_a_model_of_the_hub_is_in_its_repository(models: Path) ->
     catalog = catalog_in(models)
     weights = replace(catalog["own"].weights, path=None, hub="owner/name", revision="main")
     checker = catalog.checker(replace(catalog["own"], weights=weights))
-    assert checker == replace(weights, marker="safety_checker/config.json")
+    assert checker == replace(weights, marker="safety_checker/config.json", beside=("feature_extractor",))
