@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import assert_never
 
@@ -39,7 +39,7 @@ from inference.contract import (
     StartFailed,
     Stop,
 )
-from inference.errors import Failure, InferenceError, WorkerUnavailable, describe
+from inference.errors import Failure, InferenceError, WeightsUnreadable, WorkerUnavailable, describe
 from inference.fetching import Fetching
 from inference.orders import batch_of
 from inference.outlook import Outlook
@@ -112,6 +112,7 @@ class Dispatcher:
         self._patience = patience or Patience()
         self._tickets: dict[str, Ticket] = {}
         self._attempts: dict[str, int] = {}
+        self._ailing: dict[str, Failure] = {}
 
     def __len__(self) -> int:
         """How many orders wait."""
@@ -121,6 +122,11 @@ class Dispatcher:
     def resident(self) -> frozenset[str]:
         """The models that are in some device's memory."""
         return frozenset[str]().union(*(station.resident for station in self._stations))
+
+    @property
+    def ailing(self) -> Mapping[str, Failure]:
+        """Why a model could not be loaded the last time, by its name."""
+        return self._ailing
 
     def waiting_for(self, owner: str) -> int:
         """How many orders of this person wait."""
@@ -288,6 +294,7 @@ class Dispatcher:
                 assert station.batch is not None
                 self._pace.record(station.batch, load_s=load_s, draw_s=draw_s)
                 station.resident = frozenset(resident)
+                self._ailing.pop(station.batch.model, None)
                 self._drawn(station)
             case JobSaved(job_id=job_id, pictures=pictures, seconds=seconds):
                 station.jobs.pop(job_id, None)
@@ -313,6 +320,8 @@ class Dispatcher:
 
     def _batch_failed(self, station: _Station, failure: Failure) -> None:
         """The worker lives. Of several orders only one may be to blame, so each is tried by itself."""
+        if station.batch is not None and not station.batch.adapters and isinstance(failure, WeightsUnreadable):
+            self._ailing[station.batch.model] = failure
         entries = self._release(station)
         for entry in entries:
             if len(entries) > 1 and entry.job_id in self._tickets:

@@ -26,6 +26,7 @@ from bot.words import N_, _
 from inference.catalog import Catalog
 from inference.dispatcher import Dispatcher
 from inference.entries import Kind, ModelEntry
+from inference.errors import describe
 from inference.ticket import Ticket
 
 if TYPE_CHECKING:
@@ -158,6 +159,8 @@ class Models:
         elif drawing:
             container.add_item(ui.TextDisplay("🎨 " + _("An example is being drawn…")))
         lines = [f"- {fact}" for fact in [*await self._facts(entry), *_details(entry)]]
+        if entry.name in self._dispatcher.ailing:
+            lines.append(inert(describe(self._dispatcher.ailing[entry.name], _)))
         container.add_item(ui.TextDisplay("\n".join(lines)))
         container.add_item(ui.ActionRow(Use(entry.name)))
         view = ui.LayoutView(timeout=None)
@@ -172,7 +175,9 @@ class Models:
 
     async def _facts(self, entry: ModelEntry) -> list[str]:
         """Family, size, settings, licence, and how near the weights are."""
-        if entry.name in self._dispatcher.resident:
+        if entry.name in self._dispatcher.ailing:
+            near = "⚠️ " + _("cannot be loaded")
+        elif entry.name in self._dispatcher.resident:
             near = "⚡ " + _("in memory")
         elif await asyncio.to_thread(self._catalog.on_disk, entry):
             near = "💾 " + _("on disk")

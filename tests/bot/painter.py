@@ -1,7 +1,8 @@
 """A worker process without a model: a real child that speaks the protocol and saves a pattern for every seed.
 
-Prompts steer it: ``wait`` draws no further until the test creates the file ``go``, ``fail`` fails, ``kill me once``
-dies the first time it is drawn, ``kill me`` every time; ``explicit`` and ``decent`` are what the safety check finds.
+Prompts steer it: ``wait`` draws no further until the test creates the file ``go``, ``fail`` fails, ``find it
+damaged`` too, ``kill me once`` dies the first time it is drawn, ``kill me`` every time; ``explicit`` and ``decent``
+are what the safety check finds.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from inference.contract import (
     Shutdown,
     Stop,
 )
-from inference.errors import OutOfMemory
+from inference.errors import OutOfMemory, WeightsUnreadable
 from inference.process import WorkerSpec
 
 VERDICTS = {"explicit": True, "decent": False}
@@ -61,6 +62,10 @@ def _draw(connection: Connection, batch: Batch, folder: Path) -> None:
     prompts = [row.prompt for row in batch.rows]
     if "fail" in prompts:
         failure = OutOfMemory(model=batch.model, width=batch.width, height=batch.height)
+        connection.send(BatchFailed(batch_id=batch.id, failure=failure))
+        return
+    if "find it damaged" in prompts:
+        failure = WeightsUnreadable(model=batch.model, path="unet", reason="the file is cut off")
         connection.send(BatchFailed(batch_id=batch.id, failure=failure))
         return
     _maybe_die(prompts, folder)

@@ -99,6 +99,17 @@ async def test_the_list_shows_every_model_with_what_matters(studio: Studio) -> N
     assert "✖️ not on this machine" in text  # the third is not on disk
 
 
+async def test_a_model_that_cannot_be_loaded_is_marked_with_the_reason(studio: Studio) -> None:
+    await studio.ann.slash(studio.channel, "imagine", prompt="find it damaged", model="guided")
+    await studio.card(saying="cannot be used")
+    assert "⚠️ cannot be loaded" in said(await studio.ann.slash(studio.channel, "model list"))
+    info = said(await studio.ann.slash(studio.channel, "model info", name="guided"))
+    assert "the file is cut off" in info
+    await studio.ann.slash(studio.channel, "imagine", prompt="a red apple", model="guided")
+    await studio.pictures()
+    assert "⚠️" not in said(await studio.ann.slash(studio.channel, "model list"))
+
+
 async def test_examples_are_drawn_once_and_kept(studio: Studio) -> None:
     await studio.ann.slash(studio.channel, "model list")
     example = studio.bot.models.examples

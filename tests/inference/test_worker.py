@@ -18,7 +18,7 @@ from PIL import Image
 
 from inference.contract import Failed, Finished, ImageRequest, Outcome, Phase, Retrying, Running
 from inference.dispatcher import Dispatcher
-from inference.errors import CheckerMissing, DiskUnwritable, WeightsMissing
+from inference.errors import CheckerMissing, DiskUnwritable, WeightsMissing, WeightsUnreadable
 from inference.process import WorkerProcess, WorkerSpec
 from inference.queue import FairQueue
 from inference.recipe import Recipe, read_recipe
@@ -102,6 +102,25 @@ async def test_a_failed_request_leaves_the_worker_alive(tiny_models: TinyModels,
     assert isinstance(fine, Finished)
     assert isinstance(unsaved, Failed)
     assert isinstance(unsaved.failure, DiskUnwritable)
+
+
+async def test_a_damaged_model_is_marked_until_it_can_be_loaded(tiny_models: TinyModels, tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    shutil.copytree(tiny_models.folder, models)
+    weights = models / "tiny-lcm" / "unet" / "diffusion_pytorch_model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1000])
+    async with opened(models / "models.toml", tmp_path / "pictures") as desk:
+        damaged = await desk.drawn(desk.order())
+        pid = desk.worker.pid
+        assert isinstance(damaged, Failed)
+        assert desk.dispatcher.ailing == {"tiny": damaged.failure}
+        assert isinstance(damaged.failure, WeightsUnreadable)
+        assert isinstance(await desk.drawn(desk.order(model="tiny-lora")), Finished)
+        weights.write_bytes(whole)
+        assert isinstance(await desk.drawn(desk.order()), Finished)
+        assert not desk.dispatcher.ailing
+        assert desk.worker.pid == pid
 
 
 async def test_a_checker_that_is_missing_fails_its_models_orders_and_no_others(
