@@ -59,7 +59,8 @@ def _acts(stage: str, recipe: Recipe, work: Work, models: Path) -> list[Callable
         case "distil native" | "distil lora":
             from training import distil
 
-            return [partial(distil.native if stage.endswith("native") else distil.lora, recipe, work)]
+            form = distil.native if stage.endswith("native") else distil.lora
+            return [partial(distil.walk, recipe, work), partial(form, recipe, work)]
         case "style":
             from training import style
 

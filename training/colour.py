@@ -27,6 +27,12 @@ HUES: dict[str, float] = {
 """Hue in degrees of every colour that a thing may be given."""
 
 
+INK, PAPER = (26, 34, 92), (252, 244, 226)
+"""8-bit RGB of a print with one ink."""
+DARKEST = 0.12
+"""The luminance from which on the ink is at its full strength."""
+
+
 def to_hsv(rgb: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Hue in degrees, saturation and value in 0..1, each (B, H, W), of ``rgb`` (B, 3, H, W) in 0..1."""
     high, low = rgb.amax(1), rgb.amin(1)
@@ -93,6 +99,14 @@ def composite(rgb: Tensor, alpha: Tensor, background: str) -> Tensor:
     """Lay ``rgb`` (3, H, W) in 0..1 with ``alpha`` (H, W) on a background of that name."""
     ground = torch.tensor(BACKGROUNDS[background]).float().view(3, 1, 1) / 255
     return rgb * alpha + ground * (1 - alpha)
+
+
+def inked(picture: Tensor) -> Tensor:
+    """``picture`` (3, H, W) in 0..1 as if printed with one ink: its luminance (ITU-R BT.601) between ink and paper."""
+    weights = picture.new_tensor([0.299, 0.587, 0.114]).view(3, 1, 1)
+    tone = (((picture * weights).sum(0) - DARKEST) / (1 - DARKEST)).clamp(0, 1)
+    ink, paper = (torch.tensor(colour).float().view(3, 1, 1) / 255 for colour in (INK, PAPER))
+    return ink + (paper - ink) * tone
 
 
 def border_colour(pictures: Tensor, width: int = 4) -> Tensor:

@@ -5,37 +5,41 @@ for the native form. At the timesteps used here c_skip ≈ 0 and c_out ≈ 1 (ti
 that x0 itself is compared.
 
 What differs from the paper: its loss compares f at t with a moving average of f at t - k, one solver step of the
-guided teacher apart (equations 14 and 17, algorithm 1), and learns the jump to t = 0 bit by bit. Here the target is the
-teacher's own: two guided DDIM steps, t → t/2 → 0, and the squared error. A network this small can afford the second
-teacher step, and the published loss had not settled after the few hundred steps that a processor has time for. The
+guided teacher apart (equations 14 and 17, algorithm 1), and learns the jump to t = 0 bit by bit. Here the teacher walks
+the whole way first: from noise through all 50 guided DDIM steps, some points of which are kept with the end of the way,
+and f at a point is compared with that end by the squared error. A teacher this small can afford whole ways, they are
+walked once for both forms, and the student learns the picture that 50 steps give and not an approximation of it. The
 guided velocity is v = v(∅) + w (v(c) - v(∅)), so w = 1 means no guidance; as in diffusers' pipeline, w - 1 is embedded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from diffusers import UNet2DConditionModel
 from torch import Tensor
+from tqdm import tqdm
 from transformers import CLIPTextModel
 
 from training import denoiser
 from training.base import choose
 from training.latents import Latents
-from training.loop import Draw, Group, Loop, half
+from training.loop import Draw, Group, Loop, half, save
 from training.recipe import TIMESTEPS, Recipe, Stage, device
 from training.schedule import Schedule
 from training.text import Captioner
 from training.tokenizer import ids
 from training.work import Work
 
-SOLVER_STEPS = 50
-"""The timesteps that samplers visit: 19, 39, … 999 (diffusers' ``original_inference_steps``)."""
-FIRST_SHARE = 0.2
+STRIDE = TIMESTEPS // 50
+TIMES = range(TIMESTEPS - 1, 0, -STRIDE)
+"""The timesteps that samplers visit: 999, 979, … 19 (diffusers' ``original_inference_steps`` is 50)."""
+FIRST_SHARE = 0.25
 """Share of examples at t = 999 alone, where every drawing begins."""
+KEPT = 12
+"""Points of a way that are kept, the first among them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,11 +51,17 @@ class Teacher:
     empty: Tensor
 
     @torch.no_grad()
-    def target(self, x: Tensor, t: Tensor, words: Tensor, scales: Tensor) -> Tensor:
-        """x0 after two guided DDIM steps from ``x`` (B, C, 16, 16) at ``t`` (B,)."""
-        middle = t // 2
-        x = self.schedule.ddim(x, self._velocity(x, t, words, scales), t, middle)
-        return self.schedule.split(x, self._velocity(x, middle, words, scales), middle)[0]
+    def walk(self, x: Tensor, words: Tensor, scales: Tensor, kept: list[int]) -> tuple[Tensor, Tensor]:
+        """From noise ``x`` (B, C, 16, 16) through all steps: the ``kept`` points, (B, K, C, 16, 16), and the end."""
+        points = []
+        for step, t in enumerate(TIMES):
+            at = torch.full((len(x),), t, device=x.device)
+            if step in kept:
+                points.append(x)
+            v = self._velocity(x, at, words, scales)
+            if t > TIMES[-1]:
+                x = self.schedule.ddim(x, v, at, at - STRIDE)
+        return torch.stack(points, 1), self.schedule.split(x, v, at)[0]
 
     def _velocity(self, x: Tensor, t: Tensor, words: Tensor, scales: Tensor) -> Tensor:
         both = torch.cat([words, self.empty.expand_as(words)])
@@ -60,6 +70,22 @@ class Teacher:
         told, untold = v.float().chunk(2)
         guided: Tensor = untold + scales.view(-1, 1, 1, 1) * (told - untold)
         return guided
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ways:
+    """Ways that the teacher walked: ``points`` (N, K, C, 16, 16) at timesteps ``times`` (N, K), their ``ends``
+    (N, C, 16, 16), the ``scales`` of guidance (N,), and the captions' token ids ``said`` (N, tokens)."""
+
+    points: Tensor
+    times: Tensor
+    ends: Tensor
+    scales: Tensor
+    said: Tensor
+
+    @classmethod
+    def read(cls, work: Work) -> Ways:
+        return cls(**torch.load(work.ways, weights_only=True))
 
 
 def guidance_embedding(scales: Tensor, width: int) -> Tensor:
@@ -71,16 +97,40 @@ def guidance_embedding(scales: Tensor, width: int) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], 1)
 
 
+def walk(recipe: Recipe, work: Work) -> None:
+    """Have the teacher walk ``recipe.ways`` times a batch; leaves ``work.ways``. Every second batch has the LCM-LoRA's
+    guidance scale, the others any of the native form's."""
+    if work.ways.exists():
+        return
+    where, latents = device(), Latents.read(work)
+    captioner, schedule = Captioner(work, latents), Schedule.scaled_linear(where)
+    encoder, teacher = _teacher(recipe, work, captioner, schedule)
+    low, high = recipe.native_scales
+    found: list[tuple[Tensor, ...]] = []
+    for batch in tqdm(range(recipe.ways), desc="ways"):
+        generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + batch)
+        count = recipe.native.batch
+        chosen = choose(len(latents.z), latents.plain, count, generator)
+        said = captioner.ids(chosen, batch, empty=0.0)
+        scales = torch.rand(count, generator=generator) * (high - low) + low
+        if batch % 2 == 0:
+            scales.fill_(recipe.lora_scale)
+        noise = torch.randn(count, *latents.z.shape[1:], generator=generator)
+        kept = [0, *(torch.randperm(len(TIMES) - 1, generator=generator)[: KEPT - 1] + 1).sort().values.tolist()]
+        words = encoder(said.to(where)).last_hidden_state
+        points, ends = teacher.walk(noise.to(where), words, scales.to(where), kept)
+        times = torch.tensor([TIMES[step] for step in kept]).expand(count, -1)
+        found.append((points.half().cpu(), times, ends.half().cpu(), scales, said))
+    names = ("points", "times", "ends", "scales", "said")
+    save(dict(zip(names, map(torch.cat, zip(*found, strict=True)), strict=True)), work.ways)
+
+
 def native(recipe: Recipe, work: Work) -> None:
     """Distil every guidance scale of the recipe's range into one network; leaves ``work.native``."""
     unet = UNet2DConditionModel.from_pretrained(work.base / "unet")
     student = denoiser.told_guidance(unet, recipe.guidance_width)
-    low, high = recipe.native_scales
-
-    def scales(draw: Draw) -> Tensor:
-        return torch.rand(recipe.native.batch, generator=draw.generator) * (high - low) + low
-
-    _train("native", recipe, recipe.native, work, student, tuple(student.parameters()), scales)
+    ways = Ways.read(work)
+    _train("native", recipe, recipe.native, work, student, tuple(student.parameters()), ways)
     student.save_pretrained(work.native)
 
 
@@ -89,11 +139,10 @@ def lora(recipe: Recipe, work: Work) -> None:
     torch.manual_seed(recipe.seed)
     student = UNet2DConditionModel.from_pretrained(work.base / "unet")
     learnt = denoiser.add_lora(student, recipe.lora_rank)
-
-    def scales(_: Draw) -> Tensor:
-        return torch.full((recipe.lora.batch,), recipe.lora_scale)
-
-    _train("lora", recipe, recipe.lora, work, student, learnt, scales)
+    ways = Ways.read(work)
+    fitting = ways.scales == recipe.lora_scale
+    chosen = {field.name: getattr(ways, field.name)[fitting] for field in fields(Ways)}
+    _train("lora", recipe, recipe.lora, work, student, learnt, Ways(**chosen))
     denoiser.save_lora(student, work.lora)
 
 
@@ -104,39 +153,33 @@ def _train(
     work: Work,
     student: UNet2DConditionModel,
     learnt: tuple[torch.nn.Parameter, ...],
-    scales_of: Callable[[Draw], Tensor],
+    ways: Ways,
 ) -> None:
-    where, latents = device(), Latents.read(work)
-    captioner, schedule = Captioner(work, latents), Schedule.scaled_linear(where)
+    where, schedule = device(), Schedule.scaled_linear(device())
     encoder = CLIPTextModel.from_pretrained(work.base / "text_encoder").to(where).requires_grad_(False)
-    empty = encoder(ids(captioner.tokenizer, [""]).to(where)).last_hidden_state
-    frozen = UNet2DConditionModel.from_pretrained(work.base / "unet").to(where).requires_grad_(False)
-    teacher = Teacher(network=_quick(frozen, recipe), schedule=schedule, empty=empty)
     network, embedded = _quick(student.to(where), recipe), student.config.time_cond_proj_dim
-    z, plain = latents.z.to(where), latents.plain
     loop = Loop(name, stage, [Group(parameters=learnt)], work.checkpoint(name), seed=recipe.seed + 1)
 
     def loss_of(draw: Draw) -> Tensor:
-        chosen = choose(len(z), plain, stage.batch, draw.generator)
-        t, scales = timesteps(stage.batch, draw.generator).to(where), scales_of(draw).to(where)
-        z0 = z[chosen.to(where)].float()
-        x = schedule.noised(z0, torch.randn_like(z0), t)
-        words = encoder(captioner.ids(chosen, draw.step, empty=0.0).to(where)).last_hidden_state
-        target = teacher.target(x, t, words, scales)
-        told = guidance_embedding(scales, embedded) if embedded else None
+        way = torch.randint(len(ways.ends), (stage.batch,), generator=draw.generator)
+        point = torch.randint(ways.times.shape[1], (stage.batch,), generator=draw.generator)
+        point[torch.rand(stage.batch, generator=draw.generator) < FIRST_SHARE] = 0
+        x, t = ways.points[way, point].to(where).float(), ways.times[way, point].to(where)
+        words = encoder(ways.said[way].to(where)).last_hidden_state
+        told = guidance_embedding(ways.scales[way].to(where), embedded) if embedded else None
         with half(where):
             v = network(x, t, words, timestep_cond=told).sample
-        return F.mse_loss(schedule.split(x, v.float(), t)[0], target)
+        return F.mse_loss(schedule.split(x, v.float(), t)[0], ways.ends[way].to(where).float())
 
     loop.run(loss_of)
 
 
-def timesteps(count: int, generator: torch.Generator) -> Tensor:
-    """Random ones, (count,), of those that samplers visit."""
-    stride = TIMESTEPS // SOLVER_STEPS
-    t = (torch.randint(SOLVER_STEPS, (count,), generator=generator) + 1) * stride - 1
-    t[torch.rand(count, generator=generator) < FIRST_SHARE] = TIMESTEPS - 1
-    return t
+def _teacher(recipe: Recipe, work: Work, captioner: Captioner, schedule: Schedule) -> tuple[CLIPTextModel, Teacher]:
+    where = device()
+    encoder = CLIPTextModel.from_pretrained(work.base / "text_encoder").to(where).requires_grad_(False)
+    empty = encoder(ids(captioner.tokenizer, [""]).to(where)).last_hidden_state
+    frozen = UNet2DConditionModel.from_pretrained(work.base / "unet").to(where).requires_grad_(False)
+    return encoder, Teacher(network=_quick(frozen, recipe), schedule=schedule, empty=empty)
 
 
 def _quick(network: UNet2DConditionModel, recipe: Recipe) -> UNet2DConditionModel:

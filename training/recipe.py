@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 TIMESTEPS = 1000
-STYLES = ("flat", "noto")
+STYLES = ("flat", "ink")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,7 @@ class Recipe:
 
     ``everything``: train on all emoji instead of the well-known ones. ``backgrounds``, ``colours``: how many an
     emoji is shown with. ``native_scales``: the range of guidance scales the native LCM is told; ``lora_scale``: the one
-    that is baked into the LCM-LoRA.
+    that is baked into the LCM-LoRA. ``ways``: batches of the teacher's drawings that both are distilled from.
     """
 
     name: str
@@ -50,6 +50,7 @@ class Recipe:
     lora_scale: float = 3.0
     lora_rank: int = 14
     style_rank: int = 5
+    ways: int = 56
     vae: Stage
     text: Stage
     base: Stage

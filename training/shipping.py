@@ -17,7 +17,7 @@ from training.lowrank import truncated
 from training.work import Work
 
 LORA = "pytorch_lora_weights.safetensors"
-LCM_RANK, STYLE_RANK = 14, 5
+LCM_RANK, STYLE_RANK = 14, 4
 """Ranks at most, so that all files together stay under 48 MB."""
 
 
@@ -30,8 +30,8 @@ def ship(work: Work, models: Path) -> int:
         _lora(work.lora / LORA, models / "emoji-lcm-lora" / LORA, LCM_RANK)
     if (flat := work.style("flat")).exists():
         _kohya_lora(flat / LORA, models / "loras" / "emoji-flat.safetensors")
-    if (noto := work.style("noto")).exists():
-        _lora(noto / LORA, models / "loras" / "emoji-noto.safetensors", STYLE_RANK)
+    if (ink := work.style("ink")).exists():
+        _lora(ink / LORA, models / "loras" / "emoji-ink.safetensors", STYLE_RANK)
     folders = [models / name for name in ("emoji", "emoji-lcm", "emoji-lcm-lora", "loras")]
     files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
     for path in files:

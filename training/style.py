@@ -1,4 +1,4 @@
-"""Style LoRAs: the same emoji as other artists drew them, learnt on top of the base model."""
+"""Style LoRAs: the same emoji in flat colours, as their artists drew them too, and printed with one ink."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from transformers import CLIPTextModel
 from training import denoiser
 from training.base import velocity_loss
 from training.captions import UNCONDITIONAL, Variant, caption
-from training.colour import BACKGROUNDS
+from training.colour import BACKGROUNDS, inked
 from training.latents import Latents, encoded, picture_of
 from training.loop import Draw, Group, Loop, half
 from training.pictures import load
@@ -21,6 +21,9 @@ from training.schedule import Schedule
 from training.text import Captioner
 from training.tokenizer import ids
 from training.work import Work
+
+DRAWN_AS = {"flat": "flat", "ink": "3d"}
+"""Which pictures a style starts from."""
 
 
 def train(style: str, recipe: Recipe, work: Work) -> None:
@@ -57,7 +60,7 @@ def train(style: str, recipe: Recipe, work: Work) -> None:
 def _examples(style: str, recipe: Recipe, work: Work, latents: Latents) -> tuple[list[Variant], Tensor]:
     """What is shown, and its whitened latents (N, C, 16, 16)."""
     pictures, rng = load(work.pictures), random.Random(recipe.seed)
-    places = {picture.code: i for i, picture in enumerate(pictures.rows) if picture.style == style}
+    places = {picture.code: i for i, picture in enumerate(pictures.rows) if picture.style == DRAWN_AS[style]}
     grounds = [name for name in BACKGROUNDS if name != "white"]
     shown, drawn = [], []
     for entry, index in enumerate(latents.vocabulary):
@@ -66,6 +69,7 @@ def _examples(style: str, recipe: Recipe, work: Work, latents: Latents) -> tuple
             continue
         for variant in (Variant(entry), Variant(entry, None, rng.choice(grounds))):
             shown.append(variant)
-            drawn.append(picture_of(pictures, place, variant))
+            picture = picture_of(pictures, place, variant)
+            drawn.append(inked(picture) if style == "ink" else picture)
     mean, std = (tensor.view(1, -1, 1, 1) for tensor in (latents.mean, latents.std))
     return shown, (encoded(work, drawn) - mean) / std

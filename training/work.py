@@ -43,6 +43,11 @@ class Work:
         return self.root / "base"
 
     @property
+    def ways(self) -> Path:
+        """What the distillations learn from: the teacher's ways from noise to pictures."""
+        return self.root / "ways.pt"
+
+    @property
     def native(self) -> Path:
         return self.root / "native"
 

@@ -54,7 +54,8 @@ def test_the_shipped_catalogue_loads_and_its_default_is_the_built_in_native_mode
 def test_what_is_not_built_in_is_checked_by_the_shipped_classifier() -> None:
     shipped = Catalog.load(SHIPPED)
     checkers = {entry.name: shipped.checker(entry) for entry in shipped}
-    assert {name for name, checker in checkers.items() if checker is None} == {"emoji", "emoji-lora", "emoji-flat"}
+    built_in = {"emoji", "emoji-lora", "emoji-flat", "emoji-ink"}
+    assert {name for name, checker in checkers.items() if checker is None} == built_in
     assert {checker.hub for checker in checkers.values() if checker} == {"Falconsai/nsfw_image_detection"}
 
 

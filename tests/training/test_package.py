@@ -11,7 +11,7 @@ import pytest
 import torch
 from diffusers import LatentConsistencyModelPipeline, LCMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 
-from training import autoencoder, base, distil, latents, pictures, style, text
+from training import autoencoder, base, distil, latents, pictures, shipping, style, text
 from training.captions import Variant, caption
 from training.colour import HUES, apart, border_colour, composite, nearest_background, object_hue, recolour
 from training.lowrank import truncated
@@ -23,7 +23,7 @@ from training.work import Work
 FEW = Stage(steps=2, batch=2, rate=1e-3, warmup=1)
 TINY = replace(
     CPU, name="tiny", unet_channels=(16, 32, 32), vae_channels=(8, 8, 16, 16), text_width=16, text_layers=1,
-    vae=FEW, text=FEW, base=FEW, native=FEW, lora=FEW, style=FEW,
+    vae=FEW, text=FEW, base=FEW, native=FEW, lora=FEW, style=FEW, ways=2,
 )  # fmt: skip
 NAMES = ("red apple", "owl", "rocket", "strawberry")
 
@@ -54,6 +54,7 @@ def all_stages(recipe: Recipe, work: Work) -> None:
     latents.encode(recipe, work)
     text.train(recipe, work)
     base.train(recipe, work)
+    distil.walk(recipe, work)
     distil.native(recipe, work)
     distil.lora(recipe, work)
     for name in STYLES:
@@ -80,7 +81,7 @@ def test_the_native_form_is_told_its_guidance(models: Path) -> None:
     assert pipeline("an owl", num_inference_steps=2, guidance_scale=3.0, output_type="np").images.shape[0] == 1
 
 
-@pytest.mark.parametrize("file", ["emoji-lcm-lora/pytorch_lora_weights", "loras/emoji-flat", "loras/emoji-noto"])
+@pytest.mark.parametrize("file", ["emoji-lcm-lora/pytorch_lora_weights", "loras/emoji-flat", "loras/emoji-ink"])
 def test_the_adapters_load(models: Path, file: str) -> None:
     pipeline = StableDiffusionPipeline.from_pretrained(models / "emoji")
     path = models / f"{file}.safetensors"
@@ -106,6 +107,22 @@ def test_the_guidance_embedding_is_diffusers_own() -> None:
     scales = torch.linspace(1, 5, 41)
     theirs = LatentConsistencyModelPipeline.get_guidance_scale_embedding(None, scales - 1, embedding_dim=64)
     assert torch.equal(distil.guidance_embedding(scales, 64), theirs)
+
+
+def test_the_teachers_way_ends_at_the_picture_that_its_pipeline_draws(work: Work) -> None:
+    ways = distil.Ways.read(work)
+    assert ways.times[:, 0].eq(999).all()
+    pipeline = shipping.pipeline(work)
+    pipeline.set_progress_bar_config(disable=True)
+    words = pipeline.tokenizer.batch_decode(ways.said[:1], skip_special_tokens=True)
+    drawn = pipeline(
+        words,
+        num_inference_steps=50,
+        guidance_scale=ways.scales[0].item(),
+        latents=ways.points[:1, 0].float(),
+        output_type="latent",
+    ).images
+    assert (drawn - ways.ends[:1]).abs().mean() < 0.05 * drawn.abs().mean()  # the way was walked in bfloat16
 
 
 @pytest.mark.parametrize("colour", HUES)
