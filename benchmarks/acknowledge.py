@@ -30,7 +30,7 @@ from inference.contract import ImageRequest
 from inference.dispatcher import Dispatcher
 
 WAITING = 200
-ORDERS = 100
+ORDERS, IDLE = 100, 20
 LIMIT_MS = 250.0
 
 
@@ -62,21 +62,24 @@ class Clock:
 async def measure(orders: int) -> dict[str, list[float]]:
     """Waits in milliseconds, of an idle bot and of a busy one."""
     with tempfile.TemporaryDirectory() as folder:
-        settings = Settings(data_dir=Path(folder), queue_limit=100_000, queue_limit_per_user=100_000)
+        none = 100_000
+        settings = Settings(
+            data_dir=Path(folder), queue_limit=none, queue_limit_per_user=none, queue_limit_per_server=none
+        )
         catalog = Catalog.load(settings.catalog)
         async with open_store(settings.database_path, migrations=ROOT / "migrations") as store:
             dispatcher = app.make_dispatcher(settings, catalog)
             bot = app.make_bot(settings, store, catalog, dispatcher)
             async with simcord.run(bot, check_errors=False) as env:
                 channel = env.create_guild("Bench").create_text_channel("pictures")
-                people = [channel.guild.add_member(env.create_user(f"person{index}")) for index in range(orders)]
+                people = [channel.guild.add_member(env.create_user(f"person{index}")) for index in range(IDLE + orders)]
                 clock = Clock()
                 clock.watch(bot)
-                idle = await _order(people[:20], channel, clock)
-                tasks = [asyncio.create_task(dispatcher.run()), asyncio.create_task(bot.generator.run())]
+                idle = await _order(people[:IDLE], channel, clock)
+                tasks = [asyncio.create_task(dispatcher.run()), asyncio.create_task(bot.background.run())]
                 keeper = asyncio.create_task(_keep_waiting(dispatcher, catalog))
                 await asyncio.sleep(1)
-                busy = await _order(people, channel, clock)
+                busy = await _order(people[IDLE:], channel, clock)
                 for task in (keeper, *tasks):
                     task.cancel()
                 await asyncio.wait([keeper, *tasks])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import statistics
 import sys
+import uuid
 from pathlib import Path
 
 from inference.catalog import Catalog
@@ -44,7 +45,7 @@ def _draw(engine: Engine, catalog: Catalog, name: str, seed: int) -> float:
         width=entry.width,
         height=entry.height,
     )
-    return engine.draw(batch_of({str(seed): request}), lambda progress: None).draw_s
+    return engine.draw(batch_of({str(uuid.UUID(int=seed)): request}), lambda progress: None).draw_s
 
 
 if __name__ == "__main__":
