@@ -71,7 +71,7 @@ def _short_enough(field: str, text: str) -> None:
 
 def _within(field: str, value: float, limits: Limits) -> None:
     if value not in limits:
-        raise InferenceError(OutOfRange(field=field, value=f"{value:.10g}", low=limits.low, high=limits.high))
+        raise InferenceError(OutOfRange(field=field, value=f"{value:.15g}", low=limits.low, high=limits.high))
 
 
 def _drawable(width: int, height: int, entry: ModelEntry) -> None:
