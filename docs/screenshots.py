@@ -125,6 +125,7 @@ def _commands(tab: Tab, page: Page) -> None:
         ("settings", "settings show", "Settings of this server"),
         ("help", "help", "/imagine"),
         ("about", "about", "Pictures from words"),
+        ("privacy", "privacy delete", "Delete everything"),
     ):
         tab.command(command)
         tab.shoot(name, tab.card(saying))
