@@ -6,8 +6,6 @@ It can be ended at any moment: what has arrived is on the disk, and the next one
 from __future__ import annotations
 
 import logging
-import multiprocessing
-import os
 import secrets
 import signal
 import threading
@@ -16,6 +14,7 @@ from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from inference.child import leave_with_parent
 from inference.contract import DownloadEnded, DownloadProgress
 from inference.errors import Failure, InferenceError, Unexpected
 
@@ -36,7 +35,7 @@ class FetchSpec:
 def fetch_for_parent(connection: Connection, spec: FetchSpec) -> None:
     """Entry point of the child process. Ctrl-C is the parent's; where it goes, this process goes too."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_leave_with_parent, name="parent-watch", daemon=True).start()
+    leave_with_parent()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     connection.send(DownloadEnded(failure=_fetch(connection, spec)))
 
@@ -87,10 +86,3 @@ class _Reporter:
             if latest is not None and latest != told:
                 self._connection.send(latest)
                 told = latest
-
-
-def _leave_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

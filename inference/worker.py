@@ -8,7 +8,6 @@ failure leaves as data; only what breaks the process itself ends it.
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
 import secrets
 import threading
@@ -18,6 +17,7 @@ from concurrent.futures import Future
 from multiprocessing.connection import Connection
 
 from inference.catalog import Catalog
+from inference.child import leave_with_parent
 from inference.contract import (
     Batch,
     BatchDrawn,
@@ -195,12 +195,4 @@ def _be_a_good_child(spec: WorkerSpec) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     if spec.nice and hasattr(os, "nice"):
         os.nice(spec.nice)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_leave_with, args=(parent,), name="parent-watch", daemon=True).start()
-
-
-def _leave_with(parent: multiprocessing.process.BaseProcess) -> None:
-    """A killed parent cannot say goodbye; whatever this process is in the middle of, it must not outlive it."""
-    parent.join()
-    os._exit(1)
+    leave_with_parent()
