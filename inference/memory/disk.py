@@ -50,7 +50,9 @@ class Disk:
     def parts(self, key: str) -> dict[str, Part] | None:
         """The parts of the model of ``key`` by name, each mapped into memory; None if one of them is not here."""
         try:
-            digests = json.loads((self._folder / self._list(key)).read_text(encoding="utf-8"))
+            path = self._folder / self._list(key)
+            digests = json.loads(path.read_text(encoding="utf-8"))
+            os.utime(path)
             return {name: self._open(str(digest)) for name, digest in digests.items()}
         except (OSError, SafetensorError, ValueError, LookupError, TypeError, AttributeError):
             return None
