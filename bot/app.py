@@ -32,11 +32,12 @@ from bot.preview import PreviewError, preview
 from bot.settings import ROOT, Settings
 from bot.store import DatabaseError, Store, open_store
 from inference.catalog import Catalog, CatalogError
-from inference.dispatcher import Dispatcher, Patience
+from inference.dispatcher import Dispatcher
 from inference.errors import describe
 from inference.fetching import Fetching
 from inference.process import WorkerGone, WorkerProcess, WorkerSpec
 from inference.queue import FairQueue
+from inference.stations import Patience
 
 log = logging.getLogger("bot.app")
 

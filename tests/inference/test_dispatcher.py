@@ -25,10 +25,11 @@ from inference.contract import (
     Waiting,
     picture_id,
 )
-from inference.dispatcher import Dispatcher, Patience
+from inference.dispatcher import Dispatcher
 from inference.errors import InferenceError, TooManyWaiting, Unexpected, WorkerDied, WorkerTimedOut, WorkerUnavailable
 from inference.process import WorkerMain, WorkerProcess, WorkerSpec
 from inference.queue import FairQueue
+from inference.stations import Patience
 from inference.ticket import Ticket
 from tests.inference import sinners
 

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from inference.contract import Cancelled, Failed, Finished, ImageRequest, JobEvent, Phase, Running
-from inference.dispatcher import Dispatcher, Patience
+from inference.dispatcher import Dispatcher
 from inference.process import WorkerMain, WorkerProcess, WorkerSpec
 from inference.queue import FairQueue
+from inference.stations import Patience
 from inference.ticket import Ticket
 from tests.inference import sinners
 
