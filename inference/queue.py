@@ -19,15 +19,18 @@ from inference.errors import InferenceError, QueueFull, TooManyWaiting
 
 @dataclass(frozen=True, slots=True)
 class BatchKey:
-    """Orders with equal keys may be drawn in one forward pass."""
+    """Orders with equal keys may be drawn in one forward pass, guided or not.
+
+    The buckets are those asked for; ``guided_bucket`` is None where nothing is guided, or nobody asked.
+    """
 
     model: str
     adapters: tuple[Adapter, ...]
     steps: int
     width: int
     height: int
-    guided: bool
     bucket: int | None
+    guided_bucket: int | None
 
     @classmethod
     def of(cls, request: ImageRequest) -> BatchKey:
@@ -37,9 +40,13 @@ class BatchKey:
             steps=request.steps,
             width=request.width,
             height=request.height,
-            guided=request.guidance > 1,
             bucket=request.bucket,
+            guided_bucket=(request.guided_bucket or None) if request.guidance > 1 else None,
         )
+
+    def room(self, max_rows: int) -> int:
+        """How many pictures a batch of this key may have. Where a guided bucket is asked for, all are guided."""
+        return min(self.bucket or max_rows, self.guided_bucket or max_rows)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -67,8 +74,8 @@ class Entry:
 
 
 def bucket_for(rows: int) -> int:
-    """The padded batch size for ``rows`` pictures: the next power of two."""
-    return 1 << (rows - 1).bit_length()
+    """The padded batch size for ``rows`` pictures: the next power of two; 0 for none."""
+    return 1 << (rows - 1).bit_length() if rows else 0
 
 
 class FairQueue:
@@ -223,7 +230,7 @@ class FairQueue:
 
     def _fill(self, line: deque[Entry]) -> tuple[Entry, ...]:
         """Take from the front of ``line`` what fits one batch; at least one order, however large."""
-        room = line[0].request.bucket or self._max_rows
+        room = line[0].key.room(self._max_rows)
         batch = [line.popleft()]
         room -= batch[0].request.count
         while line and line[0].request.count <= room:

@@ -130,6 +130,7 @@ def _pictures(batch: Batch, job_id: str) -> tuple[Picture, ...]:
             width=batch.width,
             height=batch.height,
             bucket=batch.bucket,
+            guided_bucket=batch.guided_bucket if row.guided else 0,
             pixels_sha256="0" * 64,
             bytes=1,
         )

@@ -13,10 +13,19 @@ from inference.errors import InferenceError, QueueFull, TooManyWaiting
 from inference.queue import Entry, FairQueue, bucket_for
 
 
-def order(owner: str, *, model: str = "m", count: int = 1, steps: int = 4, bucket: int | None = None) -> Entry:
+def order(
+    owner: str,
+    *,
+    model: str = "m",
+    count: int = 1,
+    steps: int = 4,
+    guidance: float = 8.0,
+    bucket: int | None = None,
+    guided_bucket: int | None = None,
+) -> Entry:
     request = ImageRequest(
-        prompt="a red apple", model=model, seed=1, count=count, steps=steps, guidance=8.0, width=64, height=64,
-        bucket=bucket,
+        prompt="a red apple", model=model, seed=1, count=count, steps=steps, guidance=guidance, width=64, height=64,
+        bucket=bucket, guided_bucket=guided_bucket,
     )  # fmt: skip
     return Entry(job_id=str(uuid.uuid4()), owner=owner, request=request)
 
@@ -71,7 +80,7 @@ def test_orders_of_different_people_with_one_key_share_a_batch() -> None:
     assert [entry.owner for entry in batch] == ["ann", "bob", "cy"]
 
 
-@pytest.mark.parametrize("other", [{"model": "n"}, {"steps": 5}, {"bucket": 4}])
+@pytest.mark.parametrize("other", [{"model": "n"}, {"steps": 5}, {"bucket": 4}, {"guided_bucket": 4}])
 def test_orders_of_different_keys_do_not_share_a_batch(other: dict[str, object]) -> None:
     queue = filled(order("ann"), order("bob", **other))  # type: ignore[arg-type]
     assert len(queue.take()) == 1
@@ -80,6 +89,21 @@ def test_orders_of_different_keys_do_not_share_a_batch(other: dict[str, object])
 def test_a_reroll_in_its_old_bucket_never_outgrows_it() -> None:
     queue = filled(order("ann", count=2, bucket=2), order("bob", count=1, bucket=2))
     assert [entry.owner for entry in queue.take()] == ["ann"]
+
+
+def test_orders_share_a_batch_whatever_their_guidance() -> None:
+    queue = filled(*(order(owner, guidance=guidance) for owner, guidance in (("ann", 1.0), ("bob", 1.5), ("cy", 2.0))))
+    assert [entry.owner for entry in queue.take()] == ["ann", "bob", "cy"]
+
+
+def test_a_guided_order_in_its_old_buckets_outgrows_neither() -> None:
+    queue = filled(*(order(owner, bucket=8, guided_bucket=2) for owner in ("ann", "bob", "cy")))
+    assert [entry.owner for entry in queue.take()] == ["ann", "bob"]
+
+
+def test_an_unguided_order_is_not_set_apart_by_the_second_pass_it_did_without() -> None:
+    queue = filled(order("ann", guidance=1.0, bucket=4, guided_bucket=0), order("bob", guidance=1.0, bucket=4))
+    assert [entry.owner for entry in queue.take()] == ["ann", "bob"]
 
 
 def test_an_order_given_back_comes_first_and_alone() -> None:
@@ -114,7 +138,7 @@ def test_a_full_queue_and_a_full_line_are_refused() -> None:
 
 
 def test_buckets_are_powers_of_two() -> None:
-    assert [bucket_for(rows) for rows in (1, 2, 3, 4, 5, 8, 9)] == [1, 2, 4, 4, 8, 8, 16]
+    assert [bucket_for(rows) for rows in (0, 1, 2, 3, 4, 5, 8, 9)] == [0, 1, 2, 4, 4, 8, 8, 16]
 
 
 orders_of_a_crowd = st.lists(
