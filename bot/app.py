@@ -117,7 +117,10 @@ def make_workers(settings: Settings) -> list[WorkerProcess]:
 def make_dispatcher(settings: Settings, catalog: Catalog, workers: Sequence[WorkerProcess] | None = None) -> Dispatcher:
     """The queue with its ``workers``, those of the settings unless said, and what downloads models; not yet started."""
     queue = FairQueue(
-        limit=settings.queue_limit, limit_per_owner=settings.queue_limit_per_user, max_rows=settings.max_batch
+        limit=settings.queue_limit,
+        limit_per_owner=settings.queue_limit_per_user,
+        max_rows=settings.max_batch,
+        max_passed_over=settings.max_overtakings,
     )
     patience = Patience(load_timeout_s=settings.load_timeout_s, step_timeout_s=settings.step_timeout_s)
 
@@ -133,6 +136,7 @@ def make_dispatcher(settings: Settings, catalog: Catalog, workers: Sequence[Work
         patience=patience,
         hire=partial(_hire, settings),
         fetching=fetching,
+        batch_wait_s=settings.batch_wait_ms / 1000,
     )
 
 

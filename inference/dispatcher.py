@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 from inference.contract import (
@@ -22,7 +23,7 @@ from inference.contract import (
     Stop,
 )
 from inference.errors import Failure, InferenceError, WorkerUnavailable, describe
-from inference.feeding import Feeding
+from inference.feeding import Feeding, Held
 from inference.fetching import Fetching
 from inference.hearing import Hearing
 from inference.open_orders import OpenOrders
@@ -41,7 +42,8 @@ class Dispatcher:
     """Takes orders, keeps them in fair order, and feeds the workers. Lives on one event loop.
 
     ``hire`` makes a worker for a device by name: for those that the first worker reports beside its own. ``fetching``
-    brings models here; without it, orders for those that are missing fail when they are drawn.
+    brings models here; without it, orders for those that are missing fail when they are drawn. ``batch_wait_s`` bounds
+    how long a batch is held while more orders of its kind keep coming.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Dispatcher:
         patience: Patience | None = None,
         hire: Callable[[str], WorkerProcess] | None = None,
         fetching: Fetching | None = None,
+        batch_wait_s: float = 0.02,
     ) -> None:
         self._stations = [Station(worker) for worker in workers]
         self._hire = hire
@@ -62,7 +65,7 @@ class Dispatcher:
         self._outlook = Outlook(queue=queue, pace=pace, devices=self._stations)
         self._patience = patience or Patience()
         self._orders = OpenOrders()
-        self._feeding = Feeding(queue=queue, stations=self._stations)
+        self._feeding = Feeding(queue=queue, stations=self._stations, wait_s=batch_wait_s)
         self._hearing = Hearing(queue=queue, orders=self._orders, pace=pace)
 
     def __len__(self) -> int:
@@ -131,7 +134,7 @@ class Dispatcher:
             self._queue.park(entry)
             self._orders.tell(entry.job_id, self._fetching.park(entry.job_id, missing))
             return
-        self._queue.add(entry)
+        self._queue.add(entry, now=time.monotonic())
         self._wake()
         self._tell_positions()
 
@@ -143,7 +146,7 @@ class Dispatcher:
                 self._queue.remove(job_id)
                 self._orders.settle(job_id, news)
             case None:
-                self._queue.unpark(job_id)
+                self._queue.unpark(job_id, now=time.monotonic())
                 self._wake()
                 self._tell_positions()
 
@@ -158,6 +161,7 @@ class Dispatcher:
         for station in self._stations:
             if any(entry.job_id == job_id for entry in station.on_device()):
                 station.worker.send(Stop(job_id=job_id))
+        self._wake()
         self._tell_positions()
         return True
 
@@ -207,8 +211,12 @@ class Dispatcher:
             self._drains.create_task(self._drain(station))
 
     def _feed(self, station: Station) -> None:
-        """Send the next batch if there is one for this device."""
-        entries = self._feeding.next_orders(station)
+        """Send the next batch if there is one for this device, or look again when it has been held long enough."""
+        entries = self._feeding.next_orders(station, now=time.monotonic())
+        station.silence_alarm()
+        if isinstance(entries, Held):
+            station.alarm = asyncio.get_running_loop().call_later(entries.seconds, station.worker.wake)
+            return
         if not entries:
             return
         for entry in entries:

@@ -3,34 +3,65 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from inference.queue import Entry, FairQueue
 from inference.stations import Station
 
+GAP = 0.25
+"""Share of the longest hold after which no more orders are expected if none came."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """There is a batch, and company may be coming: look again in so many seconds."""
+
+    seconds: float
+
 
 class Feeding:
-    """Chooses for the devices of ``stations``, which may grow."""
+    """Chooses for the devices of ``stations``, which may grow. A batch of several orders that is not full is held for
+    ``wait_s`` at most while more of its kind keep coming."""
 
-    def __init__(self, *, queue: FairQueue, stations: Sequence[Station]) -> None:
+    def __init__(self, *, queue: FairQueue, stations: Sequence[Station], wait_s: float) -> None:
         self._queue = queue
         self._stations = stations
+        self._wait_s = wait_s
 
-    def next_orders(self, station: Station) -> tuple[Entry, ...]:
+    def next_orders(self, station: Station, *, now: float) -> tuple[Entry, ...] | Held:
         """Take the orders of the next batch for ``station`` out of the queue; none if it is not its turn.
 
         An order drawn alone has the worker to itself to the end. An order is left to another free device that holds its
         model, or where none does, one that holds fewer models.
         """
-        others = self._others(station)
-        elsewhere = _held(others)
+        elsewhere = _held(self._others(station))
+        if not self._is_its_turn(station, elsewhere):
+            station.held_since = None
+            return ()
+        held_s = self._held_s(station, elsewhere, now)
+        if held_s > 0:
+            return Held(seconds=held_s)
+        station.held_since = None
+        return self._queue.take(station.resident, elsewhere)
+
+    def _is_its_turn(self, station: Station, elsewhere: frozenset[str]) -> bool:
         leader = self._queue.peek(station.resident, elsewhere)
         if station.batch is not None or leader is None:
-            return ()
+            return False
         if station.jobs and (leader.alone or station.has_one_alone):
-            return ()
-        if not leader.alone and any(_suits_better(other, station, leader.request.model) for other in others):
-            return ()
-        return self._queue.take(station.resident, elsewhere)
+            return False
+        model = leader.request.model
+        return leader.alone or not any(_suits_better(other, station, model) for other in self._others(station))
+
+    def _held_s(self, station: Station, elsewhere: frozenset[str], now: float) -> float:
+        """How many more seconds the next batch is held. All holds between two batches share one limit, so that nobody
+        waits longer for company that comes and goes."""
+        until = self._queue.company_until(station.resident, elsewhere, gap_s=self._wait_s * GAP)
+        if until is None:
+            return 0.0
+        if station.held_since is None:
+            station.held_since = now
+        return min(until, station.held_since + self._wait_s) - now
 
     def _others(self, station: Station) -> list[Station]:
         return [other for other in self._stations if other is not station]

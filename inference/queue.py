@@ -52,7 +52,7 @@ class BatchKey:
 @dataclass(slots=True, kw_only=True, eq=False)
 class Entry:
     """An order in the queue. ``group`` is the community it comes from; ``alone`` keeps it out of shared batches;
-    ``passed_over`` counts overtakings."""
+    ``passed_over`` counts overtakings; ``came_at`` is when it was queued, in the seconds of whoever did."""
 
     job_id: str
     owner: str
@@ -60,6 +60,7 @@ class Entry:
     group: str | None = None
     alone: bool = False
     passed_over: int = 0
+    came_at: float = 0.0
     key: BatchKey = field(init=False)
     arrival: int = field(init=False, default=0)
 
@@ -119,8 +120,9 @@ class FairQueue:
         if len(self) + orders > self._limit:
             raise InferenceError(QueueFull(limit=self._limit, retry_after_s=retry_after_s))
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: Entry, *, now: float = 0.0) -> None:
         """Queue an order in its owner's line. Limits are ``check_room``'s business: resumed orders pass."""
+        entry.came_at = now
         self._arrivals += 1
         entry.arrival = self._arrivals
         line = self._waiting.setdefault(entry.owner, deque())
@@ -132,11 +134,11 @@ class FairQueue:
         """Keep an order that cannot be drawn yet. It counts as waiting and has no position."""
         self._parked[entry.job_id] = entry
 
-    def unpark(self, job_id: str) -> None:
+    def unpark(self, job_id: str, *, now: float = 0.0) -> None:
         """Queue an order that was parked, as if it came now; nothing if it was taken out meanwhile."""
         entry = self._parked.pop(job_id, None)
         if entry is not None:
-            self.add(entry)
+            self.add(entry, now=now)
 
     def give_back(self, entry: Entry) -> None:
         """Put an order that was already taken before everything else, to be drawn alone."""
@@ -201,6 +203,21 @@ class FairQueue:
             self._charge(entry)
         self._forget_the_absent()
         return batch
+
+    def company_until(
+        self, resident: frozenset[str] = frozenset(), elsewhere: frozenset[str] = frozenset(), *, gap_s: float
+    ) -> float | None:
+        """Until when the batch that ``take`` would return may be held, because more of its key seem to be coming:
+        ``gap_s`` after the last of them came.
+
+        None where there is nothing to wait for: it is full already, a lone order, or one that is drawn alone.
+        """
+        leader = self.peek(resident, elsewhere)
+        if leader is None or leader.alone:
+            return None
+        line = [entry for entry in self.in_order() if entry.key == leader.key and not entry.alone]
+        is_full = sum(entry.request.count for entry in line) >= leader.key.room(self._max_rows)
+        return None if is_full or len(line) == 1 else max(entry.came_at for entry in line) + gap_s
 
     def plan(self) -> list[tuple[Entry, ...]]:
         """The batches to come, as they would be formed if nothing else arrived and no model were in memory.

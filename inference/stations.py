@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass, field
 
@@ -37,6 +38,10 @@ class Station:
     resident: frozenset[str] = frozenset()
     ready: bool = False
     failed_starts: int = 0
+    held_since: float | None = None
+    """Since when its next batch, which could be drawn, is held because more may join it."""
+    alarm: asyncio.TimerHandle | None = None
+    """Wakes it when the hold is over."""
 
     @property
     def holds(self) -> frozenset[str]:
@@ -74,6 +79,12 @@ class Station:
         self.jobs.clear()
         self.batch, self.resident, self.ready = None, frozenset(), False
         return entries
+
+    def silence_alarm(self) -> None:
+        """Wake it no more because of a hold."""
+        if self.alarm is not None:
+            self.alarm.cancel()
+            self.alarm = None
 
     def silence_left(self, patience: Patience) -> float | None:
         """How many more seconds the worker may stay silent; None while it has nothing to do."""

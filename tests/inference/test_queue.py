@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -139,6 +140,54 @@ def test_a_full_queue_and_a_full_line_are_refused() -> None:
 
 def test_buckets_are_powers_of_two() -> None:
     assert [bucket_for(rows) for rows in (0, 1, 2, 3, 4, 5, 8, 9)] == [0, 1, 2, 4, 4, 8, 8, 16]
+
+
+def arrived(*entries: Entry, at: Sequence[float], max_rows: int = 8) -> FairQueue:
+    queue = FairQueue(max_rows=max_rows)
+    for entry, now in zip(entries, at, strict=True):
+        queue.add(entry, now=now)
+    return queue
+
+
+def test_two_that_share_a_batch_may_wait_a_gap_after_the_last_of_them() -> None:
+    queue = arrived(order("ann"), order("bob"), order("cy", steps=8), at=(1.0, 2.0, 3.0))
+    assert queue.company_until(gap_s=0.5) == 2.5
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        (),
+        (order("ann"),),
+        (order("ann"), order("bob", steps=8)),
+        (order("ann", count=4), order("bob", count=4)),
+        (order("ann", count=3), order("bob", count=3), order("cy", count=4)),
+        (order("ann", bucket=2), order("bob", bucket=2)),
+    ],
+)
+def test_a_lone_order_and_a_full_batch_wait_for_nobody(entries: tuple[Entry, ...]) -> None:
+    assert arrived(*entries, at=[1.0] * len(entries)).company_until(gap_s=0.5) is None
+
+
+def test_an_order_given_back_waits_for_nobody() -> None:
+    queue = arrived(order("ann"), order("bob"), at=(1.0, 1.0))
+    for entry in queue.take():
+        queue.give_back(entry)
+    assert queue.company_until(gap_s=0.5) is None
+
+
+def test_who_waits_for_company_is_decided_by_the_batch_that_would_be_taken() -> None:
+    queue = arrived(order("ann", model="x"), order("bob", model="y"), order("cy", model="y"), at=(1.0, 2.0, 3.0))
+    assert queue.company_until(gap_s=0.5) is None
+    assert queue.company_until(frozenset({"y"}), gap_s=0.5) == 3.5
+
+
+def test_an_order_whose_model_has_arrived_counts_as_come_now() -> None:
+    queue = arrived(order("ann"), at=(1.0,))
+    parked = order("bob")
+    queue.park(parked)
+    queue.unpark(parked.job_id, now=9.0)
+    assert queue.company_until(gap_s=0.5) == 9.5
 
 
 orders_of_a_crowd = st.lists(
