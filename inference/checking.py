@@ -12,7 +12,7 @@ from inference.catalog import Catalog
 from inference.contract import Adapter
 from inference.entries import AdapterEntry, Family, ModelEntry
 from inference.errors import InferenceError
-from inference.loading import load_model
+from inference.models import load_model
 
 Say = Callable[[str], None]
 MEGA = 1e6
@@ -66,7 +66,6 @@ def _loads(catalog: Catalog, entry: ModelEntry, adapter: AdapterEntry | None, sa
             (Adapter(name=adapter.name),) if adapter else (),
             device=torch.device("cpu"),
             precision=torch.float32,
-            on_part=lambda: None,
         )
     except InferenceError as error:
         say(f"✗ {name}: {error}")

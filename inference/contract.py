@@ -119,7 +119,8 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """Where a batch stands: ``step`` of ``steps`` are done (0 of 0 outside ``Phase.DRAWING``)."""
+    """Where a batch stands: ``step`` of ``steps`` are done in ``Phase.DRAWING``; in ``Phase.LOADING``, ``step`` parts
+    of the model have been read, of a number that is not known yet (0)."""
 
     phase: Phase
     step: int = 0

@@ -67,9 +67,21 @@ def default_cache_bytes(device: torch.device) -> int:
     """Half of the memory that the device draws with, in bytes; the other half is for the drawing and for others."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory) // 2
+    return _machine_bytes() // 2
+
+
+def default_host_cache_bytes(device: torch.device) -> int:
+    """A quarter of the machine's memory, in bytes, shared among its GPUs; none where the device itself computes in
+    it."""
+    if device.type not in {"cuda", "xpu"}:
+        return 0
+    return _machine_bytes() // 4 // (1 + len(siblings(device)))
+
+
+def _machine_bytes() -> int:
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    return 4 * 2**30
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return 8 * 2**30
 
 
 def steady_threads() -> int:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from inference.contract import Batch, Row
-from inference.loading import LoadedModel
+from inference.memory.model import LoadedModel
 from inference.sampler import Conditions, Guidance, NegativePass, draw_noise, guidance_embedding, sample
 from inference.text import Embedding, PromptCache
 

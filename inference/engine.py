@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from inference.cache import ModelCache
 from inference.catalog import Catalog
 from inference.contract import Adapter, Batch, Phase, Progress, Row
 from inference.devices import (
@@ -20,6 +19,7 @@ from inference.devices import (
     choose_device,
     choose_precision,
     default_cache_bytes,
+    default_host_cache_bytes,
     is_out_of_memory,
     name_of,
     siblings,
@@ -27,15 +27,16 @@ from inference.devices import (
 )
 from inference.drawing import decode, draw_latents
 from inference.errors import Failure, InferenceError, OutOfMemory
-from inference.loading import LoadedModel, load_model
 from inference.loading.checker import Checker, Verdict
+from inference.memory.disk import Disk
+from inference.memory.model import LoadedModel
+from inference.models import Budgets, ModelKey, model_store
 from inference.orders import halves
 from inference.recipe import Recipe, library_versions
 from inference.safety import Safety
 from inference.text import PromptCache
 
 OnProgress = Callable[[Progress], None]
-ModelKey = tuple[str, tuple[Adapter, ...]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -57,10 +58,12 @@ class Drawn:
 class Engine:
     """Draws on one device, in one thread, with the models of a catalogue.
 
-    ``device`` and ``precision`` are names or ``auto`` (see ``inference.devices``); ``cache_bytes`` bounds the models
-    kept in memory, None allows them half of it. ``threads`` compute on a CPU, None chooses (see ``steady_threads``).
-    Without ``safety_check`` nobody looks whether pictures are explicit; with it, a model that is not harmless draws
-    only if its checker can be loaded. A batch that fails or is stopped leaves the engine as it was.
+    ``device`` and ``precision`` are names or ``auto`` (see ``inference.devices``). ``cache_bytes`` bounds the models
+    kept on the device, ``host_cache_bytes`` those kept beside a GPU in the machine's memory; None allows them half of
+    the one and a share of the other. What leaves both is kept on ``disk``, if there is one. ``threads`` compute on a
+    CPU, None chooses (see ``steady_threads``). Without ``safety_check`` nobody looks whether pictures are explicit;
+    with it, a model that is not harmless draws only if its checker can be loaded. A batch that fails or is stopped
+    leaves the engine as it was.
 
     Raises:
         InferenceError: with DeviceUnknown or PrecisionUnknown.
@@ -73,19 +76,23 @@ class Engine:
         device: str = AUTO,
         precision: str = AUTO,
         cache_bytes: int | None = None,
+        host_cache_bytes: int | None = None,
+        disk: Disk | None = None,
         threads: int | None = None,
         safety_check: bool = True,
     ) -> None:
         self._catalog = catalog
         self._device = choose_device(device)
         self._precision = choose_precision(self._device, precision)
-        self._models: ModelCache[ModelKey, LoadedModel] = ModelCache(
-            default_cache_bytes(self._device) if cache_bytes is None else cache_bytes
-        )
         self._safety = Safety(catalog=catalog, device=self._device, precision=self._precision) if safety_check else None
         self._prompts = PromptCache()
         if self._device.type == "cpu":
             torch.set_num_threads(threads or steady_threads())
+        budgets = Budgets(
+            device=default_cache_bytes(self._device) if cache_bytes is None else cache_bytes,
+            host=default_host_cache_bytes(self._device) if host_cache_bytes is None else host_cache_bytes,
+        )
+        self._models = model_store(catalog, device=self._device, precision=self._precision, budgets=budgets, disk=disk)
         self._versions = library_versions()
 
     @property
@@ -106,11 +113,16 @@ class Engine:
     @property
     def resident(self) -> tuple[str, ...]:
         """Names of the models in memory, the one used last at the end."""
-        return tuple(dict.fromkeys(name for name, _ in self._models.keys))
+        return tuple(dict.fromkeys(name for name, _ in self._models.resident))
 
     def safety_faults(self) -> tuple[Failure, ...]:
         """Why pictures of models on this machine cannot be checked; loads the checkers to find out."""
         return self._safety.faults() if self._safety else ()
+
+    def prefetch(self, model: str, adapters: tuple[Adapter, ...]) -> None:
+        """Begin to bring a model up beside the drawing; returns at once. What is wrong with it is told when it
+        draws."""
+        self._models.prefetch((model, adapters))
 
     def draw(self, batch: Batch, on_progress: OnProgress) -> Drawn:
         """Draw every row of ``batch``.
@@ -118,8 +130,8 @@ class Engine:
         Where memory runs out, other models give way and the batch is halved, down to single pictures (their recipes say
         so); then a picture is decoded in tiles.
 
-        ``on_progress`` hears of loading (before every part of a model that is not in memory yet), of every step, and of
-        decoding; what it raises passes through, between two steps, and nothing of the batch remains.
+        ``on_progress`` hears of loading (now and then, while a model is brought up), of every step, and of decoding;
+        what it raises passes through, between two steps, and nothing of the batch remains.
 
         Raises:
             InferenceError: with UnknownModel, UnknownAdapter, WeightsMissing, WeightsUnreadable, CheckerMissing,
@@ -147,12 +159,15 @@ class Engine:
             if not is_out_of_memory(error):
                 raise
         # Outside the handler: the failed drawing's frames, and with them its tensors, would live on with the error.
-        self._free()
+        self._free(batch)
         return None
 
     def _draw(self, batch: Batch, on_progress: OnProgress, *, tiled: bool) -> Drawn:
         started = time.perf_counter()
-        with self._model(batch, on_progress) as model, self._checker(batch, on_progress) as checker:
+        with (
+            self._models.use(_key(batch), _parts_of(on_progress)) as model,
+            self._checker(batch, on_progress) as checker,
+        ):
             loaded = time.perf_counter()
             latents = draw_latents(model, self._prompts, batch, _steps_of(batch, on_progress))
             on_progress(Progress(phase=Phase.DECODING))
@@ -165,21 +180,6 @@ class Engine:
                 load_s=loaded - started,
                 draw_s=time.perf_counter() - loaded,
             )
-
-    @contextmanager
-    def _model(self, batch: Batch, on_progress: OnProgress) -> Iterator[LoadedModel]:
-        def load() -> LoadedModel:
-            return load_model(
-                self._catalog,
-                self._catalog[batch.model],
-                batch.adapters,
-                device=self._device,
-                precision=self._precision,
-                on_part=lambda: on_progress(Progress(phase=Phase.LOADING)),
-            )
-
-        with self._models.use((batch.model, batch.adapters), load) as model:
-            yield model
 
     @contextmanager
     def _checker(self, batch: Batch, on_progress: OnProgress) -> Iterator[Checker | None]:
@@ -211,14 +211,22 @@ class Engine:
             versions=self._versions,
         )
 
-    def _free(self) -> None:
-        """Give back what idle models and the failed batch held."""
-        self._models.clear()
+    def _free(self, batch: Batch) -> None:
+        """Give back what the failed batch and other models held."""
+        self._models.free(keep=_key(batch))
         if self._safety is not None:
             self._safety.clear()
         gc.collect()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def _key(batch: Batch) -> ModelKey:
+    return batch.model, batch.adapters
+
+
+def _parts_of(on_progress: OnProgress) -> Callable[[int], None]:
+    return lambda parts: on_progress(Progress(phase=Phase.LOADING, step=parts))
 
 
 def _steps_of(batch: Batch, on_progress: OnProgress) -> Callable[[int], None]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from inference.cache import ModelCache
+from inference.cache import ByteCache
 from inference.catalog import Catalog
 from inference.devices import is_out_of_memory
 from inference.entries import Checked, ModelEntry
@@ -32,7 +32,7 @@ class Safety:
         self._catalog = catalog
         self._device = device
         self._precision = torch.float32 if device.type == "cpu" else precision
-        self._checkers: ModelCache[Path, Checker] = ModelCache(KEPT_BYTES)
+        self._checkers: ByteCache[Path, Checker] = ByteCache(KEPT_BYTES)
 
     @contextmanager
     def checker(self, entry: ModelEntry, on_part: Callable[[], None]) -> Iterator[Checker | None]:
@@ -46,11 +46,13 @@ class Safety:
             return
         folder = self._locate(entry)
 
-        def load() -> Checker:
+        checker = self._checkers.get(folder)
+        if checker is None:
             on_part()
-            return self._load(entry, folder)
-
-        with self._checkers.use(folder, load) as checker:
+            checker = self._load(entry, folder)
+            self._checkers.make_room(checker.bytes)
+            self._checkers.put(folder, checker, bytes=checker.bytes, cost=1.0)
+        with self._checkers.hold(folder):
             yield checker
 
     def faults(self) -> tuple[Failure, ...]:

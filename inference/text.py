@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from inference.loading import LoadedModel, TextStage
+from inference.memory.model import LoadedModel, TextStage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,15 +24,16 @@ class Embedding:
 
 
 class PromptCache:
-    """The embeddings used last, at most ``limit`` of them (118 kB each for SD 1.5, 318 kB for SDXL in bf16)."""
+    """The embeddings used last, shared by models that have their text encoders in common; at most ``limit`` of them
+    (118 kB each for SD 1.5, 318 kB for SDXL in bf16)."""
 
     def __init__(self, limit: int = 256) -> None:
         self._limit = limit
-        self._kept: OrderedDict[tuple[str, str], Embedding] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, ...], Embedding] = OrderedDict()
 
     def embed(self, model: LoadedModel, prompt: str) -> Embedding:
         """The embedding of ``prompt`` with ``model``'s text encoders."""
-        key = (model.fingerprint, prompt)
+        key = (*(stage.digest for stage in model.text), prompt)
         if key not in self._kept:
             self._kept[key] = embed(model, prompt)
         self._kept.move_to_end(key)

@@ -81,6 +81,7 @@ class Worker:
         self._send_lock = threading.Lock()
         self._backlog: deque[Batch] = deque()
         self._current: Batch | None = None
+        self._told: Progress | None = None
         self._unwanted: set[str] = set()
         self._leaving = False
 
@@ -100,7 +101,7 @@ class Worker:
 
     def _draw(self, batch: Batch) -> None:
         started = time.monotonic()
-        self._current = batch
+        self._current, self._told = batch, None
         self._unwanted.clear()
         try:
             drawn = self._engine.draw(batch, self._on_progress)
@@ -117,9 +118,12 @@ class Worker:
         self._save(batch, drawn, started)
 
     def _on_progress(self, progress: Progress) -> None:
-        """Tell the parent where the batch stands, and hear what it says; between two steps."""
+        """Tell the parent when the batch has moved on, and hear what it says; between two steps, and while a model
+        loads."""
         assert self._current is not None
-        self._send(BatchProgress(batch_id=self._current.id, progress=progress))
+        if progress != self._told:
+            self._send(BatchProgress(batch_id=self._current.id, progress=progress))
+            self._told = progress
         while self._connection.poll():
             self._take_in(self._connection.recv())
         if self._leaving or all(row.job_id in self._unwanted for row in self._current.rows):

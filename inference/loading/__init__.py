@@ -1,6 +1,5 @@
-"""From files to one loaded form: every checkpoint and LoRA format that the catalogue may name, safetensors only."""
+"""From files to networks: every checkpoint and LoRA format that the catalogue may name, safetensors only."""
 
-from inference.loading.load import load_model
-from inference.loading.loaded import LoadedModel, TextStage
+from inference.loading.load import ModelFiles, open_model
 
-__all__ = ["LoadedModel", "TextStage", "load_model"]
+__all__ = ["ModelFiles", "open_model"]

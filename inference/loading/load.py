@@ -1,12 +1,12 @@
-"""Loading a catalogue entry: its parts in float32, LoRAs merged into them, then cast and sent to the device."""
+"""Reading a catalogue entry: its networks in float32 with LoRAs merged into them, and all that a model is beside
+them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -18,9 +18,9 @@ from inference.errors import AdapterUnfit, InferenceError, WeightsMissing, Weigh
 from inference.loading.damage import MALFORMED, check_finite, reason_of
 from inference.loading.fingerprint import combine, file_digest
 from inference.loading.formats import PIPELINES, Format, Networks, Opened, Pipeline, open_with, parts_for
-from inference.loading.group_norm import normalise_rows_alone
-from inference.loading.loaded import LoadedModel, TextStage
 from inference.loading.lora import UnfitError, merge_lora, read_lora
+from inference.memory.model import Sheet
+from inference.memory.part import Label
 from inference.recognise import FAMILY_TITLES, read_info
 from inference.sources import Source
 
@@ -33,50 +33,66 @@ class _Lora:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Parts:
-    """Where everything of one model lies: ``networks`` are by part, most of them in the ``pipeline`` itself."""
+class ModelFiles:
+    """Where everything of one model lies: ``parts`` are by name, most of them in the ``pipeline`` itself."""
 
-    name: str
+    entry: ModelEntry
     pipeline: Pipeline
-    networks: dict[str, Networks]
+    parts: dict[str, Networks]
     loras: tuple[_Lora, ...]
 
-    def fingerprint(self) -> str:
+    @property
+    def key(self) -> str:
+        """SHA-256 (hex) over every file and strength that the weights are from."""
         names = [*(name for stage in self.pipeline.text_stages for name in stage), "vae", "unet"]
         lines = [
-            *(f"{name} {self.networks.get(name, self.pipeline).digest(name)}" for name in names),
+            *(f"{name} {self.parts.get(name, self.pipeline).digest(name)}" for name in names),
             f"scheduler {self.pipeline.digest('scheduler')}",
             *(f"lora {file_digest(lora.path)} {lora.strength!r}" for lora in self.loras),
         ]
         return combine(lines)
 
+    def networks(self, on_part: Callable[[], None]) -> dict[str, torch.nn.Module]:
+        """The networks by part, LoRAs merged, in float32 on the CPU; ``on_part`` is called before each is read, and
+        each LoRA, and may raise.
 
-def load_model(
-    catalog: Catalog,
-    entry: ModelEntry,
-    adapters: tuple[Adapter, ...],
-    *,
-    device: torch.device,
-    precision: torch.dtype,
-    on_part: Callable[[], None],
-) -> LoadedModel:
-    """Load ``entry`` with ``adapters`` on top of its own; ``on_part`` is called before each part and may raise.
+        Raises:
+            InferenceError: with WeightsUnreadable or AdapterUnfit.
+        """
+        networks = {}
+        for part, where in self.parts.items():
+            on_part()
+            with _reading(self.entry.name, where.path):
+                networks[part] = where.network(part)
+                check_finite(part, networks[part])
+        for lora in self.loras:
+            on_part()
+            _merge(self.entry, networks, lora)
+        return networks
+
+    def sheet(self, parts: Mapping[str, Label]) -> Sheet:
+        """All that the model is beside its weights.
+
+        Raises:
+            InferenceError: with WeightsUnreadable.
+        """
+        with _reading(self.entry.name, self.pipeline.path):
+            return Sheet(
+                name=self.entry.name,
+                parts=parts,
+                tokenizers={encoder: self.pipeline.tokenizer(name) for name, encoder in self.pipeline.text_stages},
+                schedule=self.pipeline.schedule(),
+                zero_empty_negative=self.pipeline.zero_empty_negative,
+                fingerprint=self.key,
+            )
+
+
+def open_model(catalog: Catalog, entry: ModelEntry, adapters: tuple[Adapter, ...]) -> ModelFiles:
+    """Find the files of ``entry`` with ``adapters`` on top of its own; reads no weights.
 
     Raises:
         InferenceError: with WeightsMissing, WeightsUnreadable or UnknownAdapter.
     """
-    parts = _find(catalog, entry, adapters)
-    networks = _read_networks(parts, on_part)
-    for lora in parts.loras:
-        on_part()
-        _merge(entry, networks, lora)
-    on_part()
-    with _reading(entry.name, parts.pipeline.path):
-        placed = {name: _place(network, device, precision) for name, network in networks.items()}
-        return _assemble(parts, placed)
-
-
-def _find(catalog: Catalog, entry: ModelEntry, adapters: tuple[Adapter, ...]) -> _Parts:
     pipeline = _open(entry, entry.weights, PIPELINES)
     parts = (*(encoder for _, encoder in pipeline.text_stages), "vae", "unet")
     own: dict[str, Networks] = dict.fromkeys(parts, pipeline)
@@ -85,10 +101,10 @@ def _find(catalog: Catalog, entry: ModelEntry, adapters: tuple[Adapter, ...]) ->
     for style in (*entry.styles, *adapters):
         source = catalog.adapter(style.name, entry.family).weights
         loras.append(_Lora(style.name, _locate(entry, source, style.name), style.strength))
-    return _Parts(
-        name=entry.name,
+    return ModelFiles(
+        entry=entry,
         pipeline=pipeline,
-        networks=own | {part: _open(entry, source, parts_for(pipeline)) for part, source in others.items() if source},
+        parts=own | {part: _open(entry, source, parts_for(pipeline)) for part, source in others.items() if source},
         loras=tuple(loras),
     )
 
@@ -117,16 +133,6 @@ def _reading(model: str, path: Path) -> Iterator[None]:
         raise InferenceError(WeightsUnreadable(model=model, path=str(path), reason=reason_of(error))) from error
 
 
-def _read_networks(parts: _Parts, on_part: Callable[[], None]) -> dict[str, torch.nn.Module]:
-    networks = {}
-    for part, where in parts.networks.items():
-        on_part()
-        with _reading(parts.name, where.path):
-            networks[part] = where.network(part)
-            check_finite(part, networks[part])
-    return networks
-
-
 def _merge(entry: ModelEntry, networks: dict[str, torch.nn.Module], lora: _Lora) -> None:
     with _reading(entry.name, lora.path):
         try:
@@ -135,37 +141,3 @@ def _merge(entry: ModelEntry, networks: dict[str, torch.nn.Module], lora: _Lora)
             what, needs = read_info(lora.path).words, f"a LoRA for {FAMILY_TITLES[entry.family]}"
             failure = AdapterUnfit(adapter=lora.name, model=entry.name, what=what, needs=needs, detail=str(unfit))
             raise InferenceError(failure) from unfit
-
-
-def _place(network: torch.nn.Module, device: torch.device, precision: torch.dtype) -> torch.nn.Module:
-    """Cast and moved. Stock SDXL's VAE overflows in fp16 and says so in its configuration: it stays in fp32 there.
-
-    channels_last pays on the CPU; on CUDA, eager GroupNorm undoes it at every step. ``Module.to`` itself is called
-    because diffusers' own warns at every cast to bf16.
-    """
-    config = getattr(network, "config", None)
-    if precision is torch.float16 and getattr(config, "force_upcast", False):
-        precision = torch.float32
-    if device.type == "cpu":
-        torch.nn.Module.to(network, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        normalise_rows_alone(network)
-    return torch.nn.Module.to(network, device=device, dtype=precision)
-
-
-def _assemble(parts: _Parts, networks: dict[str, torch.nn.Module]) -> LoadedModel:
-    pipeline = parts.pipeline
-    unet: Any = networks["unet"]
-    stages = tuple(
-        TextStage(tokenizer=pipeline.tokenizer(tokenizer), encoder=networks[encoder])
-        for tokenizer, encoder in pipeline.text_stages
-    )
-    return LoadedModel(
-        name=parts.name,
-        text=stages,
-        unet=unet,
-        vae=networks["vae"],
-        schedule=pipeline.schedule(),
-        guidance_dim=unet.config.time_cond_proj_dim,
-        zero_empty_negative=pipeline.zero_empty_negative,
-        fingerprint=parts.fingerprint(),
-    )

@@ -14,7 +14,7 @@ from inference.catalog import Catalog
 from inference.contract import Adapter
 from inference.entries import Family, Kind
 from inference.errors import AdapterUnfit, InferenceError, WeightsUnreadable
-from inference.loading import load_model
+from inference.models import load_model
 from tests.inference.test_formats import model
 from tests.layouts import draw_changes, original_unet, original_vae, save_kohya_lora, save_single_file
 

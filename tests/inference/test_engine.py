@@ -8,16 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inference import engine as engine_module
 from inference import sampler
 from inference.catalog import Catalog
 from inference.contract import Adapter, Batch, Phase, Progress
 from inference.engine import Drawn, Engine
 from inference.errors import InferenceError, OutOfMemory, UnknownAdapter, UnknownModel, WeightsMissing
-from inference.loading import LoadedModel
 from inference.orders import guided_bucket_for
 from tests.checkpoints import TinyModels
 from tests.inference.batches import batch, row
@@ -77,7 +76,10 @@ def test_every_picture_has_the_recipe_that_draws_it_again(engine: Engine) -> Non
 def test_progress_tells_of_loading_every_step_and_decoding(engine: Engine) -> None:
     heard: list[Progress] = []
     engine.draw(batch(steps=3), heard.append)
-    assert heard[0] == Progress(phase=Phase.LOADING)
+    loading = [progress for progress in heard if progress.phase is Phase.LOADING]
+    assert loading
+    assert heard[: len(loading)] == loading
+    assert [progress.step for progress in loading] == sorted(progress.step for progress in loading)
     steps = [(progress.step, progress.steps) for progress in heard if progress.phase is Phase.DRAWING]
     assert steps == [(0, 3), (1, 3), (2, 3), (3, 3)]
     assert heard[-1] == Progress(phase=Phase.DECODING)
@@ -275,41 +277,31 @@ def test_running_out_of_memory_fails_in_words_and_gives_everything_back(engine: 
         engine.draw(batch(width=2**25, height=2**25), silent)
     assert refusal.value.failure == OutOfMemory(model="tiny", width=2**25, height=2**25)
     assert refusal.value.__context__ is None, "the failed drawing's frames would keep its tensors"
-    assert engine.resident == ()
+    assert engine.resident == ("tiny",), "others give way, it does not"
     assert engine.draw(batch(), silent).pixels.std() > 0
 
 
 def short_of_memory(engine: Engine, *, rows: int = 10**6, side: int = 10**6) -> None:
-    """From now on, the networks of the engine's models behave as on a device without room for more than this."""
-    load = engine_module.load_model
+    """From now on, the engine's networks behave as on a device without room for more than this."""
+    engine.draw(batch(), silent)
 
-    def loaded(*args: Any, **kwargs: Any) -> LoadedModel:
-        model = load(*args, **kwargs)
+    def refuse(_network: Any, inputs: tuple[Any, ...], given: dict[str, Any]) -> None:
+        sample = inputs[0] if inputs else given["sample"]
+        if len(sample) > rows:
+            raise torch.OutOfMemoryError("CUDA out of memory")
 
-        def refuse(_network: Any, inputs: tuple[Any, ...], given: dict[str, Any]) -> None:
-            sample = inputs[0] if inputs else given["sample"]
-            if len(sample) > rows:
-                raise torch.OutOfMemoryError("CUDA out of memory")
+    def refuse_large(_network: Any, inputs: tuple[Any, ...]) -> None:
+        if max(inputs[0].shape[-2:]) > side:
+            raise torch.OutOfMemoryError("CUDA out of memory")
 
-        def refuse_large(_network: Any, inputs: tuple[Any, ...]) -> None:
-            if max(inputs[0].shape[-2:]) > side:
-                raise torch.OutOfMemoryError("CUDA out of memory")
-
-        model.unet.register_forward_pre_hook(refuse, with_kwargs=True)
-        model.vae.decoder.register_forward_pre_hook(refuse_large)
-        return model
-
-    engine._models.clear()
-    engine_module.load_model = loaded
+    for slot in engine._models._shelves._slots.values():
+        match slot.network:
+            case UNet2DConditionModel():
+                slot.network.register_forward_pre_hook(refuse, with_kwargs=True)
+            case AutoencoderKL():
+                slot.network.decoder.register_forward_pre_hook(refuse_large)
 
 
-@pytest.fixture
-def memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Gives the engines their memory back at the end."""
-    monkeypatch.setattr(engine_module, "load_model", engine_module.load_model)
-
-
-@pytest.mark.usefixtures("memory")
 @pytest.mark.parametrize("limit", [1, 2, 3])
 def test_a_batch_that_does_not_fit_is_halved_and_its_recipes_say_so(engine: Engine, limit: int) -> None:
     rows = tuple(row(index, seed=index) for index in range(5))
@@ -321,9 +313,9 @@ def test_a_batch_that_does_not_fit_is_halved_and_its_recipes_say_so(engine: Engi
     assert psnr(whole.pixels, halved.pixels) > 40
 
 
-@pytest.mark.usefixtures("memory")
 def test_each_half_counts_its_own_guided_rows(engine: Engine) -> None:
     rows = [row(index, seed=index, guidance=guidance) for index, guidance in enumerate((1.0, 1.5, 2.0, 2.0, 1.0))]
+    engine.draw(batch(model="tiny-lora"), silent)
     short_of_memory(engine, rows=4)
     halved = engine.draw(batch(*rows, model="tiny-lora", bucket=8), silent)
     assert [(recipe.bucket, recipe.guided_bucket) for recipe in halved.recipes] == [(4, 0), *[(4, 4)] * 3, (4, 0)]
@@ -332,7 +324,6 @@ def test_each_half_counts_its_own_guided_rows(engine: Engine) -> None:
     assert [recipe.guided_bucket for recipe in quartered.recipes] == [0, 1, 2, 2, 0]
 
 
-@pytest.mark.usefixtures("memory")
 def test_a_picture_too_large_for_the_autoencoder_is_decoded_in_tiles(engine: Engine) -> None:
     whole = engine.draw(batch(width=256, height=256), silent)
     short_of_memory(engine, side=16)
@@ -342,7 +333,6 @@ def test_a_picture_too_large_for_the_autoencoder_is_decoded_in_tiles(engine: Eng
     assert small.pixels.shape[1:3] == (64, 64)
 
 
-@pytest.mark.usefixtures("memory")
 def test_where_nothing_helps_it_is_said(engine: Engine) -> None:
     short_of_memory(engine, rows=0)
     with pytest.raises(InferenceError) as refusal:

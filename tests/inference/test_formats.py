@@ -23,7 +23,7 @@ from inference.catalog import Catalog
 from inference.contract import Adapter
 from inference.drawing import decode_float, draw_latents
 from inference.entries import Family, Kind, ModelEntry
-from inference.loading import load_model
+from inference.models import load_model
 from inference.text import PromptCache
 from tests.checkpoints import quiet
 from tests.inference.batches import batch, row

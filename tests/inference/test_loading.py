@@ -16,9 +16,10 @@ from torch import Tensor
 from inference.catalog import Catalog
 from inference.contract import Adapter
 from inference.errors import AdapterUnfit, InferenceError, WeightsMissing, WeightsUnreadable
-from inference.loading import LoadedModel, load_model
-from inference.loading.group_norm import normalise_rows_alone
 from inference.loading.lora import LoraError, Target, merge_lora, read_lora
+from inference.memory.group_norm import normalise_rows_alone
+from inference.memory.model import LoadedModel
+from inference.models import load_model
 from tests.checkpoints import TinyModels, lora_targets
 
 

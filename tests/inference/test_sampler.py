@@ -19,7 +19,7 @@ from torch import Tensor
 from inference.catalog import Catalog
 from inference.contract import Row
 from inference.drawing import decode_float, draw_latents
-from inference.loading import load_model
+from inference.models import load_model
 from inference.sampler import Conditions, Guidance, Schedule, draw_noise, guidance_embedding, sample
 from inference.text import PromptCache
 from tests.checkpoints import TinyModels, quiet, sd15

@@ -1,0 +1,106 @@
+"""The lowest tier: flat buffers in files, so that a model comes back without reading, merging and casting it anew."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from inference.memory.layout import Architecture
+from inference.memory.part import Label, Part
+
+log = logging.getLogger("inference.memory")
+
+FLAT = "weights"
+BUFFER, LIST, UNFINISHED = ".safetensors", ".json", ".tmp"
+
+
+class Disk:
+    """A folder of at most ``budget`` bytes, which several processes may share; what was used longest ago goes first.
+
+    A model is a list of parts by name, under a key that changes with everything that the weights come from. Whatever is
+    damaged or gone counts as never kept; a full disk is logged and nothing more.
+    """
+
+    def __init__(self, folder: Path, budget: int) -> None:
+        self._folder = folder
+        self._budget = budget
+
+    def parts(self, key: str) -> dict[str, Part] | None:
+        """The parts of the model of ``key`` by name, each mapped into memory; None if one of them is not here."""
+        try:
+            digests = json.loads((self._folder / f"{key}{LIST}").read_text(encoding="utf-8"))
+            return {name: self._open(str(digest)) for name, digest in digests.items()}
+        except (OSError, SafetensorError, ValueError, LookupError, TypeError, AttributeError):
+            return None
+
+    def keep(self, key: str, parts: Mapping[str, Part]) -> None:
+        """Write what is not here yet, as far as the budget goes."""
+        wanted = {part.label.digest: part for part in parts.values()}
+        if sum(part.bytes for part in wanted.values()) > self._budget:
+            return
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            missing = [part for part in wanted.values() if not self._path(part.label.digest).exists()]
+            self._make_room(sum(part.bytes for part in missing), wanted.keys())
+            for part in missing:
+                self._write(part)
+            digests = {name: part.label.digest for name, part in parts.items()}
+            self._replace(f"{key}{LIST}", json.dumps(digests).encode())
+        except (OSError, SafetensorError) as error:
+            log.warning("loaded weights could not be kept in %s: %s", self._folder, error)
+
+    def _open(self, digest: str) -> Part:
+        path = self._path(digest)
+        with safe_open(path, framework="pt") as file:
+            flat: Tensor = file.get_tensor(FLAT)
+            architecture = Architecture.from_json(file.metadata()["architecture"])
+        if flat.numel() != architecture.bytes:
+            raise ValueError(f"{path.name} is not as long as it says")
+        os.utime(path)
+        return Part(label=Label(digest, architecture), flat=flat)
+
+    def _write(self, part: Part) -> None:
+        unfinished = self._unfinished(part.label.digest)
+        try:
+            save_file({FLAT: part.flat}, unfinished, metadata={"architecture": part.label.architecture.json})
+            with unfinished.open("rb+") as file:
+                os.fsync(file.fileno())
+            unfinished.replace(self._path(part.label.digest))
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+    def _replace(self, name: str, content: bytes) -> None:
+        unfinished = self._unfinished(name)
+        unfinished.write_bytes(content)
+        unfinished.replace(self._folder / name)
+
+    def _make_room(self, needed: int, wanted: object) -> None:
+        """Remove files, beginning with the one used longest ago, until ``needed`` more bytes fit."""
+        files = []
+        for path in self._folder.iterdir():
+            try:
+                stat = path.stat()
+            except OSError:  # another process was quicker
+                continue
+            files.append((stat.st_mtime, stat.st_size, path))
+        taken = sum(size for _, size, _ in files)
+        for _, size, path in sorted(files):
+            if taken + needed <= self._budget:
+                return
+            if path.stem not in wanted and path.suffix != UNFINISHED:  # type: ignore[operator]
+                path.unlink(missing_ok=True)
+                taken -= size
+
+    def _path(self, digest: str) -> Path:
+        return self._folder / f"{digest}{BUFFER}"
+
+    def _unfinished(self, name: str) -> Path:
+        return self._folder / f"{name}.{os.getpid()}-{threading.get_ident()}{UNFINISHED}"

@@ -1,0 +1,133 @@
+"""How the tensors of a network lie in one flat buffer, and how the network is built again around them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from math import prod
+from typing import Any
+
+import torch
+from accelerate import init_empty_weights
+from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+ALIGNMENT = 64
+"""Bytes: what vector instructions load at once. Matrix products may round otherwise at other addresses."""
+
+DIFFUSERS = (UNet2DConditionModel, AutoencoderKL, AutoencoderTiny)
+TRANSFORMERS = (CLIPTextModel, CLIPTextModelWithProjection)
+CLASSES: Mapping[str, Any] = {kind.__name__: kind for kind in (*DIFFUSERS, *TRANSFORMERS)}
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """A parameter or buffer: where it begins, in bytes, and what it is. ``dtype`` is torch's name without its
+    prefix."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    offset: int
+
+    def of(self, flat: Tensor) -> Tensor:
+        """The tensor as a view of the flat buffer (uint8)."""
+        dtype: torch.dtype = getattr(torch, self.dtype)
+        end = self.offset + prod(self.shape) * dtype.itemsize
+        return flat[self.offset : end].view(dtype).as_strided(self.shape, self.stride)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A class of network with its configuration and the layout of its tensors: equal ones can take each other's
+    weights.
+
+    ``config`` is JSON, without what only describes where the files came from.
+    """
+
+    kind: str
+    config: str
+    tensors: tuple[TensorSpec, ...]
+    bytes: int
+
+    @classmethod
+    def of(cls, network: nn.Module, precision: torch.dtype, *, channels_last: bool = False) -> Architecture:
+        """That of ``network`` with its floating-point numbers in ``precision``; ``channels_last`` concerns the kernels
+        of convolutions.
+
+        Stock SDXL's VAE overflows in fp16 and says so in its configuration: it stays in fp32 there.
+        """
+        if precision is torch.float16 and getattr(network.config, "force_upcast", False):
+            precision = torch.float32
+        tensors, end = [], 0
+        for name, tensor in named_tensors(network):
+            dtype = precision if tensor.is_floating_point() else tensor.dtype
+            last = channels_last and tensor.ndim == 4
+            like = torch.empty(tensor.shape, device="meta").contiguous(
+                memory_format=torch.channels_last if last else torch.contiguous_format
+            )
+            tensors.append(TensorSpec(name, str(dtype).removeprefix("torch."), (*tensor.shape,), like.stride(), end))
+            end = _aligned(end + tensor.numel() * dtype.itemsize)
+        return cls(kind=type(network).__name__, config=_config_of(network), tensors=tuple(tensors), bytes=end)
+
+    @classmethod
+    def from_json(cls, text: str) -> Architecture:
+        """What ``json`` wrote; raises ``ValueError``, ``TypeError`` or ``LookupError`` for anything else."""
+        fields = json.loads(text)
+        specs = [
+            TensorSpec(**{**spec, "shape": (*spec["shape"],), "stride": (*spec["stride"],)})
+            for spec in fields["tensors"]
+        ]
+        if fields["kind"] not in CLASSES:
+            raise ValueError(f"{fields['kind']} is no network that is known here")
+        return cls(**{**fields, "tensors": tuple(specs)})
+
+    @cached_property
+    def json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 (hex) by which equal ones are recognised."""
+        return hashlib.sha256(self.json.encode()).hexdigest()
+
+    def views(self, flat: Tensor) -> dict[str, Tensor]:
+        """Every tensor by name, as views of the flat buffer."""
+        return {spec.name: spec.of(flat) for spec in self.tensors}
+
+    def build(self) -> nn.Module:
+        """The network in evaluation mode, its parameters without memory."""
+        kind, config = CLASSES[self.kind], json.loads(self.config)
+        with init_empty_weights():
+            built = kind(CLIPTextConfig.from_dict(config)) if kind in TRANSFORMERS else kind.from_config(config)
+        network: nn.Module = built
+        return network.eval().requires_grad_(False)
+
+
+def named_tensors(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Parameters and buffers, each once."""
+    yield from network.named_parameters()
+    yield from network.named_buffers()
+
+
+def _config_of(network: Any) -> str:
+    written = (
+        network.config.to_json_string(use_diff=False) if isinstance(network, TRANSFORMERS) else network.to_json_string()
+    )
+    fields = {
+        name: value for name, value in json.loads(written).items() if not name.startswith("_") and name not in NOT_BUILT
+    }
+    return json.dumps(fields, sort_keys=True)
+
+
+NOT_BUILT = ("architectures", "dtype", "torch_dtype", "transformers_version")
+"""What transformers writes into a configuration beside the network's own shape."""
+
+
+def _aligned(offset: int) -> int:
+    return -(-offset // ALIGNMENT) * ALIGNMENT

@@ -1,0 +1,123 @@
+"""The one form that every loaded model has, whatever files it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from inference.memory.part import Label
+from inference.sampler import Schedule
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sheet:
+    """A model but for its weights. ``tokenizers``: by the part that reads their tokens, in order: one, or two in SDXL's
+    shape.
+
+    ``parts``: its weights by name (``unet``, ``vae``, ``text_encoder``, ``text_encoder_2``).
+    ``zero_empty_negative``: SDXL's rule that an empty negative prompt is all zeros. ``fingerprint``: SHA-256 (hex) over
+    every file and strength that the weights are from.
+    """
+
+    name: str
+    parts: Mapping[str, Label]
+    tokenizers: Mapping[str, Any]
+    schedule: Schedule
+    zero_empty_negative: bool
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TextStage:
+    """A tokenizer with its text encoder (transformers' CLIP classes). ``digest``: equal ones encode equally."""
+
+    tokenizer: Any
+    digest: str
+    _encoder: Callable[[], Any]
+
+    @property
+    def encoder(self) -> Any:
+        return self._encoder()
+
+
+class LoadedModel:
+    """Networks on their device with this model's weights in them, adapters merged, ready to draw.
+
+    ``live`` gives the network of a part, with these weights in it: they are put there when it is asked for, so what
+    nobody asks for costs nothing.
+    """
+
+    def __init__(self, sheet: Sheet, live: Callable[[str], Any]) -> None:
+        self._sheet = sheet
+        self._live = live
+
+    @property
+    def bytes(self) -> int:
+        """Memory that the weights take, in bytes."""
+        return sum(label.bytes for label in self._sheet.parts.values())
+
+    @property
+    def name(self) -> str:
+        return self._sheet.name
+
+    @property
+    def fingerprint(self) -> str:
+        """See ``Sheet``."""
+        return self._sheet.fingerprint
+
+    @property
+    def schedule(self) -> Schedule:
+        return self._sheet.schedule
+
+    @property
+    def zero_empty_negative(self) -> bool:
+        """See ``Sheet``."""
+        return self._sheet.zero_empty_negative
+
+    @property
+    def text(self) -> tuple[TextStage, ...]:
+        """One stage, or two in SDXL's shape."""
+        return tuple(self._stage(part, tokenizer) for part, tokenizer in self._sheet.tokenizers.items())
+
+    @property
+    def unet(self) -> Any:
+        """diffusers' class."""
+        return self._live("unet")
+
+    @property
+    def vae(self) -> Any:
+        """diffusers' class."""
+        return self._live("vae")
+
+    @property
+    def two_encoders(self) -> bool:
+        """SDXL's shape: a pooled embedding and the size are conditions, too."""
+        return len(self._sheet.tokenizers) == 2
+
+    @property
+    def networks(self) -> tuple[nn.Module, ...]:
+        """All of them."""
+        return tuple(self._live(part) for part in self._sheet.parts)
+
+    @property
+    def guidance_dim(self) -> int | None:
+        """The size of the guidance embedding of a native LCM, None for any other."""
+        dim: int | None = self.unet.config.time_cond_proj_dim
+        return dim
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of the latents that the denoiser takes."""
+        return int(self.unet.config.in_channels)
+
+    @property
+    def vae_factor(self) -> int:
+        """Pixels per latent along each side."""
+        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
+
+    def _stage(self, part: str, tokenizer: Any) -> TextStage:
+        told = f"{self._sheet.parts[part].digest} {tokenizer.pad_token} {tokenizer.model_max_length}"
+        return TextStage(tokenizer=tokenizer, digest=told, _encoder=lambda: self._live(part))

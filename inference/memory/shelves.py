@@ -1,0 +1,180 @@
+"""What of the weights is in memory: on the device, beside it, and in the live networks; and what has to leave."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from inference.cache import ByteCache
+from inference.memory.layout import Architecture
+from inference.memory.part import Label, Part
+from inference.memory.slot import Slot
+
+BUS_BYTES_PER_S = 20e9
+"""What a GPU takes from page-locked memory, roughly: only weighs what is kept on it against what would come back."""
+
+
+class Shelves:
+    """Parts and live networks of one device, within budgets of bytes. Two threads may use it.
+
+    A device that computes in the machine's memory has one shelf, of ``device_bytes``. A GPU has its own, from which its
+    live networks take, too, and behind it one of ``host_bytes`` in page-locked memory. A part that has its architecture
+    to itself is on a GPU once, in its live network; parts that take turns are also kept beside it, because a copy
+    within the device is many times faster than one over the bus.
+    """
+
+    def __init__(self, device: torch.device, *, device_bytes: int, host_bytes: int) -> None:
+        self._device = device
+        self._apart = device.type != "cpu"
+        self._lock = threading.RLock()
+        self._slots: dict[str, Slot] = {}
+        self._near: ByteCache[str, Slot | Part] = ByteCache(device_bytes, self._left)
+        self._far: ByteCache[str, Part] = ByteCache(host_bytes if self._apart else 0)
+        self._side = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+
+    @property
+    def pinned(self) -> bool:
+        """Whether parts arrive in page-locked memory."""
+        return self._side is not None
+
+    @property
+    def bytes(self) -> int:
+        """What all shelves hold."""
+        with self._lock:
+            return self._near.bytes + self._far.bytes
+
+    def has(self, label: Label) -> bool:
+        """Whether these weights are anywhere in memory."""
+        with self._lock:
+            slot = self._slots.get(label.architecture.digest)
+            inside = slot is not None and slot.holds == label.digest
+            return inside or label.digest in self._near or label.digest in self._far
+
+    def make_room(self, needed: int) -> bool:
+        """Before ``needed`` bytes are read from disk: whether they can be kept where they arrive."""
+        with self._lock:
+            if self._apart and needed > self._far.budget:
+                return False
+            return (self._far if self._apart else self._near).make_room(needed)
+
+    def keep(self, parts: Iterable[Part], *, seconds: float) -> None:
+        """Keep what has been read, for which there is room. ``seconds``: how long reading all of it took."""
+        parts = list(parts)
+        total = sum(part.bytes for part in parts)
+        with self._lock:
+            shelf: ByteCache[str, Part] = self._far if self._apart else self._near  # type: ignore[assignment]
+            for part in parts:
+                if part.label.digest not in shelf:
+                    shelf.put(part.label.digest, part, bytes=part.bytes, cost=seconds * part.bytes / max(1, total))
+
+    def peek(self, label: Label) -> Part | None:
+        """The part in the machine's memory, if it is there; no use of it."""
+        with self._lock:
+            part = (self._far if self._apart else self._near).peek(label.digest)
+            return part if isinstance(part, Part) else None
+
+    @contextmanager
+    def hold(self, labels: Iterable[Label]) -> Iterator[None]:
+        """Nothing of these leaves during the block."""
+        labels = list(labels)
+        with self._lock:
+            slots = [f"slot {self._slot(label.architecture).architecture.digest}" for label in labels]
+            digests = [label.digest for label in labels]
+            near, far = self._near.hold(*slots, *digests), self._far.hold(*digests)
+            near.__enter__(), far.__enter__()
+        try:
+            yield
+        finally:
+            with self._lock:
+                near.__exit__(None, None, None), far.__exit__(None, None, None)
+
+    def live(self, label: Label, arriving: Mapping[str, Part]) -> nn.Module:
+        """The network of this architecture with these weights in it, of which the caller has a hold. ``arriving`` are
+        parts that no shelf has taken.
+
+        Raises:
+            LookupError: they are nowhere in memory.
+        """
+        with self._lock:
+            slot = self._slot(label.architecture)
+            if slot.holds != label.digest:
+                slot.put(self._nearest(label, arriving, taking_turns=slot.holds is not None))
+            else:
+                self._near.get(label.digest)
+            return slot.network
+
+    def lift(self, labels: Iterable[Label]) -> None:
+        """Bring parts from the machine's memory to the device ahead of their use, as far as there is room."""
+        for label in labels:
+            part = self.peek(label)
+            if self._apart and part is not None and not self._in_slot(label):
+                self._lift(part)
+
+    def free(self, keep: Iterable[Label] = ()) -> None:
+        """Take everything off the device that is not held, but for ``keep``."""
+        with self.hold(keep), self._lock:
+            self._near.clear()
+
+    def _slot(self, architecture: Architecture) -> Slot:
+        slot = self._slots.get(architecture.digest)
+        if slot is None:
+            started = time.perf_counter()
+            if self._apart:
+                self._near.make_room(architecture.bytes)
+            slot = self._slots[architecture.digest] = Slot(architecture, self._device)
+            if self._apart:
+                seconds = time.perf_counter() - started
+                self._near.put(f"slot {architecture.digest}", slot, bytes=slot.bytes, cost=seconds)
+        return slot
+
+    def _in_slot(self, label: Label) -> bool:
+        slot = self._slots.get(label.architecture.digest)
+        return slot is not None and slot.holds == label.digest
+
+    def _nearest(self, label: Label, arriving: Mapping[str, Part], *, taking_turns: bool) -> Part:
+        near = self._near.get(label.digest)
+        if isinstance(near, Part):
+            return near
+        part = self._far.get(label.digest) or arriving[label.digest]
+        lifted = self._lift(part) if self._apart and taking_turns else None
+        return lifted or part
+
+    def _lift(self, part: Part) -> Part | None:
+        """A copy on the device, if there is room for it.
+
+        Memory is taken and given back in the order of the device's own stream; only the copying goes beside it.
+        """
+        with self._lock:
+            if (
+                part.label.digest in self._near
+                or part.bytes > self._near.budget
+                or not self._near.make_room(part.bytes)
+            ):
+                return None
+            flat = torch.empty(part.bytes, dtype=torch.uint8, device=self._device)
+        lifted = self._copied_beside(part, flat)
+        with self._lock:
+            self._near.put(part.label.digest, lifted, bytes=part.bytes, cost=part.bytes / BUS_BYTES_PER_S)
+        return lifted
+
+    def _copied_beside(self, part: Part, flat: Tensor) -> Part:
+        if self._side is None:
+            return part.copied(flat)
+        self._side.wait_stream(torch.cuda.default_stream(self._device))
+        with torch.cuda.stream(self._side):
+            copied = part.copied(flat)
+        self._side.synchronize()
+        return copied
+
+    def _left(self, key: str, value: Slot | Part) -> None:
+        if isinstance(value, Slot):
+            del self._slots[value.architecture.digest]
+            return
+        slot = self._slots.get(value.label.architecture.digest)
+        if slot is not None:
+            slot.let_go(value.label.digest)

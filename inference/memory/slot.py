@@ -1,0 +1,72 @@
+"""Slots: one live network per architecture, into which the weights of one checkpoint after the other are put.
+
+So a switch builds nothing and compiles nothing. On a CPU it moves pointers; on other devices it is one copy into
+memory whose addresses stay, which is what compiled code and captured graphs refer to.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from inference.memory.group_norm import normalise_rows_alone
+from inference.memory.layout import Architecture
+from inference.memory.part import Part
+
+
+class Slot:
+    """A live network. ``holds`` is the digest of the weights that are in it."""
+
+    def __init__(self, architecture: Architecture, device: torch.device) -> None:
+        self.architecture = architecture
+        self.network = architecture.build()
+        self.holds: str | None = None
+        self._pointed = device.type == "cpu"
+        if self._pointed:
+            normalise_rows_alone(self.network)
+        self._memory = torch.zeros(0 if self._pointed else architecture.bytes, dtype=torch.uint8, device=device)
+        self._nothing = {
+            spec.name: torch.empty(0, dtype=getattr(torch, spec.dtype), device=device) for spec in architecture.tensors
+        }
+        self._tensors = _give_memory(self.network, self._nothing if self._pointed else architecture.views(self._memory))
+
+    @property
+    def bytes(self) -> int:
+        """Memory of its own that it takes, in bytes."""
+        return self._memory.numel()
+
+    def put(self, part: Part) -> None:
+        """Make the network compute with these weights."""
+        if self.holds == part.label.digest:
+            return
+        self.holds = None
+        if self._pointed:
+            self._point(part.views)
+        else:
+            self._memory.copy_(part.flat, non_blocking=True)
+        self.holds = part.label.digest
+
+    def let_go(self, digest: str) -> None:
+        """Forget these weights, so that their memory can be given back."""
+        if self._pointed and self.holds == digest:
+            self._point(self._nothing)
+            self.holds = None
+
+    def _point(self, views: dict[str, Tensor]) -> None:
+        for name, tensor in self._tensors.items():
+            tensor.data = views[name]
+
+
+def _give_memory(network: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Make ``tensors`` the parameters and buffers of a network that has none in memory yet; returns them by name."""
+    given: dict[str, Tensor] = {}
+    for path, module in network.named_modules():
+        beginning = f"{path}." if path else ""
+        for name in module._parameters:
+            if beginning + name in tensors:
+                parameter = nn.Parameter(tensors[beginning + name], requires_grad=False)
+                module._parameters[name] = given[beginning + name] = parameter
+        for name in module._buffers:
+            if beginning + name in tensors:
+                module._buffers[name] = given[beginning + name] = tensors[beginning + name].detach()
+    return given

@@ -1,0 +1,227 @@
+"""The models of one device: brought up through the tiers when they are needed, or ahead of it, and kept as budgets
+allow.
+
+Device memory, on devices that have their own; then the machine's memory, page-locked for a GPU; then a folder of flat
+buffers; then the files that people have. A thread does the reading, so that the next model comes up while a batch is
+drawn. Parts are known by their content: a text encoder that ten checkpoints share is in memory once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotYet
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+import torch
+from torch import nn
+
+from inference.memory.disk import Disk
+from inference.memory.layout import Architecture
+from inference.memory.model import LoadedModel, Sheet
+from inference.memory.part import Label, Part, flatten
+from inference.memory.shelves import Shelves
+
+Key = TypeVar("Key", bound=Hashable)
+LISTEN_S = 0.05
+"""How long a load is waited for before its caller may look around."""
+
+
+class Files(Protocol):
+    """What a model is read from; errors are its own."""
+
+    @property
+    def key(self) -> str:
+        """Changes with everything that the weights are made from."""
+
+    def networks(self, on_part: Callable[[], None]) -> dict[str, nn.Module]:
+        """The networks by part, adapters merged, in float32 on the CPU; ``on_part`` is called before each is read."""
+
+    def sheet(self, parts: Mapping[str, Label]) -> Sheet:
+        """What the model is beside its weights."""
+
+
+@dataclass(slots=True)
+class _Load:
+    """A model on its way up. ``ahead``: nobody waits for it yet."""
+
+    files: Files
+    ahead: bool
+    parts_read: int = 0
+    future: Future[dict[str, Part]] | None = None
+
+
+class ModelStore(Generic[Key]):
+    """Models by key, used by one thread and read by another.
+
+    ``open_files`` finds what a model is read from; ``architecture`` says how the weights of a network lie on this
+    device.
+    """
+
+    def __init__(
+        self,
+        *,
+        shelves: Shelves,
+        disk: Disk | None,
+        open_files: Callable[[Key], Files],
+        architecture: Callable[[nn.Module], Architecture],
+    ) -> None:
+        self._shelves = shelves
+        self._disk = disk
+        self._open_files = open_files
+        self._architecture = architecture
+        self._lock = threading.Lock()
+        self._sheets: OrderedDict[Key, Sheet] = OrderedDict()
+        self._loads: dict[Key, _Load] = {}
+        self._reader = ThreadPoolExecutor(1, "weights-reader")
+        self._threads = torch.get_num_threads()
+
+    @property
+    def resident(self) -> tuple[Key, ...]:
+        """What is in memory whole, the one used last at the end."""
+        with self._lock:
+            return tuple(key for key, sheet in self._sheets.items() if self._is_here(sheet))
+
+    @contextlib.contextmanager
+    def use(self, key: Key, on_wait: Callable[[int], None]) -> Iterator[LoadedModel]:
+        """The model of ``key``; it stays in memory at least until the block ends.
+
+        While it is brought up, ``on_wait`` is told now and then how many parts have been read; what it raises passes
+        through, and the reading goes on for the next time. What the reading raises passes through as well.
+        """
+        while True:
+            arriving: Mapping[str, Part] = {}
+            if not self._found(key):
+                arriving = self._wait(self._start(key, ahead=False), on_wait)
+            sheet = self._sheets.get(key)
+            if sheet is None:
+                continue
+            with self._shelves.hold(sheet.parts.values()):
+                if all(label.digest in arriving or self._shelves.has(label) for label in sheet.parts.values()):
+                    self._sheets.move_to_end(key)
+                    yield self._model(sheet, arriving)
+                    return
+
+    def prefetch(self, key: Key) -> None:
+        """Begin to bring a model up; returns at once. What is wrong with it is told when it is used."""
+        with contextlib.suppress(Exception):
+            if not self._found(key):
+                self._start(key, ahead=True)
+
+    def free(self, keep: Key) -> None:
+        """Take everything off the device that is not in use, but for one model."""
+        sheet = self._sheets.get(keep)
+        self._shelves.free(sheet.parts.values() if sheet else ())
+
+    def close(self) -> None:
+        """Wait for what is being read or written; nothing can be used afterwards."""
+        self._reader.shutdown(cancel_futures=True)
+
+    def _found(self, key: Key) -> bool:
+        with self._lock:
+            sheet = self._sheets.get(key)
+            return sheet is not None and self._is_here(sheet)
+
+    def _is_here(self, sheet: Sheet) -> bool:
+        return all(map(self._shelves.has, sheet.parts.values()))
+
+    def _model(self, sheet: Sheet, arriving: Mapping[str, Part]) -> LoadedModel:
+        model = LoadedModel(sheet, lambda part: self._shelves.live(sheet.parts[part], arriving))
+        _ = model.unet, model.vae  # text encoders follow where a prompt has not been encoded before
+        return model
+
+    def _start(self, key: Key, *, ahead: bool) -> _Load:
+        with self._lock:
+            load = self._loads.get(key)
+            if load is None:
+                load = self._loads[key] = _Load(self._open_files(key), ahead)
+                load.future = self._reader.submit(self._read, key, load)
+            return load
+
+    def _wait(self, load: _Load, on_wait: Callable[[int], None]) -> Mapping[str, Part]:
+        assert load.future is not None
+        while True:
+            on_wait(load.parts_read)
+            try:
+                return load.future.result(LISTEN_S)
+            except NotYet:
+                if load.future.done():
+                    raise
+
+    # -- in the reading thread -----------------------------------------------------------------------------------------
+
+    def _read(self, key: Key, load: _Load) -> dict[str, Part]:
+        """Returns the parts by digest if no shelf has room for them. Such a model is not brought up ahead of its
+        use."""
+        try:
+            torch.set_num_threads(1 if load.ahead else self._threads)
+            started = time.perf_counter()
+            kept = self._disk.parts(load.files.key) if self._disk else None
+            source = _Kept(kept) if kept else _Read(load, self._architecture)
+            room = self._shelves.make_room(source.bytes)
+            if load.ahead and not room:
+                return {}
+            parts = source.parts(pinned=room and self._shelves.pinned)
+            labels = {name: part.label for name, part in parts.items()}
+            if room:
+                self._shelves.keep(parts.values(), seconds=time.perf_counter() - started)
+            self._note(key, load.files.sheet(labels))
+            if load.ahead:
+                self._shelves.lift(labels.values())
+            if self._disk and not kept:
+                self._reader.submit(self._write, load.files.key, labels)
+            return {} if room else {part.label.digest: part for part in parts.values()}
+        finally:
+            with self._lock:
+                del self._loads[key]
+
+    def _note(self, key: Key, sheet: Sheet) -> None:
+        with self._lock:
+            for gone in [other for other, sheet in self._sheets.items() if not self._is_here(sheet)]:
+                del self._sheets[gone]
+            self._sheets[key] = sheet
+
+    def _write(self, key: str, labels: Mapping[str, Label]) -> None:
+        """Keep on disk what is still in memory."""
+        parts = {name: self._shelves.peek(label) for name, label in labels.items()}
+        if self._disk:
+            self._disk.keep(key, {name: part for name, part in parts.items() if part})
+
+
+class _Read:
+    """A model from the files that people have."""
+
+    def __init__(self, load: _Load, architecture: Callable[[nn.Module], Architecture]) -> None:
+        def on_part() -> None:
+            load.parts_read += 1
+
+        self._networks = load.files.networks(on_part)
+        self._architectures = {name: architecture(network) for name, network in self._networks.items()}
+        self.bytes = sum(architecture.bytes for architecture in self._architectures.values())
+
+    def parts(self, *, pinned: bool) -> dict[str, Part]:
+        """Each network goes as soon as its weights are out of it."""
+        return {
+            name: flatten(self._networks.pop(name), architecture, pinned=pinned)
+            for name, architecture in self._architectures.items()
+        }
+
+
+class _Kept:
+    """A model that was kept on disk."""
+
+    def __init__(self, parts: Mapping[str, Part]) -> None:
+        self._parts = parts
+        self.bytes = sum(part.bytes for part in parts.values())
+
+    def parts(self, *, pinned: bool) -> dict[str, Part]:
+        """Copies in memory of their own: files may be cut short under a mapping, and lie at any address."""
+        return {
+            name: part.copied(torch.empty(part.bytes, dtype=torch.uint8, pin_memory=pinned))
+            for name, part in self._parts.items()
+        }
