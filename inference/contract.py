@@ -166,11 +166,19 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Prepare:
+    """The next batch will probably need this model: it can be brought up beside the drawing. Nothing is answered."""
+
+    model: str
+    adapters: tuple[Adapter, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Shutdown:
     """Finish what is being saved, then leave."""
 
 
-ToWorker: TypeAlias = Draw | Stop | Shutdown
+ToWorker: TypeAlias = Draw | Stop | Prepare | Shutdown
 
 
 # -- worker to parent --------------------------------------------------------------------------------------------------

@@ -196,6 +196,7 @@ class Dispatcher:
         log.info("worker %s draws on %s in %s", station.worker.pid, ready.device, ready.precision)
         while True:
             self._feed(station)
+            self._prepare(station)
             message = await station.worker.receive(timeout_s=station.silence_left(self._patience))
             if message is not None:
                 self._hearing.hear(station, message)
@@ -224,6 +225,12 @@ class Dispatcher:
             self._orders.tell(entry.job_id, Running(progress=Progress(phase=Phase.LOADING)))
         station.begin(batch_of({entry.job_id: entry.request for entry in entries}), entries)
         self._tell_positions()
+
+    def _prepare(self, station: Station) -> None:
+        """Have the worker bring up, while it draws, what its next batch will probably need."""
+        ahead = self._feeding.to_prepare(station, ailing=self._hearing.ailing)
+        if ahead is not None:
+            station.prepare(ahead)
 
     async def _recover(self, station: Station, failure: Failure) -> None:
         """After a worker's death: another is started; if even that fails, slower and slower."""

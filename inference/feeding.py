@@ -1,10 +1,14 @@
-"""What a free device gets next: the queue's order applied to what all the devices have in hand. Sends nothing."""
+"""What a device gets next, and what it can prepare for: the queue's order applied to what all the devices have in hand.
+
+Sends nothing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 
+from inference.contract import Prepare
 from inference.queue import Entry, FairQueue
 from inference.stations import Station
 
@@ -44,6 +48,27 @@ class Feeding:
         station.held_since = None
         return self._queue.take(station.resident, elsewhere)
 
+    def to_prepare(self, station: Station, *, ailing: Container[str]) -> Prepare | None:
+        """What the worker of ``station`` should bring up while it draws: what its next batch will probably need.
+
+        It is a guess, since others may order meanwhile, so there is one for each batch. Nothing where another device is
+        free, starts, or holds the model, since that may draw the order first; nothing for a model that is known to be
+        ``ailing``, and nothing for an order that is drawn alone because it may be to blame for a worker's death.
+        """
+        others, batch = self._others(station), station.batch
+        if batch is None or station.is_told:
+            return None
+        leader = self._queue.peek(station.holds, _held(others))
+        if leader is None or leader.alone:
+            return None
+        ahead = Prepare(model=leader.request.model, adapters=leader.request.adapters)
+        is_there = ahead.model in station.resident or ahead == Prepare(model=batch.model, adapters=batch.adapters)
+        if is_there or ahead == station.preparing or ahead.model in ailing:
+            return None
+        if any(ahead.model in other.holds or _is_or_will_be_free(other) for other in others):
+            return None
+        return ahead
+
     def _is_its_turn(self, station: Station, elsewhere: frozenset[str]) -> bool:
         leader = self._queue.peek(station.resident, elsewhere)
         if station.batch is not None or leader is None:
@@ -69,6 +94,11 @@ class Feeding:
 
 def _held(stations: Iterable[Station]) -> frozenset[str]:
     return frozenset[str]().union(*(station.holds for station in stations))
+
+
+def _is_or_will_be_free(station: Station) -> bool:
+    """Whether it waits for orders, or is on its way to for the first time."""
+    return station.batch is None and (station.ready or station.failed_starts == 0)
 
 
 def _suits_better(other: Station, station: Station, model: str) -> bool:

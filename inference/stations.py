@@ -6,7 +6,7 @@ import asyncio
 import time
 from dataclasses import dataclass, field
 
-from inference.contract import Batch, Draw, Phase
+from inference.contract import Batch, Draw, Phase, Prepare
 from inference.process import WorkerProcess
 from inference.queue import Entry
 
@@ -38,6 +38,10 @@ class Station:
     resident: frozenset[str] = frozenset()
     ready: bool = False
     failed_starts: int = 0
+    preparing: Prepare | None = None
+    """What it was told last to bring up, until that is drawn with."""
+    is_told: bool = False
+    """Whether that was while the batch in hand was drawn."""
     held_since: float | None = None
     """Since when its next batch, which could be drawn, is held because more may join it."""
     alarm: asyncio.TimerHandle | None = None
@@ -46,7 +50,7 @@ class Station:
     @property
     def holds(self) -> frozenset[str]:
         """The models that are in its memory, or on their way there."""
-        return self.resident | ({self.batch.model} if self.batch else frozenset())
+        return self.resident | {found.model for found in (self.batch, self.preparing) if found}
 
     @property
     def has_one_alone(self) -> bool:
@@ -60,10 +64,17 @@ class Station:
 
     def begin(self, batch: Batch, entries: tuple[Entry, ...]) -> None:
         """Put a batch of these orders on the device."""
-        self.batch, self.phase = batch, Phase.LOADING
+        self.batch, self.phase, self.is_told = batch, Phase.LOADING, False
+        if self.preparing == Prepare(model=batch.model, adapters=batch.adapters):
+            self.preparing = None
         self.batch_since = self.heard_at = time.monotonic()
         self.jobs.update({entry.job_id: entry for entry in entries})
         self.worker.send(Draw(batch=batch))
+
+    def prepare(self, ahead: Prepare) -> None:
+        """Have a model brought up while the batch in hand is drawn."""
+        self.preparing, self.is_told = ahead, True
+        self.worker.send(ahead)
 
     def release(self) -> list[Entry]:
         """Take the batch off the device; its orders, which it then has no more to do with."""
@@ -77,7 +88,7 @@ class Station:
         """Forget everything, because the worker is gone; the orders that it had in hand."""
         entries = list(self.jobs.values())
         self.jobs.clear()
-        self.batch, self.resident, self.ready = None, frozenset(), False
+        self.batch, self.preparing, self.resident, self.ready = None, None, frozenset(), False
         return entries
 
     def silence_alarm(self) -> None:
