@@ -32,11 +32,12 @@ from bot.preview import PreviewError, preview
 from bot.settings import ROOT, Settings
 from bot.store import DatabaseError, Store, open_store
 from inference.catalog import Catalog, CatalogError
-from inference.dispatcher import Dispatcher, Patience
+from inference.dispatcher import Dispatcher
 from inference.errors import describe
 from inference.fetching import Fetching
 from inference.process import WorkerGone, WorkerProcess, WorkerSpec
 from inference.queue import FairQueue
+from inference.stations import Patience
 
 log = logging.getLogger("bot.app")
 
@@ -116,7 +117,10 @@ def make_workers(settings: Settings) -> list[WorkerProcess]:
 def make_dispatcher(settings: Settings, catalog: Catalog, workers: Sequence[WorkerProcess] | None = None) -> Dispatcher:
     """The queue with its ``workers``, those of the settings unless said, and what downloads models; not yet started."""
     queue = FairQueue(
-        limit=settings.queue_limit, limit_per_owner=settings.queue_limit_per_user, max_rows=settings.max_batch
+        limit=settings.queue_limit,
+        limit_per_owner=settings.queue_limit_per_user,
+        max_rows=settings.max_batch,
+        max_passed_over=settings.max_overtakings,
     )
     patience = Patience(load_timeout_s=settings.load_timeout_s, step_timeout_s=settings.step_timeout_s)
 
@@ -132,6 +136,7 @@ def make_dispatcher(settings: Settings, catalog: Catalog, workers: Sequence[Work
         patience=patience,
         hire=partial(_hire, settings),
         fetching=fetching,
+        batch_wait_s=settings.batch_wait_ms / 1000,
     )
 
 

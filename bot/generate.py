@@ -136,9 +136,8 @@ class Generator:
     async def same_seed(self, interaction: discord.Interaction, job_id: str) -> None:
         """The same order once more, to the pixel."""
         parent = await self._acknowledge(interaction, job_id)
-        pictures = await self._jobs.pictures(job_id)
-        bucket = pictures[0].bucket if pictures else None
-        request = requests.same_seed(parent.request, self._catalog, bucket=bucket)
+        drawn = await self._jobs.pictures(job_id)
+        request = requests.same_seed(parent.request, self._catalog, drawn=drawn)
         await self._order_again(interaction, request, Origin.SAME_SEED, parent)
 
     async def other_model(self, interaction: discord.Interaction, job_id: str, *, model: str) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 
 from bot.flags import Options
+from bot.store import StoredPicture
 from inference.catalog import Catalog
 from inference.contract import SIZE_MULTIPLE, ImageRequest
 from inference.entries import ModelEntry
@@ -45,12 +47,21 @@ def imagine(options: Options, catalog: Catalog, *, entry: ModelEntry, seed: int)
 
 def reroll(request: ImageRequest, catalog: Catalog, *, seed: int) -> ImageRequest:
     """The same order with new seeds."""
-    return _checked(replace(request, seed=seed, bucket=None), catalog)
+    return _checked(replace(request, seed=seed, bucket=None, guided_bucket=None), catalog)
 
 
-def same_seed(request: ImageRequest, catalog: Catalog, *, bucket: int | None) -> ImageRequest:
-    """The same order, padded as its pictures were when they were drawn: that makes the pixels identical."""
-    return _checked(replace(request, bucket=bucket), catalog)
+def same_seed(request: ImageRequest, catalog: Catalog, *, drawn: Sequence[StoredPicture]) -> ImageRequest:
+    """The same order, padded as its pictures were when they were ``drawn``: that makes the pixels identical.
+
+    A batch that did not fit into memory was halved, and its sizes may be too small for the order: that is left to
+    happen again.
+    """
+    bucket = max((picture.bucket for picture in drawn), default=0)
+    guided_bucket = max((picture.guided_bucket for picture in drawn), default=0)
+    if bucket < request.count:
+        return _checked(replace(request, bucket=None, guided_bucket=None), catalog)
+    fits = guided_bucket == 0 or guided_bucket >= request.count
+    return _checked(replace(request, bucket=bucket, guided_bucket=guided_bucket if fits else None), catalog)
 
 
 def other_model(request: ImageRequest, catalog: Catalog, *, entry: ModelEntry) -> ImageRequest:
@@ -73,6 +84,7 @@ def other_model(request: ImageRequest, catalog: Catalog, *, entry: ModelEntry) -
         width=width,
         height=height,
         bucket=None,
+        guided_bucket=None,
     )
     return _checked(changed, catalog)
 

@@ -51,6 +51,16 @@ class Settings:
         low=0,
     )
     max_batch: int = _setting(8, "Pictures drawn together at most, a power of two.", low=4, high=64)
+    batch_wait_ms: float = _setting(
+        20.0,
+        "Milliseconds that two or more orders which can be drawn together may wait for others like them while these "
+        "keep coming; 0: none. A single order never waits.",
+        low=0,
+        high=10_000,
+    )
+    max_overtakings: int = _setting(
+        2, "How often an order may be overtaken by one whose model is in memory already; 0: never.", low=0, high=1_000
+    )
     downloads: bool = _setting(
         True, "Whether models are downloaded from the Hugging Face hub when they are first asked for: on or off."
     )

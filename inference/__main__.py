@@ -84,6 +84,7 @@ def _request(arguments: argparse.Namespace, catalog: Catalog) -> ImageRequest:
         width=width,
         height=height,
         bucket=arguments.bucket,
+        guided_bucket=arguments.guided_bucket,
     )
 
 
@@ -147,6 +148,9 @@ def _add_draw(draw: argparse.ArgumentParser) -> None:
     )
     draw.add_argument(
         "--bucket", type=_whole("bucket"), help="pad the batch to so many rows, as an earlier drawing had"
+    )
+    draw.add_argument(
+        "--guided-bucket", type=_whole("guided bucket"), help="the same for its second pass, above guidance 1"
     )
     draw.add_argument(
         "-o", "--out", type=Path, default=Path("out"), metavar="FOLDER", help="where to save; out/ unless said"

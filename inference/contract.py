@@ -40,9 +40,9 @@ class ImageRequest:
     """An order of ``count`` pictures; picture *i* is drawn from seed ``(seed + i) mod 2**32``.
 
     ``guidance`` follows the model's family: an embedded scale for a native LCM (3 to 13), classifier-free guidance for
-    a model with an LCM-LoRA (1 switches it off, at most 2 is sensible). ``bucket`` asks for the padded batch size of
-    an earlier drawing, which makes the pixels come out bit-identical on the same machine; with ``None`` the queue
-    chooses.
+    a model with an LCM-LoRA (1 switches it off, at most 2 is sensible). ``bucket`` and ``guided_bucket`` ask for the
+    padded batch sizes of an earlier drawing (see ``Batch``), which makes the pixels come out bit-identical on the same
+    machine; with ``None`` the queue chooses.
     """
 
     prompt: str
@@ -56,6 +56,7 @@ class ImageRequest:
     negative: str = ""
     adapters: tuple[Adapter, ...] = ()
     bucket: int | None = None
+    guided_bucket: int | None = None
 
     def picture_seed(self, index: int) -> int:
         """The seed of picture ``index`` (0-based) of this order."""
@@ -82,10 +83,19 @@ class Row:
     seed: int
     guidance: float
 
+    @property
+    def guided(self) -> bool:
+        """Whether it takes a second pass, for its negative prompt, with a model that is guided so."""
+        return self.guidance > 1
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Rows that share one forward pass, padded to ``bucket`` rows (``len(rows) <= bucket``)."""
+    """Rows that share one forward pass, padded to ``bucket`` rows (``len(rows) <= bucket``).
+
+    The guided ones share a second pass, padded to ``guided_bucket`` rows, 0 if there are none; a native LCM needs no
+    such pass, whatever the number.
+    """
 
     id: str
     model: str
@@ -94,6 +104,7 @@ class Batch:
     width: int
     height: int
     bucket: int
+    guided_bucket: int
     rows: tuple[Row, ...]
 
 
@@ -120,7 +131,8 @@ class Progress:
 class Picture:
     """A picture on disk: ``<pictures folder>/<id>.png`` with its recipe inside.
 
-    ``pixels_sha256`` is the hash of the RGB bytes alone, so two files with equal hashes show the same picture.
+    ``bucket`` and ``guided_bucket`` are the sizes of the passes that it took part in (see ``Batch``), 0 for no second
+    one. ``pixels_sha256`` is the hash of the RGB bytes alone, so two files with equal hashes show the same picture.
     ``explicit`` is what the safety check said, None where nobody checked.
     """
 
@@ -130,6 +142,7 @@ class Picture:
     width: int
     height: int
     bucket: int
+    guided_bucket: int
     pixels_sha256: str
     bytes: int
     explicit: bool | None = None
@@ -153,11 +166,19 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Prepare:
+    """The next batch will probably need this model: it can be brought up beside the drawing. Nothing is answered."""
+
+    model: str
+    adapters: tuple[Adapter, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Shutdown:
     """Finish what is being saved, then leave."""
 
 
-ToWorker: TypeAlias = Draw | Stop | Shutdown
+ToWorker: TypeAlias = Draw | Stop | Prepare | Shutdown
 
 
 # -- worker to parent --------------------------------------------------------------------------------------------------

@@ -1,8 +1,7 @@
-"""The async queue and the task that drains it: next batch to the worker, its messages back to those who ordered.
+"""The async queue and the tasks that drain it: next batch to the worker, its messages back to those who ordered.
 
-One draining task per worker. Every job is settled in exactly one place (``_settle``), which looks whether it is
-settled already: a cancelled order whose worker then crashes must not be answered twice. A failed request and a dead
-worker are different things: the first is answered, after the second the job runs once more, alone.
+One draining task per worker. What a device gets is decided by ``feeding``, what becomes of the orders it had in hand by
+``hearing``; every order ends in exactly one place, ``open_orders``.
 """
 
 from __future__ import annotations
@@ -11,86 +10,40 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import assert_never
 
 from inference.contract import (
-    Batch,
-    BatchDrawn,
-    BatchFailed,
-    BatchProgress,
-    BatchStopped,
     Cancelled,
     Downloading,
-    Draw,
     Failed,
-    Finished,
-    FromWorker,
     ImageRequest,
-    JobFailed,
-    JobSaved,
-    Outcome,
     Phase,
     Progress,
-    Ready,
-    Retrying,
     Running,
     Standing,
-    StartFailed,
     Stop,
 )
-from inference.errors import Failure, InferenceError, WeightsUnreadable, WorkerUnavailable, describe
+from inference.errors import Failure, InferenceError, WorkerUnavailable, describe
+from inference.feeding import Feeding, Held
 from inference.fetching import Fetching
+from inference.hearing import Hearing
+from inference.open_orders import OpenOrders
 from inference.orders import batch_of
 from inference.outlook import Outlook
 from inference.pace import Pace
 from inference.process import WorkerGone, WorkerProcess
 from inference.queue import Entry, FairQueue
+from inference.stations import Patience, Station
 from inference.ticket import Ticket
 
 log = logging.getLogger("inference.dispatcher")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
-    """How long a silent worker is waited for before it is ended, and how a failing start is repeated."""
-
-    load_timeout_s: float = 600.0
-    step_timeout_s: float = 120.0
-    first_backoff_s: float = 1.0
-    longest_backoff_s: float = 60.0
-    starts_before_giving_up: int = 3
-
-
-@dataclass(slots=True, eq=False)
-class _Station:
-    """A worker with what it has in hand: a batch on the device, and jobs whose pictures are being saved."""
-
-    worker: WorkerProcess
-    batch: Batch | None = None
-    phase: Phase = Phase.LOADING
-    batch_since: float = 0.0
-    heard_at: float = 0.0
-    jobs: dict[str, Entry] = field(default_factory=dict)
-    resident: frozenset[str] = frozenset()
-    ready: bool = False
-    failed_starts: int = 0
-
-    @property
-    def holds(self) -> frozenset[str]:
-        """The models that are in its memory, or on their way there."""
-        return self.resident | ({self.batch.model} if self.batch else frozenset())
-
-    def on_device(self) -> list[Entry]:
-        ids = {row.job_id for row in self.batch.rows} if self.batch else set()
-        return [entry for job_id, entry in self.jobs.items() if job_id in ids]
 
 
 class Dispatcher:
     """Takes orders, keeps them in fair order, and feeds the workers. Lives on one event loop.
 
     ``hire`` makes a worker for a device by name: for those that the first worker reports beside its own. ``fetching``
-    brings models here; without it, orders for those that are missing fail when they are drawn.
+    brings models here; without it, orders for those that are missing fail when they are drawn. ``batch_wait_s`` bounds
+    how long a batch is held while more orders of its kind keep coming.
     """
 
     def __init__(
@@ -101,18 +54,19 @@ class Dispatcher:
         patience: Patience | None = None,
         hire: Callable[[str], WorkerProcess] | None = None,
         fetching: Fetching | None = None,
+        batch_wait_s: float = 0.02,
     ) -> None:
-        self._stations = [_Station(worker) for worker in workers]
+        self._stations = [Station(worker) for worker in workers]
         self._hire = hire
         self._fetching = fetching
         self._drains: asyncio.TaskGroup | None = None
         self._queue = queue
-        self._pace = Pace()
-        self._outlook = Outlook(queue=queue, pace=self._pace, devices=self._stations)
+        pace = Pace()
+        self._outlook = Outlook(queue=queue, pace=pace, devices=self._stations)
         self._patience = patience or Patience()
-        self._tickets: dict[str, Ticket] = {}
-        self._attempts: dict[str, int] = {}
-        self._ailing: dict[str, Failure] = {}
+        self._orders = OpenOrders()
+        self._feeding = Feeding(queue=queue, stations=self._stations, wait_s=batch_wait_s)
+        self._hearing = Hearing(queue=queue, orders=self._orders, pace=pace)
 
     def __len__(self) -> int:
         """How many orders wait."""
@@ -126,7 +80,7 @@ class Dispatcher:
     @property
     def ailing(self) -> Mapping[str, Failure]:
         """Why a model could not be loaded the last time, by its name."""
-        return self._ailing
+        return self._hearing.ailing
 
     def waiting_for(self, owner: str) -> int:
         """How many orders of this person wait."""
@@ -138,8 +92,7 @@ class Dispatcher:
 
     def standing(self) -> dict[str, Standing]:
         """Where every open order stands, by job id."""
-        open_ones = ((job_id, ticket.latest) for job_id, ticket in self._tickets.items())
-        return {job_id: event for job_id, event in open_ones if isinstance(event, Standing)}
+        return self._orders.standing()
 
     def seconds_until_room(self) -> float | None:
         """Until the next batch is drawn; None where that has never been timed."""
@@ -166,8 +119,7 @@ class Dispatcher:
         if not resumed:
             self.check_room(owner)
             self.to_fetch(request)
-        ticket = self._tickets[job_id] = Ticket(job_id)
-        self._attempts[job_id] = 0
+        ticket = self._orders.open(job_id)
         self._take_in(Entry(job_id=job_id, owner=owner, group=group, request=request))
         return ticket
 
@@ -176,40 +128,40 @@ class Dispatcher:
         try:
             missing = self.to_fetch(entry.request)
         except InferenceError as refusal:
-            self._settle(entry.job_id, Failed(failure=refusal.failure))
+            self._orders.settle(entry.job_id, Failed(failure=refusal.failure))
             return
         if missing and self._fetching is not None:
             self._queue.park(entry)
-            self._tell(entry.job_id, self._fetching.park(entry.job_id, missing))
+            self._orders.tell(entry.job_id, self._fetching.park(entry.job_id, missing))
             return
-        self._queue.add(entry)
+        self._queue.add(entry, now=time.monotonic())
         self._wake()
         self._tell_positions()
 
     def _hear_of_download(self, job_id: str, news: Downloading | Failed | None) -> None:
         match news:
             case Downloading():
-                self._tell(job_id, news)
+                self._orders.tell(job_id, news)
             case Failed():
                 self._queue.remove(job_id)
-                self._settle(job_id, news)
+                self._orders.settle(job_id, news)
             case None:
-                self._queue.unpark(job_id)
+                self._queue.unpark(job_id, now=time.monotonic())
                 self._wake()
                 self._tell_positions()
 
     def cancel(self, job_id: str) -> bool:
         """Take an order back, waiting or running; False if it is not here (any more)."""
-        ticket = self._tickets.get(job_id)
-        if ticket is None:
+        if job_id not in self._orders:
             return False
         self._queue.remove(job_id)
         if self._fetching is not None:
             self._fetching.forget(job_id)
-        self._settle(job_id, Cancelled())
+        self._orders.settle(job_id, Cancelled())
         for station in self._stations:
             if any(entry.job_id == job_id for entry in station.on_device()):
                 station.worker.send(Stop(job_id=job_id))
+        self._wake()
         self._tell_positions()
         return True
 
@@ -226,7 +178,7 @@ class Dispatcher:
             if self._fetching is not None:
                 self._drains.create_task(self._fetching.run(self._hear_of_download))
 
-    async def _drain(self, station: _Station) -> None:
+    async def _drain(self, station: Station) -> None:
         try:
             while True:
                 try:
@@ -236,7 +188,7 @@ class Dispatcher:
         finally:
             await station.worker.stop()
 
-    async def _serve(self, station: _Station) -> None:
+    async def _serve(self, station: Station) -> None:
         """Start the worker, then feed it and hear it until it is gone."""
         ready = await station.worker.start()
         station.failed_starts, station.ready = 0, True
@@ -244,9 +196,10 @@ class Dispatcher:
         log.info("worker %s draws on %s in %s", station.worker.pid, ready.device, ready.precision)
         while True:
             self._feed(station)
-            message = await station.worker.receive(timeout_s=self._timeout(station))
+            self._prepare(station)
+            message = await station.worker.receive(timeout_s=station.silence_left(self._patience))
             if message is not None:
-                self._hear(station, message)
+                self._hearing.hear(station, message)
 
     def _grow(self, devices: Sequence[str]) -> None:
         """Put the devices to work that nobody drives yet, once."""
@@ -254,150 +207,51 @@ class Dispatcher:
             return
         hire, self._hire = self._hire, None
         for name in devices:
-            station = _Station(hire(name))
+            station = Station(hire(name))
             self._stations.append(station)
             self._drains.create_task(self._drain(station))
 
-    def _feed(self, station: _Station) -> None:
-        """Send the next batch if the device is free. An order drawn alone has the worker to itself to the end.
-
-        An order is left to another free device that holds its model, or where none does, one that holds fewer models.
-        """
-        others = [other for other in self._stations if other is not station]
-        elsewhere = frozenset[str]().union(*(other.holds for other in others))
-        leader = self._queue.peek(station.resident, elsewhere)
-        if station.batch is not None or leader is None:
+    def _feed(self, station: Station) -> None:
+        """Send the next batch if there is one for this device, or look again when it has been held long enough."""
+        entries = self._feeding.next_orders(station, now=time.monotonic())
+        station.silence_alarm()
+        if isinstance(entries, Held):
+            station.alarm = asyncio.get_running_loop().call_later(entries.seconds, station.worker.wake)
             return
-        if station.jobs and (leader.alone or any(entry.alone for entry in station.jobs.values())):
+        if not entries:
             return
-        if not leader.alone and any(_suits_better(other, station, leader.request.model) for other in others):
-            return
-        entries = self._queue.take(station.resident, elsewhere)
-        station.batch = batch_of({entry.job_id: entry.request for entry in entries})
-        station.phase = Phase.LOADING
-        station.batch_since = station.heard_at = time.monotonic()
-        station.jobs.update({entry.job_id: entry for entry in entries})
         for entry in entries:
-            self._attempts[entry.job_id] += 1
-            self._tickets[entry.job_id].tell(Running(progress=Progress(phase=Phase.LOADING)))
-        station.worker.send(Draw(batch=station.batch))
+            self._orders.begin_attempt(entry.job_id)
+            self._orders.tell(entry.job_id, Running(progress=Progress(phase=Phase.LOADING)))
+        station.begin(batch_of({entry.job_id: entry.request for entry in entries}), entries)
         self._tell_positions()
 
-    def _hear(self, station: _Station, message: FromWorker) -> None:
-        station.heard_at = time.monotonic()
-        match message:
-            case BatchProgress(progress=progress):
-                station.phase = progress.phase
-                for entry in station.on_device():
-                    self._tell(entry.job_id, Running(progress=progress))
-            case BatchDrawn(load_s=load_s, draw_s=draw_s, resident=resident):
-                assert station.batch is not None
-                self._pace.record(station.batch, load_s=load_s, draw_s=draw_s)
-                station.resident = frozenset(resident)
-                self._ailing.pop(station.batch.model, None)
-                self._drawn(station)
-            case JobSaved(job_id=job_id, pictures=pictures, seconds=seconds):
-                station.jobs.pop(job_id, None)
-                self._settle(job_id, Finished(pictures=pictures, seconds=seconds))
-            case JobFailed(job_id=job_id, failure=failure):
-                station.jobs.pop(job_id, None)
-                self._settle(job_id, Failed(failure=failure))
-            case BatchFailed(failure=failure):
-                self._batch_failed(station, failure)
-            case BatchStopped():
-                self._release(station)
-            case Ready() | StartFailed():
-                raise AssertionError(f"a running worker said {message}")
-            case _:
-                assert_never(message)
+    def _prepare(self, station: Station) -> None:
+        """Have the worker bring up, while it draws, what its next batch will probably need."""
+        ahead = self._feeding.to_prepare(station, ailing=self._hearing.ailing)
+        if ahead is not None:
+            station.prepare(ahead)
 
-    def _drawn(self, station: _Station) -> None:
-        """The device is free; the worker saves what is still wanted."""
-        for entry in self._release(station):
-            if entry.job_id in self._tickets:
-                station.jobs[entry.job_id] = entry
-                self._tell(entry.job_id, Running(progress=Progress(phase=Phase.SAVING)))
-
-    def _batch_failed(self, station: _Station, failure: Failure) -> None:
-        """The worker lives. Of several orders only one may be to blame, so each is tried by itself."""
-        if station.batch is not None and not station.batch.adapters and isinstance(failure, WeightsUnreadable):
-            self._ailing[station.batch.model] = failure
-        entries = self._release(station)
-        for entry in entries:
-            if len(entries) > 1 and entry.job_id in self._tickets:
-                self._queue.give_back(entry)
-            else:
-                self._settle(entry.job_id, Failed(failure=failure))
-
-    def _release(self, station: _Station) -> list[Entry]:
-        """Take the batch off the device and return its orders."""
-        entries = station.on_device()
-        station.batch = None
-        for entry in entries:
-            del station.jobs[entry.job_id]
-        return entries
-
-    async def _recover(self, station: _Station, failure: Failure) -> None:
-        """After a worker's death: its jobs run once more, alone, or end here; a failing start is repeated slower."""
+    async def _recover(self, station: Station, failure: Failure) -> None:
+        """After a worker's death: another is started; if even that fails, slower and slower."""
         log.warning("worker lost: %s", describe(failure))
-        in_hand = list(station.jobs.values())
-        station.jobs.clear()
-        station.batch, station.resident, station.ready = None, frozenset(), False
-        for entry in in_hand:
-            if entry.job_id not in self._tickets:
-                continue
-            if self._attempts[entry.job_id] > 1:
-                self._settle(entry.job_id, Failed(failure=failure))
-            else:
-                self._tell(entry.job_id, Retrying(failure=failure))
-                self._queue.give_back(entry)
-        if not in_hand:
+        if not self._hearing.bury(station, failure):
             await self._back_off(station, failure)
 
-    async def _back_off(self, station: _Station, failure: Failure) -> None:
+    async def _back_off(self, station: Station, failure: Failure) -> None:
         station.failed_starts += 1
         hopeless = not any(other.ready for other in self._stations)
         if hopeless and station.failed_starts >= self._patience.starts_before_giving_up:
             for entry in list(self._queue.in_order()):
                 self._queue.remove(entry.job_id)
-                self._settle(entry.job_id, Failed(failure=WorkerUnavailable(reason=describe(failure))))
+                self._orders.settle(entry.job_id, Failed(failure=WorkerUnavailable(reason=describe(failure))))
         doubled = self._patience.first_backoff_s * 2 ** (station.failed_starts - 1)
         await asyncio.sleep(min(doubled, self._patience.longest_backoff_s))
 
-    # -- telling people ------------------------------------------------------------------------------------------------
-
-    def _tell(self, job_id: str, event: Standing) -> None:
-        ticket = self._tickets.get(job_id)
-        if ticket is not None:
-            ticket.tell(event)
-
-    def _settle(self, job_id: str, outcome: Outcome) -> None:
-        """The one place where an order ends."""
-        ticket = self._tickets.pop(job_id, None)
-        self._attempts.pop(job_id, None)
-        if ticket is not None:
-            ticket.settle(outcome)
-
     def _tell_positions(self) -> None:
         for job_id, waiting in self._outlook.waiting():
-            self._tell(job_id, waiting)
-
-    def _timeout(self, station: _Station) -> float | None:
-        """How much longer the worker may stay silent; None while it has nothing to do."""
-        if not station.jobs:
-            return None
-        loading = station.batch is not None and station.phase is Phase.LOADING
-        limit_s = self._patience.load_timeout_s if loading else self._patience.step_timeout_s
-        return max(0.0, station.heard_at + limit_s - time.monotonic())
+            self._orders.tell(job_id, waiting)
 
     def _wake(self) -> None:
         for station in self._stations:
             station.worker.wake()
-
-
-def _suits_better(other: _Station, station: _Station, model: str) -> bool:
-    """Whether ``other`` is free and would have less to load for ``model``, or more room for it."""
-    is_free = other.ready and other.batch is None and not any(entry.alone for entry in other.jobs.values())
-    if not is_free or model in station.resident:
-        return False
-    return model in other.resident or len(other.resident) < len(station.resident)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from inference.contract import Batch, Row
 from inference.memory.model import LoadedModel
-from inference.sampler import Conditions, Guidance, draw_noise, guidance_embedding, sample
+from inference.sampler import Conditions, Guidance, NegativePass, draw_noise, guidance_embedding, sample
 from inference.text import Embedding, PromptCache
+
+T = TypeVar("T")
 
 
 @torch.inference_mode()
@@ -62,7 +65,12 @@ def to_uint8(pictures: Tensor) -> Tensor:
 
 def padded(batch: Batch) -> tuple[Row, ...]:
     """The rows, filled up to the bucket with copies of the last one, whose pictures nobody asked for."""
-    return batch.rows + (batch.rows[-1],) * (batch.bucket - len(batch.rows))
+    return tuple(filled_up(batch.rows, batch.bucket))
+
+
+def filled_up(items: Sequence[T], size: int) -> list[T]:
+    """``items``, and copies of the last one until there are ``size``."""
+    return [*items, *[items[-1]] * (size - len(items))]
 
 
 def _conditions(batch: Batch, embeddings: list[Embedding]) -> Conditions:
@@ -80,13 +88,19 @@ def _conditions(batch: Batch, embeddings: list[Embedding]) -> Conditions:
 
 
 def _guidance(model: LoadedModel, prompts: PromptCache, batch: Batch, rows: tuple[Row, ...]) -> Guidance:
-    scales, unet = [row.guidance for row in rows], model.unet
+    unet = model.unet
     if model.guidance_dim is not None:
+        scales = [row.guidance for row in rows]
         return Guidance(embedding=guidance_embedding(scales, model.guidance_dim).to(unet.device, unet.dtype))
-    if max(scales) <= 1.0:
+    guided = [index for index, row in enumerate(batch.rows) if row.guided]
+    if not guided:
         return Guidance()
-    negatives = [prompts.embed_negative(model, row.negative) for row in rows]
-    return Guidance(
-        negative=_conditions(batch, negatives),
+    places = filled_up(guided, batch.guided_bucket)
+    scales = [rows[place].guidance for place in places]
+    negative = NegativePass(
+        conditions=_conditions(batch, [prompts.embed_negative(model, rows[place].negative) for place in places]),
         scales=torch.tensor(scales, device=unet.device).reshape(-1, 1, 1, 1),
+        rows=torch.tensor(places, device=unet.device),
+        count=len(guided),
     )
+    return Guidance(negative=negative)

@@ -131,6 +131,8 @@ class Engine:
         """
         if not 1 <= len(batch.rows) <= batch.bucket:
             raise ValueError(f"{len(batch.rows)} rows do not fit a bucket of {batch.bucket}")
+        if (guided := sum(row.guided for row in batch.rows)) > batch.guided_bucket:
+            raise ValueError(f"{guided} guided rows do not fit a guided bucket of {batch.guided_bucket}")
         drawn = self._try(batch, on_progress)
         if drawn is None and batch.bucket > 1:
             parts = [self.draw(half, on_progress) for half in halves(batch)]
@@ -181,6 +183,7 @@ class Engine:
             yield checker
 
     def _recipe(self, model: LoadedModel, batch: Batch, row: Row) -> Recipe:
+        second_pass = row.guided and model.guidance_dim is None
         return Recipe(
             prompt=row.prompt,
             negative=row.negative,
@@ -193,6 +196,7 @@ class Engine:
             width=batch.width,
             height=batch.height,
             bucket=batch.bucket,
+            guided_bucket=batch.guided_bucket if second_pass else 0,
             precision=self.precision_name,
             device=self._device.type,
             threads=torch.get_num_threads() if self._device.type == "cpu" else 0,

@@ -74,6 +74,7 @@ class PictureWriter:
             width=width,
             height=height,
             bucket=recipe.bucket,
+            guided_bucket=recipe.guided_bucket,
             pixels_sha256=pixels_sha256(pixels.tobytes()),
             bytes=len(encoded),
             explicit=explicit,

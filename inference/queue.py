@@ -19,15 +19,18 @@ from inference.errors import InferenceError, QueueFull, TooManyWaiting
 
 @dataclass(frozen=True, slots=True)
 class BatchKey:
-    """Orders with equal keys may be drawn in one forward pass."""
+    """Orders with equal keys may be drawn in one forward pass, guided or not.
+
+    The buckets are those asked for; ``guided_bucket`` is None where nothing is guided, or nobody asked.
+    """
 
     model: str
     adapters: tuple[Adapter, ...]
     steps: int
     width: int
     height: int
-    guided: bool
     bucket: int | None
+    guided_bucket: int | None
 
     @classmethod
     def of(cls, request: ImageRequest) -> BatchKey:
@@ -37,15 +40,19 @@ class BatchKey:
             steps=request.steps,
             width=request.width,
             height=request.height,
-            guided=request.guidance > 1,
             bucket=request.bucket,
+            guided_bucket=(request.guided_bucket or None) if request.guidance > 1 else None,
         )
+
+    def room(self, max_rows: int) -> int:
+        """How many pictures a batch of this key may have. Where a guided bucket is asked for, all are guided."""
+        return min(self.bucket or max_rows, self.guided_bucket or max_rows)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Entry:
     """An order in the queue. ``group`` is the community it comes from; ``alone`` keeps it out of shared batches;
-    ``passed_over`` counts overtakings."""
+    ``passed_over`` counts overtakings; ``came_at`` is when it was queued, in the seconds of whoever did."""
 
     job_id: str
     owner: str
@@ -53,6 +60,7 @@ class Entry:
     group: str | None = None
     alone: bool = False
     passed_over: int = 0
+    came_at: float = 0.0
     key: BatchKey = field(init=False)
     arrival: int = field(init=False, default=0)
 
@@ -67,8 +75,8 @@ class Entry:
 
 
 def bucket_for(rows: int) -> int:
-    """The padded batch size for ``rows`` pictures: the next power of two."""
-    return 1 << (rows - 1).bit_length()
+    """The padded batch size for ``rows`` pictures: the next power of two; 0 for none."""
+    return 1 << (rows - 1).bit_length() if rows else 0
 
 
 class FairQueue:
@@ -112,8 +120,9 @@ class FairQueue:
         if len(self) + orders > self._limit:
             raise InferenceError(QueueFull(limit=self._limit, retry_after_s=retry_after_s))
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: Entry, *, now: float = 0.0) -> None:
         """Queue an order in its owner's line. Limits are ``check_room``'s business: resumed orders pass."""
+        entry.came_at = now
         self._arrivals += 1
         entry.arrival = self._arrivals
         line = self._waiting.setdefault(entry.owner, deque())
@@ -125,11 +134,11 @@ class FairQueue:
         """Keep an order that cannot be drawn yet. It counts as waiting and has no position."""
         self._parked[entry.job_id] = entry
 
-    def unpark(self, job_id: str) -> None:
+    def unpark(self, job_id: str, *, now: float = 0.0) -> None:
         """Queue an order that was parked, as if it came now; nothing if it was taken out meanwhile."""
         entry = self._parked.pop(job_id, None)
         if entry is not None:
-            self.add(entry)
+            self.add(entry, now=now)
 
     def give_back(self, entry: Entry) -> None:
         """Put an order that was already taken before everything else, to be drawn alone."""
@@ -195,6 +204,21 @@ class FairQueue:
         self._forget_the_absent()
         return batch
 
+    def company_until(
+        self, resident: frozenset[str] = frozenset(), elsewhere: frozenset[str] = frozenset(), *, gap_s: float
+    ) -> float | None:
+        """Until when the batch that ``take`` would return may be held, because more of its key seem to be coming:
+        ``gap_s`` after the last of them came.
+
+        None where there is nothing to wait for: it is full already, a lone order, or one that is drawn alone.
+        """
+        leader = self.peek(resident, elsewhere)
+        if leader is None or leader.alone:
+            return None
+        line = [entry for entry in self.in_order() if entry.key == leader.key and not entry.alone]
+        is_full = sum(entry.request.count for entry in line) >= leader.key.room(self._max_rows)
+        return None if is_full or len(line) == 1 else max(entry.came_at for entry in line) + gap_s
+
     def plan(self) -> list[tuple[Entry, ...]]:
         """The batches to come, as they would be formed if nothing else arrived and no model were in memory.
 
@@ -223,7 +247,7 @@ class FairQueue:
 
     def _fill(self, line: deque[Entry]) -> tuple[Entry, ...]:
         """Take from the front of ``line`` what fits one batch; at least one order, however large."""
-        room = line[0].request.bucket or self._max_rows
+        room = line[0].key.room(self._max_rows)
         batch = [line.popleft()]
         room -= batch[0].request.count
         while line and line[0].request.count <= room:

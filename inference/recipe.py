@@ -24,7 +24,7 @@ from inference.contract import Adapter, ImageRequest
 from inference.errors import InferenceError, NotAPicture
 from inference.infotext import Infotext
 
-SCHEMA = 1
+SCHEMA = 2
 OUR_KEY = "lcm-recipe"
 A1111_KEY = "parameters"
 LIBRARIES = ("torch", "diffusers", "transformers")
@@ -35,10 +35,10 @@ MAX_TEXT = 64 * 1024
 class Recipe:
     """One picture's recipe.
 
-    ``weights`` is the fingerprint of the loaded model (SHA-256, hex), ``bucket`` the batch size that it was padded to,
-    ``precision`` and ``device`` torch's names (``bfloat16``, ``cpu``), ``threads`` how many of them computed (on a CPU
-    it shows in the last bits; 0 elsewhere), ``versions`` pairs of library and version. On the same machine, the same
-    recipe gives the same bits.
+    ``weights`` is the fingerprint of the loaded model (SHA-256, hex), ``bucket`` and ``guided_bucket`` the sizes that
+    its passes were padded to (0: there was no second one), ``precision`` and ``device`` torch's names (``bfloat16``,
+    ``cpu``), ``threads`` how many of them computed (on a CPU it shows in the last bits; 0 elsewhere), ``versions``
+    pairs of library and version. On the same machine, the same recipe gives the same bits.
     """
 
     schema: int = SCHEMA
@@ -53,6 +53,7 @@ class Recipe:
     width: int
     height: int
     bucket: int
+    guided_bucket: int
     precision: str
     device: str
     threads: int
@@ -72,6 +73,7 @@ class Recipe:
             width=self.width,
             height=self.height,
             bucket=self.bucket,
+            guided_bucket=self.guided_bucket,
         )
 
     def to_json(self) -> str:
@@ -85,11 +87,12 @@ class Recipe:
             found = json.loads(text)
         except RecursionError as error:
             raise ValueError("nested too deeply") from error
-        if not isinstance(found, dict) or found.get("schema") != SCHEMA:
+        if not isinstance(found, dict) or found.get("schema") not in (1, SCHEMA):
             raise ValueError("not a recipe of a schema known here")
-        if strays := set(found) ^ set(_READERS):
+        expected = set(_READERS) if found["schema"] == SCHEMA else set(_READERS) - {"guided_bucket"}
+        if strays := set(found) ^ expected:
             raise ValueError(f"unexpected or missing: {', '.join(sorted(strays))[:200]}")
-        return cls(**{name: _field(name, value) for name, value in found.items()})
+        return cls(**_of_this_schema({name: _field(name, value) for name, value in found.items()}))
 
 
 def library_versions() -> tuple[tuple[str, str], ...]:
@@ -215,6 +218,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "width": _whole,
     "height": _whole,
     "bucket": _whole,
+    "guided_bucket": _whole,
     "precision": _text,
     "device": _text,
     "threads": _whole,
@@ -228,6 +232,13 @@ def _field(name: str, value: Any) -> Any:
         return _READERS[name](value)
     except ValueError as error:
         raise ValueError(f"{name} holds {error}") from error
+
+
+def _of_this_schema(fields: dict[str, Any]) -> dict[str, Any]:
+    """The second pass of a recipe of schema 1 was as large as the first."""
+    if fields["schema"] == SCHEMA:
+        return fields
+    return {**fields, "schema": SCHEMA, "guided_bucket": fields["bucket"] if fields["guidance"] > 1 else 0}
 
 
 def _version(package: str) -> str:

@@ -157,16 +157,29 @@ def guidance_embedding(guidance: Sequence[float], dim: int) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NegativePass:
+    """The second pass of classifier-free guidance, over the guided rows alone, padded to G rows.
+
+    ``conditions`` of the negative prompts, the ``scales`` (G, 1, 1, 1), and which ``rows`` of the batch they belong to,
+    (G,) in int64; from ``count`` on they only fill it up.
+    """
+
+    conditions: Conditions
+    scales: Tensor
+    rows: Tensor
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Guidance:
     """How the rows are guided: one of the two ways of Latent Consistency Models.
 
-    ``embedding``: (B, dim) for a native LCM. ``negative``: conditions of the negative prompts, with ``scales``
-    (B, 1, 1, 1); rows with scale 1 come out exactly as without it. Neither: unguided.
+    ``embedding``: (B, dim) for a native LCM. ``negative``: classifier-free, for some rows; the others come out exactly
+    as without it. Neither: unguided.
     """
 
     embedding: Tensor | None = None
-    negative: Conditions | None = None
-    scales: Tensor | None = None
+    negative: NegativePass | None = None
 
 
 def sample(
@@ -202,15 +215,17 @@ def _predict(
 ) -> Tensor:
     """The network's output in float32, after classifier-free guidance if there is any (arXiv 2207.12598, equation 6).
 
-    The two passes are of the same shape as an unguided one, instead of one of twice the rows: a row that is not guided
-    then gets the same bits whether a neighbour is guided or not.
+    The first pass has the shape of an unguided one, instead of growing by the guided rows: a row that is not guided
+    then gets the same bits whether a neighbour is guided or not. Which rows are is known beforehand, so nothing here
+    waits for the device.
     """
     output = _forward(network, latents, timestep, conditions, guidance.embedding)
-    if guidance.negative is None or guidance.scales is None:
+    negative = guidance.negative
+    if negative is None:
         return output
-    opposite = _forward(network, latents, timestep, guidance.negative, None)
-    guided = opposite + guidance.scales * (output - opposite)
-    return torch.where(guidance.scales > 1.0, guided, output)
+    opposite = _forward(network, latents.index_select(0, negative.rows), timestep, negative.conditions, None)
+    guided = opposite + negative.scales * (output.index_select(0, negative.rows) - opposite)
+    return output.index_copy(0, negative.rows[: negative.count], guided[: negative.count])
 
 
 def _forward(

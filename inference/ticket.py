@@ -16,6 +16,8 @@ class Ticket:
         self.job_id = job_id
         self.latest: JobEvent | None = None
         """What was told last, heard or not."""
+        self.attempts = 0
+        """How many workers have had it in hand."""
         self._unheard: list[JobEvent] = []
         self._news = asyncio.Event()
         self._end = asyncio.Event()

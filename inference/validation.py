@@ -51,6 +51,9 @@ def validate(request: ImageRequest, entry: ModelEntry) -> None:
     _within("guidance", request.guidance, entry.guidance)
     if request.bucket is not None:
         _within("bucket", request.bucket, Limits(default=request.count, low=request.count, high=LARGEST_BUCKET))
+    if request.guided_bucket:
+        limits = Limits(default=request.count, low=request.count, high=request.bucket or LARGEST_BUCKET)
+        _within("guided bucket", request.guided_bucket, limits)
     for adapter in request.adapters:
         _within(f"strength of “{adapter.name}”", adapter.strength, STRENGTHS)
     _drawable(request.width, request.height, entry)

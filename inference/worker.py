@@ -29,6 +29,7 @@ from inference.contract import (
     JobFailed,
     JobSaved,
     Picture,
+    Prepare,
     Progress,
     Ready,
     Shutdown,
@@ -135,6 +136,8 @@ class Worker:
                 self._backlog.append(batch)
             case Stop(job_id=job_id):
                 self._unwanted.add(job_id)
+            case Prepare(model=model, adapters=adapters):
+                self._engine.prefetch(model, adapters)
             case Shutdown():
                 self._leaving = True
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from bot.store.database import Database
 from bot.store.records import Job, StoredPicture, job_from, picture_from, to_row
-from inference.contract import Finished
+from inference.contract import Finished, Picture
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,12 +61,9 @@ class Jobs:
                 return False
             await connection.executemany(
                 "INSERT OR REPLACE INTO pictures"
-                " (id, job_id, position, seed, width, height, bucket, pixels_sha256, bytes, explicit)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [
-                    (p.id, job_id, p.index, p.seed, p.width, p.height, p.bucket, p.pixels_sha256, p.bytes, p.explicit)
-                    for p in finished.pictures
-                ],
+                " (id, job_id, position, seed, width, height, bucket, guided_bucket, pixels_sha256, bytes, explicit)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [_picture_row(job_id, picture) for picture in finished.pictures],
             )
         return True
 
@@ -138,3 +135,8 @@ class Jobs:
     async def _write(self, sql: str, parameters: tuple[Any, ...]) -> None:
         async with self._database.transaction() as connection:
             await connection.execute(sql, parameters)
+
+
+def _picture_row(job_id: str, p: Picture) -> tuple[Any, ...]:
+    size = (p.width, p.height, p.bucket, p.guided_bucket)
+    return (p.id, job_id, p.index, p.seed, *size, p.pixels_sha256, p.bytes, p.explicit)

@@ -98,6 +98,7 @@ class StoredPicture:
     width: int
     height: int
     bucket: int
+    guided_bucket: int
     pixels_sha256: str
     bytes: int
     explicit: bool | None = None
@@ -132,6 +133,7 @@ def to_row(job: Job) -> dict[str, Any]:
         "width": request.width,
         "height": request.height,
         "bucket": request.bucket,
+        "guided_bucket": request.guided_bucket,
         "failure": job.failure,
         "seconds": job.seconds,
         "created_at": job.created_at,
@@ -174,6 +176,7 @@ def job_from(row: aiosqlite.Row) -> Job:
             width=row["width"],
             height=row["height"],
             bucket=row["bucket"],
+            guided_bucket=row["guided_bucket"],
         ),
         created_at=row["created_at"],
         failure=row["failure"],
@@ -195,6 +198,7 @@ def picture_from(row: aiosqlite.Row) -> StoredPicture:
         width=row["width"],
         height=row["height"],
         bucket=row["bucket"],
+        guided_bucket=row["guided_bucket"],
         pixels_sha256=row["pixels_sha256"],
         bytes=row["bytes"],
         explicit=None if row["explicit"] is None else bool(row["explicit"]),

@@ -110,6 +110,7 @@ def _save(row: Row, batch: Batch, folder: Path) -> Picture:
         width=batch.width,
         height=batch.height,
         bucket=batch.bucket,
+        guided_bucket=batch.guided_bucket if row.guided else 0,
         pixels_sha256=hashlib.sha256(raw).hexdigest(),
         bytes=path.stat().st_size,
         explicit=VERDICTS.get(row.prompt),

@@ -34,7 +34,7 @@ async def test_same_seed_gives_the_identical_picture_and_says_so(studio: Studio,
     assert "identical, pixel for pixel" in text_of(studio.cards()[1])
     parent, job = await studio.jobs()
     assert (job.origin, job.parent_id, job.user_id) == (Origin.SAME_SEED, parent.id, studio.ben.id)
-    assert job.request.bucket == 2
+    assert (job.request.bucket, job.request.guided_bucket) == (2, 2)
 
 
 @pytest.mark.parametrize("restarted", [False, True])

@@ -31,6 +31,7 @@ def pictures_of(job: Job) -> list[StoredPicture]:
             width=64,
             height=64,
             bucket=1,
+            guided_bucket=0,
             pixels_sha256="0" * 64,
             bytes=100,
         )

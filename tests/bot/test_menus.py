@@ -63,8 +63,8 @@ def webp() -> bytes:
 def a_recipe(**changes: Any) -> Recipe:
     values: dict[str, Any] = {
         "prompt": "a blue plum", "negative": "stones", "model": "quick", "weights": "0" * 64, "adapters": (),
-        "seed": 21, "steps": 3, "guidance": 8.0, "width": 64, "height": 32, "bucket": 1, "precision": "float32",
-        "device": "cpu", "threads": 1,
+        "seed": 21, "steps": 3, "guidance": 8.0, "width": 64, "height": 32, "bucket": 1, "guided_bucket": 1,
+        "precision": "float32", "device": "cpu", "threads": 1,
     }  # fmt: skip
     return Recipe(**{**values, **changes})
 

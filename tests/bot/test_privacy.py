@@ -122,7 +122,16 @@ async def test_somebody_unknown_is_told_so(studio: Studio, command: str) -> None
 def _person(**changes: Any) -> Person:
     job = a_job(user_id=5, **changes)
     picture = StoredPicture(
-        id=picture_id(job.id, 0), job_id=job.id, index=0, seed=7, width=8, height=8, bucket=1, pixels_sha256="", bytes=1
+        id=picture_id(job.id, 0),
+        job_id=job.id,
+        index=0,
+        seed=7,
+        width=8,
+        height=8,
+        bucket=1,
+        guided_bucket=0,
+        pixels_sha256="",
+        bytes=1,
     )
     seeds = (KeptSeed(name="a", seed=1, saved_at=0.0),)
     return Person(user_id=5, jobs=(job,), pictures=(picture,), seeds=seeds, choices=(), locked_seed=None)

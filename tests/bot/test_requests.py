@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from bot import requests
 from bot.flags import Options
 from bot.settings import ROOT
+from bot.store import StoredPicture
 from inference.catalog import Catalog
 from inference.contract import MAX_SEED, ImageRequest
 from inference.errors import (
@@ -86,13 +87,42 @@ def test_any_input_gives_an_order_or_a_refusal(prompt: str, size: str | None, se
 
 
 def test_a_reroll_changes_the_seed_alone(catalog: Catalog) -> None:
-    first = replace(order(Options(prompt="x", count=2), catalog), bucket=2)
-    assert requests.reroll(first, catalog, seed=8) == replace(first, seed=8, bucket=None)
+    first = replace(order(Options(prompt="x", count=2), catalog), bucket=2, guided_bucket=2)
+    assert requests.reroll(first, catalog, seed=8) == replace(first, seed=8, bucket=None, guided_bucket=None)
 
 
-def test_the_same_seed_keeps_the_bucket_of_the_first_drawing(catalog: Catalog) -> None:
-    first = order(Options(prompt="x"), catalog)
-    assert requests.same_seed(first, catalog, bucket=4) == replace(first, bucket=4)
+def drawn(*buckets: tuple[int, int]) -> list[StoredPicture]:
+    return [
+        StoredPicture(
+            id=f"{index:036}", job_id="", index=index, seed=7, width=64, height=64, bucket=bucket,
+            guided_bucket=guided_bucket, pixels_sha256="", bytes=1,
+        )
+        for index, (bucket, guided_bucket) in enumerate(buckets)
+    ]  # fmt: skip
+
+
+def test_the_same_seed_keeps_the_buckets_of_the_first_drawing(catalog: Catalog) -> None:
+    first = order(Options(prompt="x", count=2), catalog)
+    again = requests.same_seed(first, catalog, drawn=drawn((4, 2), (4, 2)))
+    assert again == replace(first, bucket=4, guided_bucket=2)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "asked"),
+    [
+        ([(1, 1), (1, 1)], (None, None)),
+        ([(2, 1), (2, 1)], (2, None)),
+        ([(2, 1), (2, 2)], (2, 2)),
+        ([(2, 0), (2, 0)], (2, 0)),
+        ([], (None, None)),
+    ],
+)
+def test_buckets_that_were_halved_for_want_of_memory_are_left_to_be_so_again(
+    catalog: Catalog, sizes: list[tuple[int, int]], asked: tuple[int | None, int | None]
+) -> None:
+    first = order(Options(prompt="x", count=2), catalog)
+    again = requests.same_seed(first, catalog, drawn=drawn(*sizes))
+    assert (again.bucket, again.guided_bucket) == asked
 
 
 def test_another_model_keeps_prompt_seed_and_shape(catalog: Catalog) -> None:

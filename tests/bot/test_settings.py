@@ -30,6 +30,8 @@ def test_values_are_parsed_by_their_kind() -> None:
         ("MAX_BATCH", "many", "MAX_BATCH must be a whole number; 'many' is none."),
         ("MAX_BATCH", "2", "MAX_BATCH must be between 4 and 64, not 2."),
         ("MAX_BATCH", "6", "MAX_BATCH must be a power of two; 6 is none."),
+        ("BATCH_WAIT_MS", "-1", "BATCH_WAIT_MS must be between 0 and 10000, not -1."),
+        ("MAX_OVERTAKINGS", "1.5", "MAX_OVERTAKINGS must be a whole number; '1.5' is none."),
         ("CACHE_GIB", "0", "CACHE_GIB must be at least 0.1, not 0."),
         ("DOWNLOADS", "maybe", "DOWNLOADS must be on or off, not 'maybe'."),
         ("LOG_LEVEL", "loud", "LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR, not 'loud'."),

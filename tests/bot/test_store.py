@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 
 from bot.settings import ROOT
 from bot.store import DatabaseError, Job, JobState, Origin, Place, Store, open_store
+from bot.store.records import to_row
 from inference.contract import Adapter, Finished, ImageRequest, Picture, picture_id
 
 MIGRATIONS = ROOT / "migrations"
@@ -46,6 +48,7 @@ def a_job(**changes: object) -> Job:
             height=128,
             adapters=(Adapter(name="flat", strength=0.5),),
             bucket=4,
+            guided_bucket=2,
         ),
         created_at=time.time(),
     )
@@ -61,6 +64,7 @@ def drawn(job: Job) -> Finished:
             width=128,
             height=128,
             bucket=4,
+            guided_bucket=2,
             pixels_sha256=f"{index:064}",
             bytes=1000,
         )
@@ -89,7 +93,9 @@ async def test_a_finished_job_has_its_pictures_and_waits_for_delivery(path: Path
         await store.jobs.add(job)
         await store.jobs.running(job.id)
         await store.jobs.finish(job.id, drawn(job))
-        assert [picture.seed for picture in await store.jobs.pictures(job.id)] == [2**32 - 1, 0]
+        pictures = await store.jobs.pictures(job.id)
+        assert [picture.seed for picture in pictures] == [2**32 - 1, 0]
+        assert [(picture.bucket, picture.guided_bucket) for picture in pictures] == [(4, 2)] * 2
         assert [waiting.id for waiting in await store.jobs.undelivered()] == [job.id]
         assert await store.jobs.unfinished() == []
         await store.jobs.delivered(job.id)
@@ -213,6 +219,36 @@ async def test_half_a_migration_leaves_nothing(path: Path, tmp_path: Path) -> No
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
         assert tables == {"first"}
         assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+
+
+async def test_pictures_from_before_there_were_two_buckets_are_drawn_again_as_they_were(
+    path: Path, tmp_path: Path
+) -> None:
+    before = tmp_path / "migrations"
+    before.mkdir()
+    for file in sorted(MIGRATIONS.glob("000[12]_*.sql")):
+        shutil.copy(file, before)
+    path.parent.mkdir()
+    await open_and_close(path, before)
+    with sqlite3.connect(path) as connection:
+        for job_id, guidance in (("guided", 1.5), ("unguided", 1.0)):
+            job = to_row(a_job(id=job_id, request=replace(a_job().request, guidance=guidance)))
+            del job["guided_bucket"]
+            connection.execute(
+                f"INSERT INTO jobs ({', '.join(job)}) VALUES ({', '.join('?' * len(job))})", tuple(job.values())
+            )
+            connection.execute(
+                "INSERT INTO pictures (id, job_id, position, seed, width, height, bucket, pixels_sha256, bytes)"
+                " VALUES (?, ?, 0, 7, 64, 64, 4, '', 1)",
+                (job_id, job_id),
+            )
+    async with open_store(path, migrations=MIGRATIONS) as store:
+        for job_id, guided_bucket, asked in (("guided", 4, 4), ("unguided", 0, None)):
+            [picture] = await store.jobs.pictures(job_id)
+            restored = await store.jobs.get(job_id)
+            assert restored is not None
+            assert (picture.bucket, picture.guided_bucket) == (4, guided_bucket)
+            assert restored.request.guided_bucket == asked
 
 
 async def open_and_close(path: Path, migrations: Path = MIGRATIONS) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from inference.contract import Adapter, Batch, Row
+from inference.orders import guided_bucket_for
 
 SIDE = 64
 
@@ -28,10 +29,11 @@ def batch(
     adapters: tuple[Adapter, ...] = (),
     steps: int = 2,
     bucket: int | None = None,
+    guided_bucket: int | None = None,
     width: int = SIDE,
     height: int = SIDE,
 ) -> Batch:
-    """A batch of ``rows``, or of one row; without padding unless ``bucket`` says so."""
+    """A batch of ``rows``, or of one row; without padding unless the buckets say so."""
     rows = rows or (row(),)
     return Batch(
         id="batch",
@@ -41,5 +43,6 @@ def batch(
         width=width,
         height=height,
         bucket=bucket or len(rows),
+        guided_bucket=guided_bucket_for(rows) if guided_bucket is None else guided_bucket,
         rows=rows,
     )

@@ -17,6 +17,7 @@ from inference.contract import (
     JobSaved,
     Phase,
     Picture,
+    Prepare,
     Progress,
     Ready,
     Shutdown,
@@ -41,15 +42,16 @@ def innocent(connection: Connection, spec: WorkerSpec) -> None:
 
 
 def with_siblings(connection: Connection, spec: WorkerSpec) -> None:
-    """Tells of two more devices of its kind if it chose its own, and keeps a diary of what it drew."""
+    """Tells of two more devices of its kind if it chose its own, and keeps a diary of what it drew and prepared."""
     others = ("gpu:1", "gpu:2") if spec.device == "auto" else ()
     connection.send(Ready(device="gpu:0" if others else spec.device, precision="float32", others=others))
     while True:
         match connection.recv():
             case Draw(batch=batch):
-                with (spec.pictures_dir / f"diary {spec.device}").open("a") as diary:
-                    diary.write(f"{batch.model}\n")
+                _note(spec, "diary", batch.model)
                 _draw(connection, batch, spec)
+            case Prepare(model=model):
+                _note(spec, "prepared", model)
             case Stop():
                 pass
             case Shutdown():
@@ -88,6 +90,11 @@ def dead_until_the_third_start(connection: Connection, spec: WorkerSpec) -> None
     innocent(connection, spec)
 
 
+def _note(spec: WorkerSpec, name: str, model: str) -> None:
+    with (spec.pictures_dir / f"{name} {spec.device}").open("a") as diary:
+        diary.write(f"{model}\n")
+
+
 def _draw(connection: Connection, batch: Batch, spec: WorkerSpec) -> None:
     connection.send(BatchProgress(batch_id=batch.id, progress=Progress(phase=Phase.LOADING)))
     prompts = [row.prompt for row in batch.rows]
@@ -109,6 +116,8 @@ def _draw(connection: Connection, batch: Batch, spec: WorkerSpec) -> None:
             message = connection.recv()
             if isinstance(message, Shutdown):
                 raise SystemExit
+            if isinstance(message, Prepare):
+                _note(spec, "prepared", message.model)
             if isinstance(message, Stop):
                 unwanted.add(message.job_id)
                 if {row.job_id for row in batch.rows} <= unwanted:
@@ -130,6 +139,7 @@ def _pictures(batch: Batch, job_id: str) -> tuple[Picture, ...]:
             width=batch.width,
             height=batch.height,
             bucket=batch.bucket,
+            guided_bucket=batch.guided_bucket if row.guided else 0,
             pixels_sha256="0" * 64,
             bytes=1,
         )

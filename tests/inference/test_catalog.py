@@ -173,7 +173,8 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_what_a_model_can_draw_passes(catalog: Catalog, order: ImageRequest) -> None:
     lora = replace(order, adapters=(Adapter(name="flat", strength=-2.0),), seed=MAX_SEED, count=4, bucket=8, width=128)
-    assert check(lora, catalog) is catalog["tiny"]
+    for guided_bucket in (None, 0, 4, 8):
+        assert check(replace(lora, guided_bucket=guided_bucket), catalog) is catalog["tiny"]
 
 
 @pytest.mark.parametrize(
@@ -192,6 +193,8 @@ def test_what_a_model_can_draw_passes(catalog: Catalog, order: ImageRequest) -> 
         ({"guidance": math.nan}, OutOfRange),
         ({"bucket": 1, "count": 2}, OutOfRange),
         ({"bucket": 1_000}, OutOfRange),
+        ({"guided_bucket": 1, "count": 2}, OutOfRange),
+        ({"bucket": 4, "guided_bucket": 8}, OutOfRange),
         ({"adapters": (Adapter(name="flat", strength=3.0),)}, OutOfRange),
         ({"adapters": (Adapter(name="nope"),)}, UnknownAdapter),
         ({"model": "nope"}, UnknownModel),

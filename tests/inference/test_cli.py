@@ -94,6 +94,14 @@ def test_drawing_takes_from_the_model_what_is_not_said(run: CommandLine, tmp_pat
     assert (recipe.steps, recipe.guidance, recipe.width, recipe.height, recipe.bucket) == (4, 1.0, 64, 64, 1)
 
 
+def test_the_sizes_of_both_passes_can_be_asked_for_and_are_kept_in_a_redraw(run: CommandLine, tmp_path: Path) -> None:
+    order = ("draw", "an owl", "--model", "tiny-lora", "--guidance", "1.5", "--bucket", "8", "--guided-bucket", "4")
+    assert run(*order, "-o", str(tmp_path)).status == 0
+    (path,) = tmp_path.iterdir()
+    assert (recipe_of(path).bucket, recipe_of(path).guided_bucket) == (8, 4)
+    assert run("redraw", str(path)).status == 0
+
+
 @pytest.mark.parametrize(
     ("model", "guidance", "words"),
     [("tiny", "8", "native LCM"), ("tiny-lora", "1", "above 1"), ("tiny-lora", "2", None)],

@@ -25,13 +25,16 @@ from inference.contract import (
     Waiting,
     picture_id,
 )
-from inference.dispatcher import Dispatcher, Patience
+from inference.dispatcher import Dispatcher
 from inference.errors import InferenceError, TooManyWaiting, Unexpected, WorkerDied, WorkerTimedOut, WorkerUnavailable
 from inference.process import WorkerMain, WorkerProcess, WorkerSpec
 from inference.queue import FairQueue
+from inference.stations import Patience
 from inference.ticket import Ticket
 from tests.inference import sinners
 
+LONG = 100.0
+"""Seconds to hold a batch for: a test that waited for that, or for the gap within it, would fail."""
 QUICK = Patience(load_timeout_s=30, step_timeout_s=30, first_backoff_s=0.01, longest_backoff_s=0.05)
 
 
@@ -58,11 +61,18 @@ Open = Callable[..., AbstractAsyncContextManager[Workplace]]
 def open_workplace(tmp_path: Path) -> Open:
     @asynccontextmanager
     async def open_it(
-        main: WorkerMain = sinners.innocent, *, patience: Patience = QUICK, start_timeout_s: float = 30, **limits: int
+        main: WorkerMain = sinners.innocent,
+        *,
+        patience: Patience = QUICK,
+        start_timeout_s: float = 30,
+        batch_wait_s: float = 0.02,
+        **limits: int,
     ) -> AsyncIterator[Workplace]:
         spec = WorkerSpec(catalog_path=tmp_path, pictures_dir=tmp_path)
         worker = WorkerProcess(spec=spec, main=main, start_timeout_s=start_timeout_s)
-        dispatcher = Dispatcher(workers=[worker], queue=FairQueue(**limits), patience=patience)
+        dispatcher = Dispatcher(
+            workers=[worker], queue=FairQueue(**limits), patience=patience, batch_wait_s=batch_wait_s
+        )
         draining = asyncio.create_task(dispatcher.run())
         try:
             yield Workplace(dispatcher, worker)
@@ -130,6 +140,44 @@ async def test_orders_of_different_people_are_drawn_together(open_workplace: Ope
         place.dispatcher.cancel(slow.job_id)
         ends = [(await heard(ticket))[-1] for ticket in tickets]
     assert [end.pictures[0].bucket for end in ends if isinstance(end, Finished)] == [4, 4]
+
+
+async def test_a_batch_is_held_while_its_kind_keeps_coming_until_it_is_full(open_workplace: Open) -> None:
+    async with open_workplace(batch_wait_s=LONG, max_rows=4) as place:
+        slow = place.order("slow", steps=50)
+        await hear_until(slow, drawing)
+        tickets = [place.order(owner=owner) for owner in ("bob", "cy")]
+        place.dispatcher.cancel(slow.job_id)
+        for owner in ("dee", "eve"):
+            assert isinstance([event async for event in _until_now(tickets[-1])][-1], Waiting)
+            tickets.append(place.order(owner=owner))
+        ends = [(await heard(ticket, timeout_s=LONG / 4))[-1] for ticket in tickets]
+    assert [end.pictures[0].bucket for end in ends if isinstance(end, Finished)] == [4, 4, 4, 4]
+
+
+@pytest.mark.parametrize("taken_back", [0, 1])
+async def test_a_lone_order_is_drawn_at_once_also_when_its_company_is_taken_back(
+    open_workplace: Open, taken_back: int
+) -> None:
+    async with open_workplace(batch_wait_s=LONG) as place:
+        slow = place.order("slow", steps=50)
+        await hear_until(slow, drawing)
+        tickets = [place.order(owner=owner) for owner in ("bob", "cy")[: taken_back + 1]]
+        place.dispatcher.cancel(slow.job_id)
+        for ticket in tickets[1:]:
+            assert isinstance([event async for event in _until_now(ticket)][-1], Waiting)
+            place.dispatcher.cancel(ticket.job_id)
+        assert isinstance((await heard(tickets[0], timeout_s=LONG / 4))[-1], Finished)
+
+
+async def test_a_held_batch_is_drawn_when_nobody_else_comes(open_workplace: Open) -> None:
+    async with open_workplace(batch_wait_s=0.4) as place:
+        slow = place.order("slow", steps=50)
+        await hear_until(slow, drawing)
+        tickets = [place.order(owner=owner) for owner in ("bob", "cy")]
+        place.dispatcher.cancel(slow.job_id)
+        ends = [(await heard(ticket))[-1] for ticket in tickets]
+    assert [end.pictures[0].bucket for end in ends if isinstance(end, Finished)] == [2, 2]
 
 
 async def test_a_waiting_order_is_taken_back(open_workplace: Open) -> None:

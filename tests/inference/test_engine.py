@@ -12,11 +12,13 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from inference import sampler
 from inference.budgets import Budgets
 from inference.catalog import Catalog
 from inference.contract import Adapter, Batch, Phase, Progress
 from inference.engine import Drawn, Engine
 from inference.errors import InferenceError, OutOfMemory, UnknownAdapter, UnknownModel, WeightsMissing
+from inference.orders import guided_bucket_for
 from tests.checkpoints import TinyModels
 from tests.inference.batches import batch, row
 
@@ -64,6 +66,7 @@ def test_every_picture_has_the_recipe_that_draws_it_again(engine: Engine) -> Non
             adapters=recipe.adapters,
             steps=recipe.steps,
             bucket=recipe.bucket,
+            guided_bucket=recipe.guided_bucket or None,
         ),
         silent,
     )
@@ -144,16 +147,55 @@ NEIGHBOURS = st.lists(
 def test_a_row_has_the_same_bits_whatever_shares_its_batch_and_wherever_it_stands(
     engines: dict[str, Engine], precision: str, model: str, data: st.DataObject
 ) -> None:
+    """Its bucket and, if it is guided, its guided bucket are all that its bits depend on."""
     bucket = data.draw(st.sampled_from([1, 2, 4, 8]))
     neighbours = data.draw(NEIGHBOURS)[: bucket - 1]
     guidances = st.sampled_from(MODELS[model])
     others = [row(0, prompt=prompt, seed=seed, guidance=data.draw(guidances)) for prompt, seed in neighbours]
     slot = data.draw(st.integers(0, len(others)))
     mine = row(9, guidance=data.draw(guidances), negative="blue")
+    rows = (*others[:slot], mine, *others[slot:])
+    guided_bucket = data.draw(st.sampled_from([size for size in (0, 1, 2, 4, 8) if guided_bucket_for(rows) <= size]))
     engine = engines[precision]
-    alone = engine.draw(batch(mine, model=model, bucket=bucket, width=72), silent)
-    among = engine.draw(batch(*others[:slot], mine, *others[slot:], model=model, bucket=bucket, width=72), silent)
+    alone_in = guided_bucket if mine.guided else 0
+    alone = engine.draw(batch(mine, model=model, bucket=bucket, guided_bucket=alone_in, width=72), silent)
+    among = engine.draw(batch(*rows, model=model, bucket=bucket, guided_bucket=guided_bucket, width=72), silent)
     assert np.array_equal(among.pixels[slot], alone.pixels[0])
+    assert among.recipes[slot] == alone.recipes[0]
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_only_the_guided_rows_take_a_second_pass(
+    engines: dict[str, Engine], precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes: list[int] = []
+
+    def counting(network: Any, latents: torch.Tensor, *rest: Any) -> torch.Tensor:
+        passes.append(len(latents))
+        return forward(network, latents, *rest)
+
+    forward = sampler._forward
+    monkeypatch.setattr(sampler, "_forward", counting)
+    guidances = (1.0, 1.5, 1.0, 2.0, 1.2)
+    rows = [row(index, seed=index, guidance=guidance, negative="blue") for index, guidance in enumerate(guidances)]
+    drawn = engines[precision].draw(batch(*rows, model="tiny-lora", bucket=8, steps=2), silent)
+    assert passes == [8, 4, 8, 4]
+    assert [recipe.guided_bucket for recipe in drawn.recipes] == [0, 4, 0, 4, 4]
+    assert {recipe.bucket for recipe in drawn.recipes} == {8}
+    native = engines[precision].draw(batch(*rows, model="tiny", bucket=8, steps=2), silent)
+    assert passes[4:] == [8, 8]
+    assert {recipe.guided_bucket for recipe in native.recipes} == {0}
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_guidance_is_the_step_from_the_negative_prompt_to_the_prompt_and_beyond(
+    engines: dict[str, Engine], precision: str
+) -> None:
+    """With the prompt for its own negative one, guidance changes nothing."""
+    rows = [row(0, guidance=1.0), row(1, guidance=2.0, negative="a red apple"), row(2, guidance=2.0, negative="blue")]
+    drawn = engines[precision].draw(batch(*rows, model="tiny-lora", bucket=4, guided_bucket=4), silent)
+    assert np.array_equal(drawn.pixels[0], drawn.pixels[1])
+    assert not np.array_equal(drawn.pixels[0], drawn.pixels[2])
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -226,6 +268,8 @@ def test_an_order_that_cannot_be_drawn_fails_and_the_next_is_drawn(engine: Engin
 def test_more_rows_than_the_bucket_are_a_mistake_of_the_caller(engine: Engine) -> None:
     with pytest.raises(ValueError, match="bucket"):
         engine.draw(batch(row(0), row(1), bucket=1), silent)
+    with pytest.raises(ValueError, match="guided bucket"):
+        engine.draw(batch(row(0), row(1), guided_bucket=1), silent)
 
 
 def test_running_out_of_memory_fails_in_words_and_gives_everything_back(engine: Engine) -> None:
@@ -268,6 +312,17 @@ def test_a_batch_that_does_not_fit_is_halved_and_its_recipes_say_so(engine: Engi
     assert [recipe.seed for recipe in halved.recipes] == [0, 1, 2, 3, 4]
     assert {recipe.bucket for recipe in halved.recipes} == {2 if limit > 1 else 1}
     assert psnr(whole.pixels, halved.pixels) > 40
+
+
+def test_each_half_counts_its_own_guided_rows(engine: Engine) -> None:
+    rows = [row(index, seed=index, guidance=guidance) for index, guidance in enumerate((1.0, 1.5, 2.0, 2.0, 1.0))]
+    engine.draw(batch(model="tiny-lora"), silent)
+    short_of_memory(engine, rows=4)
+    halved = engine.draw(batch(*rows, model="tiny-lora", bucket=8), silent)
+    assert [(recipe.bucket, recipe.guided_bucket) for recipe in halved.recipes] == [(4, 0), *[(4, 4)] * 3, (4, 0)]
+    short_of_memory(engine, rows=2)
+    quartered = engine.draw(batch(*rows, model="tiny-lora", bucket=8), silent)
+    assert [recipe.guided_bucket for recipe in quartered.recipes] == [0, 1, 2, 2, 0]
 
 
 def test_a_picture_too_large_for_the_autoencoder_is_decoded_in_tiles(engine: Engine) -> None:

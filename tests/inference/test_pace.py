@@ -9,7 +9,9 @@ from inference.pace import Pace
 
 
 def drawn(model: str = "m", *, bucket: int = 1, steps: int = 4) -> Batch:
-    return Batch(id="b", model=model, adapters=(), steps=steps, width=64, height=64, bucket=bucket, rows=())
+    return Batch(
+        id="b", model=model, adapters=(), steps=steps, width=64, height=64, bucket=bucket, guided_bucket=0, rows=()
+    )
 
 
 def test_a_model_that_was_never_timed_has_no_estimate() -> None:

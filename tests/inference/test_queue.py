@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -13,10 +14,19 @@ from inference.errors import InferenceError, QueueFull, TooManyWaiting
 from inference.queue import Entry, FairQueue, bucket_for
 
 
-def order(owner: str, *, model: str = "m", count: int = 1, steps: int = 4, bucket: int | None = None) -> Entry:
+def order(
+    owner: str,
+    *,
+    model: str = "m",
+    count: int = 1,
+    steps: int = 4,
+    guidance: float = 8.0,
+    bucket: int | None = None,
+    guided_bucket: int | None = None,
+) -> Entry:
     request = ImageRequest(
-        prompt="a red apple", model=model, seed=1, count=count, steps=steps, guidance=8.0, width=64, height=64,
-        bucket=bucket,
+        prompt="a red apple", model=model, seed=1, count=count, steps=steps, guidance=guidance, width=64, height=64,
+        bucket=bucket, guided_bucket=guided_bucket,
     )  # fmt: skip
     return Entry(job_id=str(uuid.uuid4()), owner=owner, request=request)
 
@@ -71,7 +81,7 @@ def test_orders_of_different_people_with_one_key_share_a_batch() -> None:
     assert [entry.owner for entry in batch] == ["ann", "bob", "cy"]
 
 
-@pytest.mark.parametrize("other", [{"model": "n"}, {"steps": 5}, {"bucket": 4}])
+@pytest.mark.parametrize("other", [{"model": "n"}, {"steps": 5}, {"bucket": 4}, {"guided_bucket": 4}])
 def test_orders_of_different_keys_do_not_share_a_batch(other: dict[str, object]) -> None:
     queue = filled(order("ann"), order("bob", **other))  # type: ignore[arg-type]
     assert len(queue.take()) == 1
@@ -80,6 +90,21 @@ def test_orders_of_different_keys_do_not_share_a_batch(other: dict[str, object])
 def test_a_reroll_in_its_old_bucket_never_outgrows_it() -> None:
     queue = filled(order("ann", count=2, bucket=2), order("bob", count=1, bucket=2))
     assert [entry.owner for entry in queue.take()] == ["ann"]
+
+
+def test_orders_share_a_batch_whatever_their_guidance() -> None:
+    queue = filled(*(order(owner, guidance=guidance) for owner, guidance in (("ann", 1.0), ("bob", 1.5), ("cy", 2.0))))
+    assert [entry.owner for entry in queue.take()] == ["ann", "bob", "cy"]
+
+
+def test_a_guided_order_in_its_old_buckets_outgrows_neither() -> None:
+    queue = filled(*(order(owner, bucket=8, guided_bucket=2) for owner in ("ann", "bob", "cy")))
+    assert [entry.owner for entry in queue.take()] == ["ann", "bob"]
+
+
+def test_an_unguided_order_is_not_set_apart_by_the_second_pass_it_did_without() -> None:
+    queue = filled(order("ann", guidance=1.0, bucket=4, guided_bucket=0), order("bob", guidance=1.0, bucket=4))
+    assert [entry.owner for entry in queue.take()] == ["ann", "bob"]
 
 
 def test_an_order_given_back_comes_first_and_alone() -> None:
@@ -114,7 +139,55 @@ def test_a_full_queue_and_a_full_line_are_refused() -> None:
 
 
 def test_buckets_are_powers_of_two() -> None:
-    assert [bucket_for(rows) for rows in (1, 2, 3, 4, 5, 8, 9)] == [1, 2, 4, 4, 8, 8, 16]
+    assert [bucket_for(rows) for rows in (0, 1, 2, 3, 4, 5, 8, 9)] == [0, 1, 2, 4, 4, 8, 8, 16]
+
+
+def arrived(*entries: Entry, at: Sequence[float], max_rows: int = 8) -> FairQueue:
+    queue = FairQueue(max_rows=max_rows)
+    for entry, now in zip(entries, at, strict=True):
+        queue.add(entry, now=now)
+    return queue
+
+
+def test_two_that_share_a_batch_may_wait_a_gap_after_the_last_of_them() -> None:
+    queue = arrived(order("ann"), order("bob"), order("cy", steps=8), at=(1.0, 2.0, 3.0))
+    assert queue.company_until(gap_s=0.5) == 2.5
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        (),
+        (order("ann"),),
+        (order("ann"), order("bob", steps=8)),
+        (order("ann", count=4), order("bob", count=4)),
+        (order("ann", count=3), order("bob", count=3), order("cy", count=4)),
+        (order("ann", bucket=2), order("bob", bucket=2)),
+    ],
+)
+def test_a_lone_order_and_a_full_batch_wait_for_nobody(entries: tuple[Entry, ...]) -> None:
+    assert arrived(*entries, at=[1.0] * len(entries)).company_until(gap_s=0.5) is None
+
+
+def test_an_order_given_back_waits_for_nobody() -> None:
+    queue = arrived(order("ann"), order("bob"), at=(1.0, 1.0))
+    for entry in queue.take():
+        queue.give_back(entry)
+    assert queue.company_until(gap_s=0.5) is None
+
+
+def test_who_waits_for_company_is_decided_by_the_batch_that_would_be_taken() -> None:
+    queue = arrived(order("ann", model="x"), order("bob", model="y"), order("cy", model="y"), at=(1.0, 2.0, 3.0))
+    assert queue.company_until(gap_s=0.5) is None
+    assert queue.company_until(frozenset({"y"}), gap_s=0.5) == 3.5
+
+
+def test_an_order_whose_model_has_arrived_counts_as_come_now() -> None:
+    queue = arrived(order("ann"), at=(1.0,))
+    parked = order("bob")
+    queue.park(parked)
+    queue.unpark(parked.job_id, now=9.0)
+    assert queue.company_until(gap_s=0.5) == 9.5
 
 
 orders_of_a_crowd = st.lists(

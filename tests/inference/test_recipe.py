@@ -53,6 +53,7 @@ def recipe() -> Recipe:
         width=512,
         height=768,
         bucket=4,
+        guided_bucket=2,
         precision="bfloat16",
         device="cpu",
         threads=2,
@@ -106,6 +107,7 @@ def test_any_text_and_number_survives_json(prompt: str, negative: str, guidance:
         width=8,
         height=8,
         bucket=1,
+        guided_bucket=0,
         precision="float32",
         device="cpu",
         threads=1,
@@ -117,9 +119,20 @@ def test_the_pixels_in_the_png_are_those_that_were_drawn(tmp_path: Path, recipe:
     assert read_pixels(saved(tmp_path, encode_png(PIXELS, recipe))) == PIXELS.tobytes()
 
 
-def test_a_recipe_is_an_order_for_one_picture_in_its_own_bucket(recipe: Recipe) -> None:
+def test_a_recipe_is_an_order_for_one_picture_in_its_own_buckets(recipe: Recipe) -> None:
     request = recipe.request()
-    assert (request.count, request.bucket, request.seed, request.adapters) == (1, 4, recipe.seed, recipe.adapters)
+    assert (request.count, request.seed, request.adapters) == (1, recipe.seed, recipe.adapters)
+    assert (request.bucket, request.guided_bucket) == (4, 2)
+
+
+@pytest.mark.parametrize(("guidance", "guided_bucket"), [(1.5, 4), (1.0, 0)])
+def test_a_recipe_from_before_there_were_two_buckets_had_one_size_for_both_passes(
+    tmp_path: Path, recipe: Recipe, guidance: float, guided_bucket: int
+) -> None:
+    old = json.loads(replace(recipe, guidance=guidance).to_json()) | {"schema": 1}
+    del old["guided_bucket"]
+    found = read_recipe(with_texts(tmp_path, **{OUR_KEY: json.dumps(old)}))
+    assert found == replace(recipe, guidance=guidance, guided_bucket=guided_bucket)
 
 
 # -- AUTOMATIC1111's ---------------------------------------------------------------------------------------------------
@@ -239,7 +252,8 @@ def test_a_truncated_picture_is_refused(tmp_path: Path, recipe: Recipe) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"schema": 2},
+        {"schema": 3},
+        {"schema": 1},
         {"seed": "7"},
         {"seed": True},
         {"seed": 7.5},

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from inference.contract import Cancelled, Failed, Finished, ImageRequest, JobEvent, Phase, Running
-from inference.dispatcher import Dispatcher, Patience
+from inference.dispatcher import Dispatcher
 from inference.process import WorkerMain, WorkerProcess, WorkerSpec
 from inference.queue import FairQueue
+from inference.stations import Patience
 from inference.ticket import Ticket
 from tests.inference import sinners
 
@@ -34,7 +35,14 @@ class House:
 
     def diary(self, device: str) -> list[str]:
         """The models that a device drew with, in order."""
-        path = self._folder / f"diary {device}"
+        return self._lines(f"diary {device}")
+
+    def prepared(self, device: str) -> list[str]:
+        """The models that a device was told to bring up ahead of time, in order."""
+        return self._lines(f"prepared {device}")
+
+    def _lines(self, name: str) -> list[str]:
+        path = self._folder / name
         return path.read_text().split() if path.exists() else []
 
 
@@ -143,3 +151,26 @@ async def test_what_a_dead_worker_had_in_hand_is_drawn_elsewhere(open_house: Ope
         end = await ended(house.order("kill me once", model="x"))
         assert isinstance(end, Finished)
         assert not isinstance(end, Failed)
+
+
+async def test_a_worker_is_told_once_what_to_bring_up_while_it_draws(open_house: Open) -> None:
+    async with open_house("a") as house:
+        slow = house.order("slow", model="x")
+        await begun(slow)
+        next_ones = [house.order("an owl", model=model, owner=model) for model in ("y", "y", "z")]
+        house.dispatcher.cancel(slow.job_id)
+        assert [type(await ended(ticket)) for ticket in next_ones] == [Finished] * 3
+        assert house.diary("a") == ["x", "y", "z"]
+        assert house.prepared("a") == ["y", "z"]
+
+
+async def test_what_a_free_device_takes_at_once_is_prepared_on_none(open_house: Open) -> None:
+    async with open_house("a", "b") as house:
+        slow = [house.order("slow", model=model, owner=model) for model in ("x", "y")]
+        for ticket in slow:
+            await begun(ticket)
+        assert house.prepared("a") + house.prepared("b") == []
+        waiting = house.order("slow", model="z", owner="cy")
+        house.dispatcher.cancel(slow[0].job_id)
+        await begun(waiting)
+        assert house.prepared("a") + house.prepared("b") in (["z"], [])

@@ -123,6 +123,21 @@ async def test_a_damaged_model_is_marked_until_it_can_be_loaded(tiny_models: Tin
         assert desk.worker.pid == pid
 
 
+async def test_a_damaged_model_that_is_brought_up_ahead_spoils_no_other_order(
+    tiny_models: TinyModels, tmp_path: Path
+) -> None:
+    models = tmp_path / "models"
+    shutil.copytree(tiny_models.folder, models)
+    weights = models / "tiny-lcm" / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    async with opened(models / "models.toml", tmp_path / "pictures") as desk:
+        tickets = [desk.order(model=model, steps=8) for model in ("tiny-lora", "tiny", "tiny-lora")]
+        ends = [await desk.drawn(ticket) for ticket in tickets]
+    assert [type(end) for end in ends] == [Finished, Failed, Finished]
+    assert isinstance(ends[1], Failed)
+    assert isinstance(ends[1].failure, WeightsUnreadable)
+
+
 async def test_a_checker_that_is_missing_fails_its_models_orders_and_no_others(
     tiny_models: TinyModels, tmp_path: Path
 ) -> None:
