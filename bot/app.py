@@ -146,7 +146,7 @@ def _hire(settings: Settings, device: str) -> WorkerProcess:
         pictures_dir=settings.pictures_dir,
         device=device,
         precision=settings.precision,
-        cache_bytes=settings.cache_bytes,
+        budgets=settings.budgets,
         safety_check=settings.safety_check == "required",
     )
     return WorkerProcess(spec=spec)

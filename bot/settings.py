@@ -7,6 +7,8 @@ from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from inference.budgets import Budgets
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -34,7 +36,19 @@ class Settings:
     )
     precision: str = _setting("auto", "Precision to draw in: auto, float16, bfloat16 or float32.")
     cache_gib: float | None = _setting(
-        None, "Memory for loaded models in GiB; by default half of what the device has.", low=0.1
+        None, "Memory of the device for loaded models in GiB; by default half of what it has.", low=0.1
+    )
+    host_cache_gib: float | None = _setting(
+        None,
+        "Memory of the machine for models that wait beside a GPU, in GiB; by default a quarter of it, shared by the "
+        "GPUs.",
+        low=0,
+    )
+    disk_cache_gib: float | None = _setting(
+        None,
+        "Disk space for models as they were loaded, which come back faster than their files, in GiB; by default a "
+        "tenth of what is free, 0 keeps none.",
+        low=0,
     )
     max_batch: int = _setting(8, "Pictures drawn together at most, a power of two.", low=4, high=64)
     batch_wait_ms: float = _setting(
@@ -91,8 +105,13 @@ class Settings:
         return self.data_dir / "bot.sqlite3"
 
     @property
-    def cache_bytes(self) -> int | None:
-        return None if self.cache_gib is None else int(self.cache_gib * 2**30)
+    def budgets(self) -> Budgets:
+        return Budgets(
+            device=_bytes(self.cache_gib),
+            host=_bytes(self.host_cache_gib),
+            disk=_bytes(self.disk_cache_gib),
+            folder=self.data_dir / "weights",
+        )
 
     @property
     def hub_environ(self) -> dict[str, str]:
@@ -156,3 +175,7 @@ def _shown(value: object) -> str:
     if isinstance(value, Path) and value.is_relative_to(ROOT):
         return str(value.relative_to(ROOT))
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _bytes(gib: float | None) -> int | None:
+    return None if gib is None else int(gib * 2**30)

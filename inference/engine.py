@@ -12,14 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from inference.budgets import Budgets
 from inference.catalog import Catalog
 from inference.contract import Adapter, Batch, Phase, Progress, Row
 from inference.devices import (
     AUTO,
     choose_device,
     choose_precision,
-    default_cache_bytes,
-    default_host_cache_bytes,
     is_out_of_memory,
     name_of,
     siblings,
@@ -28,9 +27,8 @@ from inference.devices import (
 from inference.drawing import decode, draw_latents
 from inference.errors import Failure, InferenceError, OutOfMemory
 from inference.loading.checker import Checker, Verdict
-from inference.memory.disk import Disk
 from inference.memory.model import LoadedModel
-from inference.models import Budgets, ModelKey, model_store
+from inference.models import ModelKey, model_store
 from inference.orders import halves
 from inference.recipe import Recipe, library_versions
 from inference.safety import Safety
@@ -58,12 +56,10 @@ class Drawn:
 class Engine:
     """Draws on one device, in one thread, with the models of a catalogue.
 
-    ``device`` and ``precision`` are names or ``auto`` (see ``inference.devices``). ``cache_bytes`` bounds the models
-    kept on the device, ``host_cache_bytes`` those kept beside a GPU in the machine's memory; None allows them half of
-    the one and a share of the other. What leaves both is kept on ``disk``, if there is one. ``threads`` compute on a
-    CPU, None chooses (see ``steady_threads``). Without ``safety_check`` nobody looks whether pictures are explicit;
-    with it, a model that is not harmless draws only if its checker can be loaded. A batch that fails or is stopped
-    leaves the engine as it was.
+    ``device`` and ``precision`` are names or ``auto`` (see ``inference.devices``); ``budgets`` bound the models that
+    are kept. ``threads`` compute on a CPU, None chooses (see ``steady_threads``). Without ``safety_check`` nobody looks
+    whether pictures are explicit; with it, a model that is not harmless draws only if its checker can be loaded. A
+    batch that fails or is stopped leaves the engine as it was.
 
     Raises:
         InferenceError: with DeviceUnknown or PrecisionUnknown.
@@ -75,9 +71,7 @@ class Engine:
         catalog: Catalog,
         device: str = AUTO,
         precision: str = AUTO,
-        cache_bytes: int | None = None,
-        host_cache_bytes: int | None = None,
-        disk: Disk | None = None,
+        budgets: Budgets | None = None,
         threads: int | None = None,
         safety_check: bool = True,
     ) -> None:
@@ -88,11 +82,9 @@ class Engine:
         self._prompts = PromptCache()
         if self._device.type == "cpu":
             torch.set_num_threads(threads or steady_threads())
-        budgets = Budgets(
-            device=default_cache_bytes(self._device) if cache_bytes is None else cache_bytes,
-            host=default_host_cache_bytes(self._device) if host_cache_bytes is None else host_cache_bytes,
+        self._models = model_store(
+            catalog, device=self._device, precision=self._precision, budgets=budgets or Budgets()
         )
-        self._models = model_store(catalog, device=self._device, precision=self._precision, budgets=budgets, disk=disk)
         self._versions = library_versions()
 
     @property

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
 
 import torch
 
+from inference.budgets import Budgets
 from inference.catalog import Catalog
 from inference.contract import Adapter
+from inference.devices import default_cache_bytes, default_host_cache_bytes
 from inference.entries import ModelEntry
 from inference.loading import ModelFiles, open_model
-from inference.memory.disk import Disk
+from inference.memory.disk import Disk, default_budget
 from inference.memory.layout import Architecture
 from inference.memory.model import LoadedModel
 from inference.memory.part import flatten
@@ -25,16 +26,8 @@ ModelKey: TypeAlias = tuple[str, tuple[Adapter, ...]]
 """A name of the catalogue, and the LoRAs on top: with each set of them it is another model."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Budgets:
-    """Bytes that loaded weights may take on the device and, where that has memory of its own, in the machine's."""
-
-    device: int
-    host: int = 0
-
-
 def model_store(
-    catalog: Catalog, *, device: torch.device, precision: torch.dtype, budgets: Budgets, disk: Disk | None = None
+    catalog: Catalog, *, device: torch.device, precision: torch.dtype, budgets: Budgets
 ) -> ModelStore[ModelKey]:
     """An empty store of the catalogue's models. Using one raises what ``open_model`` and ``ModelFiles`` raise."""
 
@@ -43,11 +36,22 @@ def model_store(
         return open_model(catalog, catalog[name], adapters)
 
     return ModelStore(
-        shelves=Shelves(device, device_bytes=budgets.device, host_bytes=budgets.host),
-        disk=disk,
+        shelves=Shelves(
+            device,
+            device_bytes=default_cache_bytes(device) if budgets.device is None else budgets.device,
+            host_bytes=default_host_cache_bytes(device) if budgets.host is None else budgets.host,
+        ),
+        disk=_disk(budgets, f"{device.type} {precision}"),
         open_files=open_files,
         architecture=architecture_on(device, precision),
     )
+
+
+def _disk(budgets: Budgets, variant: str) -> Disk | None:
+    if budgets.folder is None or budgets.disk == 0:
+        return None
+    budget = default_budget(budgets.folder) if budgets.disk is None else budgets.disk
+    return Disk(budgets.folder, budget, variant=variant)
 
 
 def load_model(

@@ -12,12 +12,13 @@ import multiprocessing
 import signal
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TypeAlias
 
+from inference.budgets import Budgets
 from inference.contract import FromWorker, Ready, Shutdown, StartFailed, ToWorker
 from inference.errors import Failure, WorkerDied, WorkerTimedOut
 from inference.pipe import how_it_ended, read_into
@@ -27,7 +28,7 @@ from inference.pipe import how_it_ended, read_into
 class WorkerSpec:
     """What a worker needs to know: which device to drive, with what weights, and where pictures go.
 
-    ``device`` and ``precision`` take torch's names or ``"auto"``. ``cache_bytes`` bounds the loaded models. Without
+    ``device`` and ``precision`` take torch's names or ``"auto"``. ``budgets`` bound the loaded models. Without
     ``safety_check`` nobody looks whether pictures are explicit.
     """
 
@@ -35,7 +36,7 @@ class WorkerSpec:
     pictures_dir: Path
     device: str = "auto"
     precision: str = "auto"
-    cache_bytes: int | None = None
+    budgets: Budgets = field(default_factory=Budgets)
     safety_check: bool = True
     nice: int = 10
 

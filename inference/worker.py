@@ -54,7 +54,7 @@ def main(connection: Connection, spec: WorkerSpec) -> None:
             catalog=Catalog.load(spec.catalog_path),
             device=spec.device,
             precision=spec.precision,
-            cache_bytes=spec.cache_bytes,
+            budgets=spec.budgets,
             safety_check=spec.safety_check,
         )
         writer = PictureWriter(spec.pictures_dir)

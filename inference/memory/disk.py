@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
+import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -19,24 +21,38 @@ from inference.memory.part import Label, Part
 log = logging.getLogger("inference.memory")
 
 FLAT = "weights"
+FORMAT = 1
+"""Another number whenever files are read, merged or cast in another way than before."""
+
 BUFFER, LIST, UNFINISHED = ".safetensors", ".json", ".tmp"
+
+
+def default_budget(folder: Path) -> int:
+    """A tenth of what is free on that disk, in bytes, what the folder itself takes counted as free."""
+    inside = sum(path.stat().st_size for path in folder.iterdir()) if folder.is_dir() else 0
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return (shutil.disk_usage(existing).free + inside) // 10
 
 
 class Disk:
     """A folder of at most ``budget`` bytes, which several processes may share; what was used longest ago goes first.
 
     A model is a list of parts by name, under a key that changes with everything that the weights come from. Whatever is
-    damaged or gone counts as never kept; a full disk is logged and nothing more.
+    damaged or gone counts as never kept; a full disk is logged and nothing more. ``variant`` keeps apart what different
+    devices make of the same files.
     """
 
-    def __init__(self, folder: Path, budget: int) -> None:
+    def __init__(self, folder: Path, budget: int, *, variant: str = "") -> None:
         self._folder = folder
         self._budget = budget
+        self._variant = variant
 
     def parts(self, key: str) -> dict[str, Part] | None:
         """The parts of the model of ``key`` by name, each mapped into memory; None if one of them is not here."""
         try:
-            digests = json.loads((self._folder / f"{key}{LIST}").read_text(encoding="utf-8"))
+            path = self._folder / self._list(key)
+            digests = json.loads(path.read_text(encoding="utf-8"))
+            os.utime(path)
             return {name: self._open(str(digest)) for name, digest in digests.items()}
         except (OSError, SafetensorError, ValueError, LookupError, TypeError, AttributeError):
             return None
@@ -44,16 +60,16 @@ class Disk:
     def keep(self, key: str, parts: Mapping[str, Part]) -> None:
         """Write what is not here yet, as far as the budget goes."""
         wanted = {part.label.digest: part for part in parts.values()}
-        if sum(part.bytes for part in wanted.values()) > self._budget:
+        if sum(map(_file_bytes, wanted.values())) > self._budget:
             return
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             missing = [part for part in wanted.values() if not self._path(part.label.digest).exists()]
-            self._make_room(sum(part.bytes for part in missing), wanted.keys())
+            self._make_room(sum(map(_file_bytes, missing)), wanted.keys())
             for part in missing:
                 self._write(part)
             digests = {name: part.label.digest for name, part in parts.items()}
-            self._replace(f"{key}{LIST}", json.dumps(digests).encode())
+            self._replace(self._list(key), json.dumps(digests).encode())
         except (OSError, SafetensorError) as error:
             log.warning("loaded weights could not be kept in %s: %s", self._folder, error)
 
@@ -82,7 +98,7 @@ class Disk:
         unfinished.write_bytes(content)
         unfinished.replace(self._folder / name)
 
-    def _make_room(self, needed: int, wanted: object) -> None:
+    def _make_room(self, needed: int, wanted: Container[str]) -> None:
         """Remove files, beginning with the one used longest ago, until ``needed`` more bytes fit."""
         files = []
         for path in self._folder.iterdir():
@@ -95,12 +111,21 @@ class Disk:
         for _, size, path in sorted(files):
             if taken + needed <= self._budget:
                 return
-            if path.stem not in wanted and path.suffix != UNFINISHED:  # type: ignore[operator]
+            if path.stem not in wanted and path.suffix != UNFINISHED:
                 path.unlink(missing_ok=True)
                 taken -= size
+
+    def _list(self, key: str) -> str:
+        """The name of a model's list. ``FORMAT`` is part of it: what older code has kept is not found then."""
+        return hashlib.sha256(f"{FORMAT} {self._variant} {key}".encode()).hexdigest() + LIST
 
     def _path(self, digest: str) -> Path:
         return self._folder / f"{digest}{BUFFER}"
 
     def _unfinished(self, name: str) -> Path:
         return self._folder / f"{name}.{os.getpid()}-{threading.get_ident()}{UNFINISHED}"
+
+
+def _file_bytes(part: Part) -> int:
+    """What its file takes, and its share of the list."""
+    return part.bytes + len(part.label.architecture.json) + 1024

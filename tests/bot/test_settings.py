@@ -20,7 +20,7 @@ def test_an_empty_value_counts_as_not_set() -> None:
 
 def test_values_are_parsed_by_their_kind() -> None:
     settings = Settings.from_environ({"MAX_BATCH": "16", "CACHE_GIB": "1.5", "DATA_DIR": "/somewhere"})
-    assert (settings.max_batch, settings.cache_bytes) == (16, 3 * 2**29)
+    assert (settings.max_batch, settings.budgets.device) == (16, 3 * 2**29)
     assert str(settings.database_path) == "/somewhere/bot.sqlite3"
 
 

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inference import sampler
+from inference.budgets import Budgets
 from inference.catalog import Catalog
 from inference.contract import Adapter, Batch, Phase, Progress
 from inference.engine import Drawn, Engine
@@ -95,11 +96,11 @@ def test_a_loaded_model_is_not_loaded_again(engine: Engine) -> None:
 
 def test_the_models_in_memory_are_told_and_bounded(tiny_models: TinyModels) -> None:
     catalog = Catalog.load(tiny_models.catalog)
-    engine = Engine(catalog=catalog, device="cpu", precision="fp32", cache_bytes=8_000_000)
+    engine = Engine(catalog=catalog, device="cpu", precision="fp32", budgets=Budgets(device=8_000_000))
     for model in ("tiny", "tiny-flat", "tiny"):
         engine.draw(batch(model=model), silent)
     assert engine.resident == ("tiny",)
-    roomy = Engine(catalog=catalog, device="cpu", precision="fp32", cache_bytes=10**9)
+    roomy = Engine(catalog=catalog, device="cpu", precision="fp32", budgets=Budgets(device=10**9))
     for model in ("tiny", "tiny-flat", "tiny"):
         roomy.draw(batch(model=model), silent)
     assert roomy.resident == ("tiny-flat", "tiny")
@@ -211,7 +212,7 @@ def test_a_picture_is_the_same_again_after_other_models_were_drawn_with(
     tiny_models: TinyModels, precision: str
 ) -> None:
     catalog = Catalog.load(tiny_models.catalog)
-    engine = Engine(catalog=catalog, device="cpu", precision=precision, cache_bytes=1)
+    engine = Engine(catalog=catalog, device="cpu", precision=precision, budgets=Budgets(device=1))
     first = engine.draw(batch(model="tiny-lora", bucket=2), silent)
     for model in ("tiny-flat", "tiny-xl", "tiny"):
         engine.draw(batch(model=model), silent)

@@ -1,0 +1,20 @@
+"""How much memory loaded models may take, on the device, beside it and on disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budgets:
+    """Bytes; None lets the worker choose by what the machine has.
+
+    ``device``: memory of the device that draws. ``host``: beside a GPU, page-locked memory of the machine. ``disk``: of
+    the ``folder`` in which models are kept as they were loaded; without a folder, none are.
+    """
+
+    device: int | None = None
+    host: int | None = None
+    disk: int | None = None
+    folder: Path | None = None

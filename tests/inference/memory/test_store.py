@@ -1,0 +1,272 @@
+"""Models in memory: brought up once, ahead of their use or not, within their budget, never changed, never leaked."""
+
+from __future__ import annotations
+
+import gc
+import random
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from inference.budgets import Budgets
+from inference.catalog import Catalog
+from inference.contract import Adapter
+from inference.engine import Engine
+from inference.errors import InferenceError, UnknownModel, WeightsMissing
+from inference.loading import load as load_module
+from inference.memory.store import ModelStore
+from inference.models import ModelKey, model_store
+from tests.checkpoints import TinyModels
+from tests.inference.batches import batch, row
+
+CPU = torch.device("cpu")
+TINY: ModelKey = ("tiny", ())
+FLAT: ModelKey = ("tiny-flat", ())
+LORA: ModelKey = ("tiny-lora", ())
+XL: ModelKey = ("tiny-xl", ())
+STYLED: ModelKey = ("tiny-lora", (Adapter(name="flat", strength=0.5),))
+ALL = (TINY, FLAT, LORA, XL, STYLED)
+
+
+def silent(parts_read: int) -> None:
+    pass
+
+
+def store_of(tiny_models: TinyModels, budgets: Budgets | None = None) -> ModelStore[ModelKey]:
+    return model_store(
+        Catalog.load(tiny_models.catalog), device=CPU, precision=torch.float32, budgets=budgets or Budgets()
+    )
+
+
+@pytest.fixture
+def store(tiny_models: TinyModels) -> Iterator[ModelStore[ModelKey]]:
+    store = store_of(tiny_models)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the models whose files have been read, in order."""
+    names: list[str] = []
+    networks = load_module.ModelFiles.networks
+
+    def noted(files: load_module.ModelFiles, *args: object) -> object:
+        names.append(files.entry.name)
+        return networks(files, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(load_module.ModelFiles, "networks", noted)
+    return names
+
+
+def use(store: ModelStore[ModelKey], key: ModelKey) -> tuple[float, int]:
+    """A sum over the denoiser's weights, and the bytes of the model."""
+    with store.use(key, silent) as model:
+        return float(sum(weight.double().sum() for weight in model.unet.parameters())), model.bytes
+
+
+def settle(store: ModelStore[ModelKey]) -> None:
+    """Until nothing is being read any more."""
+    while store._loads:
+        time.sleep(0.01)
+
+
+def test_a_model_is_read_once(store: ModelStore[ModelKey], reads: list[str]) -> None:
+    assert len({use(store, TINY) for _ in range(3)}) == 1
+    assert reads == ["tiny"]
+    assert store.resident == (TINY,)
+
+
+def test_what_was_used_last_is_told_last(store: ModelStore[ModelKey]) -> None:
+    for key in (TINY, XL, TINY):
+        use(store, key)
+    assert store.resident == (XL, TINY)
+
+
+def test_parts_in_common_are_in_memory_once(store: ModelStore[ModelKey]) -> None:
+    _, alone = use(store, TINY)
+    _, other = use(store, FLAT)
+    with store.use(TINY, silent) as model:
+        vae = sum(weight.nbytes for weight in model.vae.parameters())
+    assert alone + other - store._shelves.bytes >= vae
+
+
+def test_a_model_of_the_same_shape_takes_the_place_of_the_other(store: ModelStore[ModelKey]) -> None:
+    with store.use(TINY, silent) as model:
+        network = model.unet
+    with store.use(FLAT, silent) as model:
+        assert model.unet is network
+    assert len({use(store, key)[0] for key in ALL}) == len(ALL)
+
+
+def test_a_model_read_ahead_is_there_when_it_is_wanted(store: ModelStore[ModelKey], reads: list[str]) -> None:
+    with store.use(TINY, silent) as model:
+        before = float(model.unet.conv_in.weight.sum())
+        store.prefetch(XL)
+        settle(store)
+        assert float(model.unet.conv_in.weight.sum()) == before
+    assert set(store.resident) == {TINY, XL}
+    use(store, XL)
+    store.prefetch(XL)
+    settle(store)
+    assert reads == ["tiny", "tiny-xl"]
+
+
+def test_whoever_wants_what_is_being_read_waits_for_that(store: ModelStore[ModelKey], reads: list[str]) -> None:
+    store.prefetch(XL)
+    use(store, XL)
+    assert reads == ["tiny-xl"]
+
+
+@pytest.mark.parametrize(("key", "failure"), [(("nope", ()), UnknownModel), (("absent", ()), WeightsMissing)])
+def test_what_is_wrong_is_told_when_it_is_used(store: ModelStore[ModelKey], key: ModelKey, failure: type) -> None:
+    store.prefetch(key)
+    settle(store)
+    for _ in range(2):
+        with pytest.raises(InferenceError) as refusal:
+            use(store, key)
+        assert isinstance(refusal.value.failure, failure)
+    use(store, TINY)
+
+
+def test_whoever_stops_waiting_finds_it_read_the_next_time(store: ModelStore[ModelKey], reads: list[str]) -> None:
+    class EnoughError(Exception):
+        pass
+
+    def stop(parts_read: int) -> None:
+        raise EnoughError
+
+    with pytest.raises(EnoughError), store.use(XL, stop):
+        pass
+    settle(store)
+    use(store, XL)
+    assert reads == ["tiny-xl"]
+
+
+def test_a_model_is_not_read_ahead_where_that_would_take_the_room_of_the_one_in_use(
+    tiny_models: TinyModels, reads: list[str]
+) -> None:
+    _, needed = use(store_of(tiny_models), TINY)
+    store = store_of(tiny_models, Budgets(device=needed + 100_000))
+    with store.use(TINY, silent):
+        store.prefetch(XL)
+        settle(store)
+        assert store.resident == (TINY,)
+        assert store._shelves.bytes <= needed + 100_000
+    use(store, XL)
+    assert store.resident == (XL,)
+
+
+def test_a_model_larger_than_the_budget_is_kept_by_itself(tiny_models: TinyModels, reads: list[str]) -> None:
+    store = store_of(tiny_models, Budgets(device=1))
+    for key in (TINY, TINY, FLAT, FLAT):
+        use(store, key)
+    assert reads == ["tiny", "tiny-flat"]
+    assert store.resident == (FLAT,)
+
+
+def test_weights_that_left_give_their_memory_back(tiny_models: TinyModels) -> None:
+    """By the storages that are really alive, not by our own account."""
+    store = store_of(tiny_models, Budgets(device=1))
+
+    def alive() -> int:
+        gc.collect()
+        storages = {
+            thing.untyped_storage().data_ptr(): thing.untyped_storage().nbytes()
+            for thing in gc.get_objects()
+            if torch.is_tensor(thing) and thing.device.type == "cpu"
+        }
+        return sum(storages.values())
+
+    before = alive()
+    for key in (TINY, XL, FLAT, TINY):
+        _, needed = use(store, key)
+        assert alive() - before <= needed + 100_000
+
+
+@pytest.mark.parametrize("budget", [6_000_000, 12_000_000])
+def test_the_budget_is_kept_at_every_moment(tiny_models: TinyModels, budget: int) -> None:
+    store, dice = store_of(tiny_models, Budgets(device=budget)), random.Random(budget)
+    over: list[int] = []
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.is_set():
+            held = store._shelves.bytes
+            if held > budget and len(store.resident) > 1:
+                over.append(held)
+            time.sleep(0)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        for _ in range(40):
+            store.prefetch(dice.choice(ALL))
+            use(store, dice.choice(ALL))
+    finally:
+        done.set()
+        watcher.join()
+    assert over == []
+
+
+def test_a_hundred_switches_leave_every_bit_as_it_was(store: ModelStore[ModelKey]) -> None:
+    def bits(key: ModelKey) -> list[bytes]:
+        with store.use(key, silent) as model:
+            return [weight.numpy().tobytes() for network in model.networks for weight in network.state_dict().values()]
+
+    before = {key: bits(key) for key in ALL}
+    dice = random.Random(0)
+    for _ in range(100):
+        use(store, dice.choice(ALL))
+    assert {key: bits(key) for key in ALL} == before
+
+
+def test_two_hundred_switches_leave_memory_flat(tiny_models: TinyModels) -> None:
+    engine = Engine(catalog=Catalog.load(tiny_models.catalog), device="cpu", precision="fp32")
+    process, dice = psutil.Process(), random.Random(1)
+
+    def switch(times: int) -> None:
+        for _ in range(times):
+            name, adapters = dice.choice(ALL)
+            guidance = 1.0 if name in {"tiny-lora", "tiny-xl-merged"} else 8.0
+            engine.draw(
+                batch(row(prompt="a", guidance=guidance), model=name, adapters=adapters, steps=1), lambda _: None
+            )
+
+    def tensors() -> int:
+        gc.collect()
+        return sum(torch.is_tensor(thing) for thing in gc.get_objects())
+
+    switch(40)
+    objects, resident = tensors(), process.memory_info().rss
+    switch(200)
+    assert abs(tensors() - objects) <= 4, "a live network more or less"
+    assert process.memory_info().rss - resident < 20_000_000
+
+
+def test_what_was_kept_on_disk_is_not_read_from_its_files_again(
+    tiny_models: TinyModels, tmp_path: Path, reads: list[str]
+) -> None:
+    budgets = Budgets(folder=tmp_path / "weights", disk=10**9)
+    first = store_of(tiny_models, budgets)
+    drawn = {key: use(first, key) for key in ALL}
+    first.close()
+    del reads[:]
+    second = store_of(tiny_models, budgets)
+    assert {key: use(second, key) for key in ALL} == drawn
+    assert reads == []
+    second.close()
+
+
+def test_changed_files_are_read_and_not_what_was_kept_of_them(tiny_models: TinyModels, tmp_path: Path) -> None:
+    budgets = Budgets(folder=tmp_path / "weights", disk=10**9)
+    for strength in (0.5, 1.0):
+        store = store_of(tiny_models, budgets)
+        summed, _ = use(store, ("tiny-lora", (Adapter(name="flat", strength=strength),)))
+        store.close()
+        assert summed == use(store_of(tiny_models), ("tiny-lora", (Adapter(name="flat", strength=strength),)))[0]
