@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import Protocol
 
 import discord
 
 from bot.rules import ChannelModels, Explicit, Rules, Scope
-from bot.store import Job, StoredPicture
+from bot.store import Job
 from bot.words import _
 from inference.contract import ImageRequest
 from inference.entries import ModelEntry
@@ -25,6 +26,13 @@ class Showing(Enum):
     PLAIN = auto()
     COVERED = auto()
     WITHHELD = auto()
+
+
+class Judged(Protocol):
+    """A picture, stored or not, with what a safety check said of it; None without one."""
+
+    @property
+    def explicit(self) -> bool | None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +83,7 @@ def require_within(rules: Rules, request: ImageRequest) -> None:
         raise Refused(_("On this server an order has at most {most} pictures. Ask for fewer.", most=most))
 
 
-def showing(job: Job, pictures: Iterable[StoredPicture], rules: Rules, entry: ModelEntry | None) -> Showing:
+def showing(job: Job, pictures: Iterable[Judged], rules: Rules, entry: ModelEntry | None) -> Showing:
     """How a job's pictures are shown where they were ordered.
 
     A picture that nobody has checked counts as explicit, unless its model cannot draw such things.

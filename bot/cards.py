@@ -56,12 +56,17 @@ def accepted_card(job: Job) -> ui.LayoutView:
     return layout(GREY, [title_of(job), "⏳ " + _("In line")], rows=[[Cancel(job.id)]])
 
 
-def progress_card(job: Job, event: Standing, *, note: str | None = None) -> ui.LayoutView:
-    """The job before its end. ``note`` stays under the state, for instance after a worker died."""
+def progress_card(job: Job, event: Standing, *, note: str | None = None, previews: Sequence[str] = ()) -> ui.LayoutView:
+    """The job before its end. ``note`` stays under the state, for instance after a worker died; ``previews`` are the
+    URLs of what its pictures look like by now."""
     lines = [title_of(job), state_line(event)]
     if note:
         lines.append(f"-# {note}")
-    return layout(BLUE if isinstance(event, Running) else GREY, lines, rows=[[Cancel(job.id)]])
+    gallery = ui.MediaGallery[ui.LayoutView]()
+    for url in previews:
+        gallery.add_item(media=url, description=_("What the picture looks like by now"))
+    colour = BLUE if isinstance(event, Running) else GREY
+    return layout(colour, lines, gallery=gallery if previews else None, rows=[[Cancel(job.id)]])
 
 
 def finished_card(job: Job, finish: Finish) -> ui.LayoutView:

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
-from bot.access import Showing, showing
+from bot.access import Judged, Showing, showing
 from bot.attachments import Attachment, attachment
 from bot.cards import Finish, cancelled_card, failed_card, finished_card, withheld_card
 from bot.comparing import labels
@@ -62,7 +62,7 @@ class Endings:
             case _:
                 return await self._pictures(job)
 
-    def shown(self, job: Job, pictures: Sequence[StoredPicture]) -> Showing:
+    def shown(self, job: Job, pictures: Sequence[Judged]) -> Showing:
         """How the pictures of ``job`` are shown at its place."""
         return showing(job, pictures, self._preferences.rules(job.place.guild_id), self._entry(job))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -37,6 +37,7 @@ class Document:
     adapters: tuple[AdapterEntry, ...]
     folders: Folders
     safety: SafetyEntry | None
+    previews: Mapping[Family, Source]
 
 
 def read_document(document: dict[str, Any], folder: Path) -> Document:
@@ -48,6 +49,7 @@ def read_document(document: dict[str, Any], folder: Path) -> Document:
         adapters=tuple(_adapter(name, block, folder) for name, block in top.blocks("adapters", {})),
         folders=_folders(top.inner("scan", {}), folder),
         safety=_safety(top, folder) if "safety" in top else None,
+        previews=_previews(top.inner("previews", {}), folder),
     )
     top.finish()
     return read
@@ -55,14 +57,26 @@ def read_document(document: dict[str, Any], folder: Path) -> Document:
 
 def _folders(block: _Block, folder: Path) -> Folders:
     checkpoints, loras = block.text("checkpoints", ""), block.text("loras", "")
-    inner = block.inner("lcm_loras", {})
-    lcm_loras = {inner.as_choice(key, Family): _source(inner, key, folder, LORA_FILE) for key in inner.keys}
+    lcm_loras = _by_family(block.inner("lcm_loras", {}), folder, LORA_FILE)
     block.finish()
     return Folders(
         checkpoints=folder / checkpoints if checkpoints else None,
         loras=folder / loras if loras else None,
         lcm_loras=lcm_loras,
     )
+
+
+def _previews(block: _Block, folder: Path) -> Mapping[Family, Source]:
+    block.where = "[previews]"
+    found = _by_family(block, folder, NETWORK_CONFIG)
+    for family, source in found.items():
+        if source.is_one_file:
+            raise block.error(family, f"must be a folder with its {NETWORK_CONFIG}")
+    return found
+
+
+def _by_family(block: _Block, folder: Path, marker: str) -> dict[Family, Source]:
+    return {block.as_choice(key, Family): _source(block, key, folder, marker) for key in block.keys}
 
 
 def _safety(top: _Block, folder: Path) -> SafetyEntry:

@@ -107,12 +107,29 @@ class Phase(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """What picture ``index`` of a job looks like between two steps: a small WebP (``content``), which nobody keeps.
+
+    ``explicit`` is what the safety check said of it, None where nobody checked.
+    """
+
+    job_id: str
+    index: int
+    content: bytes
+    explicit: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """Where a batch stands: ``step`` of ``steps`` are done (0 of 0 outside ``Phase.DRAWING``)."""
+    """Where a batch stands: ``step`` of ``steps`` are done (0 of 0 outside ``Phase.DRAWING``).
+
+    ``previews``: from a worker those that were made after this step, if any; to whoever ordered, the latest of theirs.
+    """
 
     phase: Phase
     step: int = 0
     steps: int = 0
+    previews: tuple[Preview, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from inference.contract import (
@@ -31,6 +31,7 @@ from inference.contract import (
     JobSaved,
     Outcome,
     Phase,
+    Preview,
     Progress,
     Ready,
     Retrying,
@@ -72,6 +73,7 @@ class _Station:
     batch_since: float = 0.0
     heard_at: float = 0.0
     jobs: dict[str, Entry] = field(default_factory=dict)
+    previews: dict[tuple[str, int], Preview] = field(default_factory=dict)
     resident: frozenset[str] = frozenset()
     ready: bool = False
     failed_starts: int = 0
@@ -84,6 +86,11 @@ class _Station:
     def on_device(self) -> list[Entry]:
         ids = {row.job_id for row in self.batch.rows} if self.batch else set()
         return [entry for job_id, entry in self.jobs.items() if job_id in ids]
+
+    def running(self, job_id: str, progress: Progress) -> Running:
+        """What a job hears of the batch's progress: with the latest previews of its own pictures."""
+        own = [preview for preview in self.previews.values() if preview.job_id == job_id]
+        return Running(progress=replace(progress, previews=tuple(sorted(own, key=lambda preview: preview.index))))
 
 
 class Dispatcher:
@@ -274,7 +281,7 @@ class Dispatcher:
             return
         entries = self._queue.take(station.resident, elsewhere)
         station.batch = batch_of({entry.job_id: entry.request for entry in entries})
-        station.phase = Phase.LOADING
+        station.phase, station.previews = Phase.LOADING, {}
         station.batch_since = station.heard_at = time.monotonic()
         station.jobs.update({entry.job_id: entry for entry in entries})
         for entry in entries:
@@ -288,8 +295,9 @@ class Dispatcher:
         match message:
             case BatchProgress(progress=progress):
                 station.phase = progress.phase
+                station.previews |= {(preview.job_id, preview.index): preview for preview in progress.previews}
                 for entry in station.on_device():
-                    self._tell(entry.job_id, Running(progress=progress))
+                    self._tell(entry.job_id, station.running(entry.job_id, progress))
             case BatchDrawn(load_s=load_s, draw_s=draw_s, resident=resident):
                 assert station.batch is not None
                 self._pace.record(station.batch, load_s=load_s, draw_s=draw_s)
@@ -316,7 +324,7 @@ class Dispatcher:
         for entry in self._release(station):
             if entry.job_id in self._tickets:
                 station.jobs[entry.job_id] = entry
-                self._tell(entry.job_id, Running(progress=Progress(phase=Phase.SAVING)))
+                self._tell(entry.job_id, station.running(entry.job_id, Progress(phase=Phase.SAVING)))
 
     def _batch_failed(self, station: _Station, failure: Failure) -> None:
         """The worker lives. Of several orders only one may be to blame, so each is tried by itself."""

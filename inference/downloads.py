@@ -7,8 +7,9 @@ never looks complete.
 
 from __future__ import annotations
 
+import logging
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -18,6 +19,8 @@ from inference.hub import RemoteFile, Repository
 from inference.hub_errors import NoRoom, NoSafetensors, NotOnHub
 from inference.parts import NETWORKS, SETTINGS, parts_named, texts_in, weights_in
 from inference.sources import Source
+
+log = logging.getLogger("inference.downloads")
 
 OnProgress = Callable[[int, int], None]
 """Hears how many bytes are here, and of how many."""
@@ -36,12 +39,24 @@ class _Plan:
 def pull(catalog: Catalog, name: str, on_progress: OnProgress, *, checked: bool = True) -> None:
     """Bring everything of the model or LoRA ``name`` here; does nothing where all is here.
 
-    What checks the model's pictures comes with it if they are to be ``checked``.
+    What checks the model's pictures comes with it if they are to be ``checked``; and last, without a word, what makes
+    its previews: nobody is kept from drawing because that does not come.
 
     Raises:
         InferenceError: one of ``inference.hub_errors``, UnknownModel, or WeightsMissing for what is not on the hub.
     """
-    plans = [_plan(source, name) for source in catalog.missing(name, checked=checked)]
+    _bring(name, [_plan(source, name) for source in catalog.missing(name, checked=checked)], on_progress)
+    preview = catalog.missing_preview(name)
+    if preview is None or preview.hub is None:
+        return
+    try:
+        _bring(name, [_plan(preview, name)], lambda here, total: None)
+    except InferenceError as error:
+        log.warning("There will be no previews of “%s” while it is drawn: %s", name, error)
+
+
+def _bring(name: str, plans: Sequence[_Plan], on_progress: OnProgress) -> None:
+    """Fetch all files of ``plans``, then give them their names."""
     here = {(plan.repository.folder, file.digest): plan.repository.bytes_here(file) for plan, file in _each(plans)}
     total = sum({(plan.repository.folder, file.digest): file.size for plan, file in _each(plans)}.values())
     if plans:

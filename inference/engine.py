@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from inference.cache import ModelCache
 from inference.catalog import Catalog
@@ -30,8 +31,10 @@ from inference.errors import Failure, InferenceError, OutOfMemory
 from inference.loading import LoadedModel, load_model
 from inference.loading.checker import Checker, Verdict
 from inference.orders import halves
+from inference.previews import Previews
 from inference.recipe import Recipe, library_versions
 from inference.safety import Safety
+from inference.sampler import OnStep
 from inference.text import PromptCache
 
 OnProgress = Callable[[Progress], None]
@@ -60,7 +63,8 @@ class Engine:
     ``device`` and ``precision`` are names or ``auto`` (see ``inference.devices``); ``cache_bytes`` bounds the models
     kept in memory, None allows them half of it. ``threads`` compute on a CPU, None chooses (see ``steady_threads``).
     Without ``safety_check`` nobody looks whether pictures are explicit; with it, a model that is not harmless draws
-    only if its checker can be loaded. A batch that fails or is stopped leaves the engine as it was.
+    only if its checker can be loaded. With ``previews`` the progress of slow batches shows what their pictures look
+    like by then. A batch that fails or is stopped leaves the engine as it was.
 
     Raises:
         InferenceError: with DeviceUnknown or PrecisionUnknown.
@@ -75,6 +79,7 @@ class Engine:
         cache_bytes: int | None = None,
         threads: int | None = None,
         safety_check: bool = True,
+        previews: bool = False,
     ) -> None:
         self._catalog = catalog
         self._device = choose_device(device)
@@ -83,6 +88,7 @@ class Engine:
             default_cache_bytes(self._device) if cache_bytes is None else cache_bytes
         )
         self._safety = Safety(catalog=catalog, device=self._device, precision=self._precision) if safety_check else None
+        self._previews = Previews(catalog=catalog, device=self._device, precision=self._precision) if previews else None
         self._prompts = PromptCache()
         if self._device.type == "cpu":
             torch.set_num_threads(threads or steady_threads())
@@ -152,7 +158,7 @@ class Engine:
         started = time.perf_counter()
         with self._model(batch, on_progress) as model, self._checker(batch, on_progress) as checker:
             loaded = time.perf_counter()
-            latents = draw_latents(model, self._prompts, batch, _steps_of(batch, on_progress))
+            latents = draw_latents(model, self._prompts, batch, self._steps(batch, model, checker, on_progress))
             on_progress(Progress(phase=Phase.DECODING))
             pictures = decode(model, latents[: len(batch.rows)], tiled=tiled)
             verdicts = checker.judge(pictures) if checker else (None,) * len(batch.rows)
@@ -163,6 +169,15 @@ class Engine:
                 load_s=loaded - started,
                 draw_s=time.perf_counter() - loaded,
             )
+
+    def _steps(self, batch: Batch, model: LoadedModel, checker: Checker | None, on_progress: OnProgress) -> OnStep:
+        sketches = self._previews.of(batch, model, checker) if self._previews else None
+
+        def on_step(step: int, estimate: Tensor | None) -> None:
+            made = sketches.after(step, estimate) if sketches else ()
+            on_progress(Progress(phase=Phase.DRAWING, step=step, steps=batch.steps, previews=made))
+
+        return on_step
 
     @contextmanager
     def _model(self, batch: Batch, on_progress: OnProgress) -> Iterator[LoadedModel]:
@@ -212,13 +227,11 @@ class Engine:
         self._models.clear()
         if self._safety is not None:
             self._safety.clear()
+        if self._previews is not None:
+            self._previews.clear()
         gc.collect()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
-
-
-def _steps_of(batch: Batch, on_progress: OnProgress) -> Callable[[int], None]:
-    return lambda step: on_progress(Progress(phase=Phase.DRAWING, step=step, steps=batch.steps))
 
 
 def _joined(parts: list[Drawn]) -> Drawn:

@@ -55,6 +55,7 @@ def main(connection: Connection, spec: WorkerSpec) -> None:
             precision=spec.precision,
             cache_bytes=spec.cache_bytes,
             safety_check=spec.safety_check,
+            previews=True,
         )
         writer = PictureWriter(spec.pictures_dir)
         unchecked = engine.safety_faults()

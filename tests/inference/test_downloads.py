@@ -27,7 +27,7 @@ from inference.hub_errors import (
 )
 from inference.recipe import read_pixels
 from tests import hub as hub_server
-from tests.checkpoints import TinyModels
+from tests.checkpoints import TinyModels, tiny_vae
 from tests.hub import COMMIT, Hub
 
 ROOT = Path(__file__).parents[2]
@@ -123,6 +123,34 @@ def test_of_a_part_that_comes_from_elsewhere_the_first_is_left_out(catalog: Cata
     assert [source.hub for source in catalog.missing("base")] == ["someone/base", "someone/lora"]
     fetch(catalog, "base")
     assert catalog.missing("base") == ()
+
+
+PREVIEWS = '[previews]\nemoji = { hub = "someone/taesd" }\n'
+
+
+def test_what_makes_previews_comes_with_a_model_and_also_later(catalog: Catalog, hub: Hub, tmp_path: Path) -> None:
+    fetch(catalog)
+    path = tmp_path / "models.toml"
+    path.write_text(CATALOG + PREVIEWS, encoding="utf-8")
+    tiny_vae().save_pretrained(tmp_path / "taesd")
+    hub.publish("someone/taesd", tmp_path / "taesd")
+    catalog = Catalog.load(path)
+    assert catalog.missing("tiny") == ()
+    assert main(["--catalog", str(path), "pull", "tiny"]) == 0
+    assert catalog.missing_preview("tiny") is None
+    assert main(["--catalog", str(path), "pull", "flat"]) == 0
+
+
+def test_what_makes_previews_keeps_no_model_away(
+    catalog: Catalog, hub: Hub, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "models.toml"
+    path.write_text(CATALOG + PREVIEWS, encoding="utf-8")
+    catalog = Catalog.load(path)
+    fetch(catalog)
+    assert catalog.missing("tiny") == ()
+    assert catalog.missing_preview("tiny") is not None
+    assert "no previews of “tiny”" in caplog.text
 
 
 def test_a_lora_is_fetched_by_its_own_name(catalog: Catalog, hub: Hub) -> None:
