@@ -19,6 +19,7 @@ from bot.preferences import visible
 from bot.store import Job, Jobs, JobState, Origin, Preferences, StoredPicture
 from bot.words import _
 from inference.catalog import Catalog, ModelEntry
+from inference.contract import ALL_READ
 from inference.errors import InferenceError
 
 log = logging.getLogger("bot.endings")
@@ -100,7 +101,8 @@ class Endings:
                 limit = min(job.place.attachment_size_limit, REQUEST_LIMIT // len(jobs))
                 file = await self._attachment(pictures[0], limit)
             media = None if file is None else f"attachment://{file.name}"
-            compared.append(Compared(job=job, label=label, media=media, shown=shown))
+            unread = pictures[0].unread if pictures else ALL_READ
+            compared.append(Compared(job=job, label=label, media=media, shown=shown, unread=unread))
             files += [file] if file else []
         return Parcel(view=lambda: comparison_card(compared), files=tuple(files))
 

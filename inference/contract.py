@@ -133,6 +133,17 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Unread:
+    """The ends of a prompt and a negative prompt, beyond the tokens that a model reads; "" where it reads all."""
+
+    prompt: str = ""
+    negative: str = ""
+
+
+ALL_READ = Unread()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
     """A picture on disk: ``<pictures folder>/<id>.png`` with its recipe inside.
 
@@ -149,6 +160,7 @@ class Picture:
     pixels_sha256: str
     bytes: int
     explicit: bool | None = None
+    unread: Unread = ALL_READ
 
 
 # -- parent to worker --------------------------------------------------------------------------------------------------

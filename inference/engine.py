@@ -15,7 +15,7 @@ from torch import Tensor
 
 from inference.cache import ModelCache
 from inference.catalog import Catalog
-from inference.contract import Adapter, Batch, Phase, Progress, Row
+from inference.contract import Adapter, Batch, Phase, Progress, Row, Unread
 from inference.devices import (
     AUTO,
     choose_device,
@@ -35,7 +35,7 @@ from inference.previews import Previews
 from inference.recipe import Recipe, library_versions
 from inference.safety import Safety
 from inference.sampler import OnStep
-from inference.text import PromptCache
+from inference.text import PromptCache, unread
 
 OnProgress = Callable[[Progress], None]
 ModelKey = tuple[str, tuple[Adapter, ...]]
@@ -44,7 +44,8 @@ ModelKey = tuple[str, tuple[Adapter, ...]]
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Drawn:
     """A batch's pictures. ``pixels``: uint8, (rows, height, width, 3); ``recipes``: what redraws each of them;
-    ``verdicts``: what the safety check says of each, None where nobody checked.
+    ``verdicts``: what the safety check says of each, None where nobody checked; ``unread``: the ends of their
+    prompts that the model's text encoders did not read.
 
     ``load_s`` are the seconds that bringing the model up took (0 if it was there), ``draw_s`` those from prompt to
     pixels.
@@ -53,6 +54,7 @@ class Drawn:
     pixels: NDArray[np.uint8]
     recipes: tuple[Recipe, ...]
     verdicts: tuple[Verdict | None, ...]
+    unread: tuple[Unread, ...]
     load_s: float
     draw_s: float
 
@@ -166,12 +168,13 @@ class Engine:
                 pixels=pictures.cpu().numpy(),
                 recipes=tuple(self._recipe(model, batch, row) for row in batch.rows),
                 verdicts=verdicts,
+                unread=tuple(unread(model, row) for row in batch.rows),
                 load_s=loaded - started,
                 draw_s=time.perf_counter() - loaded,
             )
 
     def _steps(self, batch: Batch, model: LoadedModel, checker: Checker | None, on_progress: OnProgress) -> OnStep:
-        sketches = self._previews.of(batch, model, checker) if self._previews else None
+        sketches = self._previews.of(batch, model.vae, checker) if self._previews else None
 
         def on_step(step: int, estimate: Tensor | None) -> None:
             made = sketches.after(step, estimate) if sketches else ()
@@ -239,6 +242,7 @@ def _joined(parts: list[Drawn]) -> Drawn:
         pixels=np.concatenate([part.pixels for part in parts]),
         recipes=tuple(recipe for part in parts for recipe in part.recipes),
         verdicts=tuple(verdict for part in parts for verdict in part.verdicts),
+        unread=tuple(unread for part in parts for unread in part.unread),
         load_s=sum(part.load_s for part in parts),
         draw_s=sum(part.draw_s for part in parts),
     )

@@ -20,7 +20,6 @@ from torch import Tensor
 from inference.catalog import Catalog
 from inference.contract import SIZE_MULTIPLE, Batch, Preview
 from inference.drawing import to_uint8
-from inference.loading import LoadedModel
 from inference.loading.checker import Checker
 from inference.loading.damage import check_finite
 from inference.loading.folder import NetworkFolder
@@ -121,18 +120,16 @@ class Previews:
         self._precision = precision
         self._loaded: dict[Path, Any | None] = {}
 
-    def of(self, batch: Batch, model: LoadedModel, checker: Checker | None) -> Sketches:
-        """The previews of a batch that ``model`` draws; ``checker`` looks at them as at its pictures."""
-        return Sketches(batch, checker, lambda: self._vae(batch.model, model))
+    def of(self, batch: Batch, vae: Any, checker: Checker | None) -> Sketches:
+        """The previews of a batch whose pictures ``vae`` decodes and ``checker`` looks at."""
+        return Sketches(batch, checker, lambda: vae if isinstance(vae, AutoencoderTiny) else self._find(batch.model))
 
     def clear(self) -> None:
         """Give back the memory."""
         self._loaded.clear()
 
-    def _vae(self, name: str, model: LoadedModel) -> Any | None:
-        """The model's own autoencoder if that is a tiny one, else its family's; None where that is not here."""
-        if isinstance(model.vae, AutoencoderTiny):
-            return model.vae
+    def _find(self, name: str) -> Any | None:
+        """The tiny autoencoder of the family of the model ``name``; None where it is not here."""
         source = self._catalog.preview(self._catalog[name])
         folder = source.locate() if source else None
         if source is None or folder is None:

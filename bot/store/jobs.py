@@ -8,7 +8,7 @@ from typing import Any
 
 from bot.store.database import Database
 from bot.store.records import Job, StoredPicture, job_from, picture_from, to_row
-from inference.contract import Finished
+from inference.contract import Finished, Picture
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +17,12 @@ class Drawn:
 
     pictures: int
     people: int
+
+
+def _row(job_id: str, picture: Picture) -> tuple[Any, ...]:
+    p = picture
+    told = (p.explicit, p.unread.prompt, p.unread.negative)
+    return p.id, job_id, p.index, p.seed, p.width, p.height, p.bucket, p.pixels_sha256, p.bytes, *told
 
 
 class Jobs:
@@ -61,12 +67,9 @@ class Jobs:
                 return False
             await connection.executemany(
                 "INSERT OR REPLACE INTO pictures"
-                " (id, job_id, position, seed, width, height, bucket, pixels_sha256, bytes, explicit)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [
-                    (p.id, job_id, p.index, p.seed, p.width, p.height, p.bucket, p.pixels_sha256, p.bytes, p.explicit)
-                    for p in finished.pictures
-                ],
+                " (id, job_id, position, seed, width, height, bucket, pixels_sha256, bytes, explicit,"
+                " unread, unread_negative) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [_row(job_id, picture) for picture in finished.pictures],
             )
         return True
 

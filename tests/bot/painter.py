@@ -2,8 +2,8 @@
 
 Prompts steer it: ``wait`` draws no further until the test creates the file ``go``, ``fail`` fails, ``find it
 damaged`` too, ``kill me once`` dies the first time it is drawn, ``kill me`` every time; ``explicit`` and ``decent``
-are what the safety check finds. ``sketch`` waits like ``wait`` and shows previews meanwhile; with ``explicit sketch``
-and ``decent sketch`` those were checked.
+are what the safety check finds, and what follows `` | `` is not read. ``sketch`` waits like ``wait`` and shows previews
+meanwhile; with ``explicit sketch`` and ``decent sketch`` those were checked.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from inference.contract import (
     Row,
     Shutdown,
     Stop,
+    Unread,
 )
 from inference.errors import OutOfMemory, WeightsUnreadable
 from inference.process import WorkerSpec
@@ -130,4 +131,5 @@ def _save(row: Row, batch: Batch, folder: Path) -> Picture:
         pixels_sha256=hashlib.sha256(raw).hexdigest(),
         bytes=path.stat().st_size,
         explicit=VERDICTS.get(row.prompt),
+        unread=Unread(prompt=row.prompt.partition(" | ")[2], negative=row.negative.partition(" | ")[2]),
     )
