@@ -84,12 +84,18 @@ def require_within(rules: Rules, request: ImageRequest) -> None:
 
 
 def showing(job: Job, pictures: Iterable[Judged], rules: Rules, entry: ModelEntry | None) -> Showing:
-    """How a job's pictures are shown where they were ordered.
+    """How a job's pictures are shown where they were ordered."""
+    shown = showing_in(pictures, rules, entry, age_restricted=job.place.age_restricted)
+    return Showing.COVERED if job.spoiler and shown is Showing.PLAIN else shown
+
+
+def showing_in(pictures: Iterable[Judged], rules: Rules, entry: ModelEntry | None, *, age_restricted: bool) -> Showing:
+    """How pictures of a model are shown in a channel.
 
     A picture that nobody has checked counts as explicit, unless its model cannot draw such things.
     """
     harmless = entry is not None and entry.harmless
     explicit = any(picture.explicit or (picture.explicit is None and not harmless) for picture in pictures)
-    if not explicit or job.place.age_restricted or rules.explicit is Explicit.ALLOW:
-        return Showing.COVERED if job.spoiler else Showing.PLAIN
+    if not explicit or age_restricted or rules.explicit is Explicit.ALLOW:
+        return Showing.PLAIN
     return Showing.WITHHELD if rules.explicit is Explicit.BLOCK else Showing.COVERED

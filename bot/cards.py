@@ -96,8 +96,12 @@ def finished_card(job: Job, finish: Finish) -> ui.LayoutView:
 
 def withheld_card(job: Job) -> ui.LayoutView:
     """Drawn, and not to be shown here."""
-    why = _("This server does not show pictures that may be explicit, outside of age-restricted channels.")
-    return layout(GREY, [title_of(job), f"🚫 {why}"], rows=[[Edit(job.id), Delete(job.id)]])
+    return layout(GREY, [title_of(job), why_withheld()], rows=[[Edit(job.id), Delete(job.id)]])
+
+
+def why_withheld() -> str:
+    """In place of a picture."""
+    return "🚫 " + _("This server does not show pictures that may be explicit, outside of age-restricted channels.")
 
 
 def failed_card(job: Job) -> ui.LayoutView:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import discord
 import pytest
 
 from bot.rules import Explicit, Rules
 from tests.bot.painter import SKETCH, pixels
-from tests.bot.studio import Studio, images_of, text_of
+from tests.bot.studio import Studio, age_restricted, images_of, text_of
 
 
 async def previews(studio: Studio, prompt: str = "sketch", **options: Any) -> list[tuple[int, ...]]:
@@ -17,12 +16,6 @@ async def previews(studio: Studio, prompt: str = "sketch", **options: Any) -> li
     await studio.ann.slash(studio.channel, "imagine", prompt=prompt, **options)
     card = await studio.card(saying="step 1 of")
     return [image.getpixel((8, 8)) for image in await images_of(card)]
-
-
-def age_restricted(studio: Studio) -> None:
-    channel = studio.bot.get_channel(studio.channel.id)
-    assert isinstance(channel, discord.TextChannel)
-    channel.nsfw = True  # as the gateway tells it; SimCord has no such channels
 
 
 async def allowed(studio: Studio) -> None:
