@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import signal
 import subprocess
 import sys
@@ -171,10 +172,13 @@ def test_a_hub_that_is_busy_for_a_moment_is_asked_again(
     catalog: Catalog, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hub_module, "PAUSE_S", 0)
-    hub.busy = hub_module.ATTEMPTS_IN_VAIN
+    hub.busy = hub.busy_to_list = hub_module.ATTEMPTS_IN_VAIN
     fetch(catalog)
     hub.busy = 100
     assert isinstance(refusal(catalog, "flat"), HubUnreachable)
+    hub.busy, hub.busy_to_list = 0, 100
+    assert isinstance(refusal(catalog, "flat"), HubUnreachable)
+    assert hub.busy_to_list == 100 - hub_module.ATTEMPTS_IN_VAIN - 1
 
 
 def test_an_attempt_that_ended_in_vain_is_gone_on_with_by_the_next(
@@ -259,6 +263,7 @@ def test_where_there_are_only_pickles_it_says_what_there_is(catalog: Catalog, hu
 def test_without_a_network_it_says_whom_it_asked_and_what_to_do(
     catalog: Catalog, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.setattr(hub_module, "PAUSE_S", 0)
     hub_server.use(monkeypatch, url="http://127.0.0.1:9", home=tmp_path)
     failure = refusal(catalog)
     assert isinstance(failure, HubUnreachable)
@@ -278,6 +283,25 @@ def test_a_full_disk_is_told_before_anything_is_fetched(
     assert failure.free_bytes == 1000
     assert failure.needed_bytes > 1_000_000
     assert hub.files_asked() == ["model_index.json"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is always full")
+@pytest.mark.parametrize("file", [UNET, "model_index.json"])
+def test_a_disk_that_fills_meanwhile_is_told_with_what_is_still_needed(
+    catalog: Catalog, hub: Hub, tmp_path: Path, file: str
+) -> None:
+    contents = hub.repositories["someone/tiny"][file]
+    digest = hashlib.sha256(contents) if file == UNET else hashlib.sha1(b"blob %d\0" % len(contents) + contents)
+    part = tmp_path / "home" / "hub" / "models--someone--tiny" / "blobs" / f"{digest.hexdigest()}.incomplete"
+    part.parent.mkdir(parents=True)
+    part.symlink_to("/dev/full")
+    failure = refusal(catalog)
+    assert isinstance(failure, NoRoom)
+    assert (failure.path, failure.free_bytes) == (str(tmp_path / "home" / "hub"), 0)
+    assert failure.needed_bytes >= len(contents)
+    assert "0 B are free. Make room" in str(InferenceError(failure))
+    part.unlink()
+    fetch(catalog)
 
 
 # -- the command -------------------------------------------------------------------------------------------------------
