@@ -52,6 +52,8 @@ BEYOND_SSD1B = (
 )
 """Layers of SDXL that SSD-1B was distilled without; a LoRA for SDXL usually changes some of them."""
 
+DENOISER_CONFIG = Path("unet", "config.json")
+"""In a diffusers folder, what tells the family."""
 _FULL_MIDDLE = "UNetMidBlock2DCrossAttn"
 
 ALGORITHMS = {
@@ -108,7 +110,7 @@ def read_info(path: Path) -> FileInfo:
 
 def read_folder_info(path: Path) -> FileInfo:
     """What the diffusers folder at ``path`` is, by its denoiser's configuration; raises ``ValueError``, ``OSError``."""
-    config = json.loads((path / "unet" / "config.json").read_text(encoding="utf-8"))
+    config = json.loads((path / DENOISER_CONFIG).read_text(encoding="utf-8"))
     if not isinstance(config, dict):
         raise ValueError("unet/config.json is no table")
     width = config.get("cross_attention_dim")
