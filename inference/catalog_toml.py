@@ -11,7 +11,18 @@ from typing import Any, TypeVar
 
 from inference.contract import MAX_STEPS, SIZE_MULTIPLE, Adapter
 from inference.dropped import Folders
-from inference.entries import GUIDANCE, STEPS, AdapterEntry, Checked, Family, Kind, Limits, ModelEntry, SafetyEntry
+from inference.entries import (
+    GUIDANCE,
+    STEPS,
+    AdapterEntry,
+    Checked,
+    Family,
+    Kind,
+    Limits,
+    ModelEntry,
+    Prediction,
+    SafetyEntry,
+)
 from inference.sources import PIPELINE_INDEX, Source
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
@@ -124,6 +135,7 @@ def _model(name: str, block: _Block, folder: Path) -> ModelEntry:
         ),
         unet=_source(block, "unet", folder, NETWORK_CONFIG) if "unet" in block else None,
         vae=_source(block, "vae", folder, NETWORK_CONFIG) if "vae" in block else None,
+        prediction=block.choice("prediction", Prediction) if "prediction" in block else None,
         lcm_lora=_source(block, "lcm_lora", folder, LORA_FILE) if "lcm_lora" in block else None,
         styles=_styles(block),
         steps=_limits(block, "steps", STEPS),
@@ -150,6 +162,8 @@ def _check(entry: ModelEntry, block: _Block) -> None:
         raise block.error("safety", "a harmless model has none")
     if entry.checked is Checked.OWN and entry.weights.is_one_file:
         raise block.error("safety", "only a diffusers folder has a safety checker of its own")
+    if entry.prediction is not None and not entry.weights.is_one_file:
+        raise block.error("prediction", "a diffusers folder says that itself")
     if not 1 <= entry.steps.low <= entry.steps.high <= MAX_STEPS:
         raise block.error("steps", f"must lie within 1 to {MAX_STEPS}")
     for side in (entry.width, entry.height):

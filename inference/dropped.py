@@ -12,7 +12,7 @@ from pathlib import Path
 
 from inference.entries import GUIDANCE, STEPS, AdapterEntry, Family, Kind, ModelEntry
 from inference.header import HeaderError
-from inference.recognise import DENOISER_CONFIG, FAMILY_TITLES, FileInfo, What, read_folder_info, read_info
+from inference.recognise import DENOISER_CONFIG, FAMILY_TITLES, SD2_UNSAID, FileInfo, What, read_folder_info, read_info
 from inference.sources import FILE, PICKLE_REFUSED, PICKLES, PIPELINE_INDEX, Source
 
 SIDES = {
@@ -103,6 +103,8 @@ class Dropped:
     def _model(self, path: Path, info: FileInfo, name: str) -> ModelEntry:
         family = _checkpoint_family(info)
         kind = _kind(path, info)
+        if family is Family.SD21 and path.is_file():
+            raise HeaderError(SD2_UNSAID)
         if kind is Kind.LORA and family not in self._folders.lcm_loras:
             raise HeaderError(f"a checkpoint of {FAMILY_TITLES[family]}, for which no LCM-LoRA is given under [scan]")
         side, smallest, largest = SIDES[family]

@@ -42,6 +42,10 @@ CHECKPOINTS: tuple[tuple[Family, tuple[str, ...], tuple[str, ...]], ...] = (
 )
 """Families of checkpoints in one file, the first that fits: beginnings of names that are there, and that are not."""
 
+SD2_UNSAID = (
+    "a single file of Stable Diffusion 2 does not say how it predicts: name it in the catalogue with "
+    "prediction = “v_prediction” (trained for 768 pixels) or “epsilon” (512), or use its diffusers folder"
+)
 CONTEXT_WIDTHS = {768: Family.SD15, 1024: Family.SD21, 2048: Family.SDXL}
 """Width of the text that cross-attention reads."""
 BEYOND_SSD1B = (

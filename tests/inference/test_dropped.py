@@ -207,9 +207,14 @@ def zip_bomb(folder: Path) -> None:
     (folder / "loras" / "x.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
 
 
+def silent_about_its_prediction(folder: Path) -> None:
+    save_single_file(model(Family.SD21, Kind.NATIVE), folder / "checkpoints" / "x.safetensors")
+
+
 UNUSABLE: list[tuple[Callable[[Path], None], str]] = [
     (lora_among_checkpoints, "a LoRA for Stable Diffusion 1.5: it belongs into the folder of LoRAs"),
     (checkpoint_among_loras, "a whole checkpoint for Stable Diffusion 1.5: it belongs into the folder of checkpoints"),
+    (silent_about_its_prediction, "name it in the catalogue with prediction = “v_prediction”"),
     (loha, "a LoHa: only LoRAs"),
     (flux, "made for Flux"),
     (embedding, "a textual inversion embedding"),
