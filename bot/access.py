@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import Protocol
 
 import discord
 
 from bot.rules import ChannelModels, Explicit, Rules, Scope
-from bot.store import Job, StoredPicture
+from bot.store import Job
 from bot.words import _
 from inference.contract import ImageRequest
 from inference.entries import ModelEntry
@@ -25,6 +26,13 @@ class Showing(Enum):
     PLAIN = auto()
     COVERED = auto()
     WITHHELD = auto()
+
+
+class Judged(Protocol):
+    """A picture, stored or not, with what a safety check said of it; None without one."""
+
+    @property
+    def explicit(self) -> bool | None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,13 +83,19 @@ def require_within(rules: Rules, request: ImageRequest) -> None:
         raise Refused(_("On this server an order has at most {most} pictures. Ask for fewer.", most=most))
 
 
-def showing(job: Job, pictures: Iterable[StoredPicture], rules: Rules, entry: ModelEntry | None) -> Showing:
-    """How a job's pictures are shown where they were ordered.
+def showing(job: Job, pictures: Iterable[Judged], rules: Rules, entry: ModelEntry | None) -> Showing:
+    """How a job's pictures are shown where they were ordered."""
+    shown = showing_in(pictures, rules, entry, age_restricted=job.place.age_restricted)
+    return Showing.COVERED if job.spoiler and shown is Showing.PLAIN else shown
+
+
+def showing_in(pictures: Iterable[Judged], rules: Rules, entry: ModelEntry | None, *, age_restricted: bool) -> Showing:
+    """How pictures of a model are shown in a channel.
 
     A picture that nobody has checked counts as explicit, unless its model cannot draw such things.
     """
     harmless = entry is not None and entry.harmless
     explicit = any(picture.explicit or (picture.explicit is None and not harmless) for picture in pictures)
-    if not explicit or job.place.age_restricted or rules.explicit is Explicit.ALLOW:
-        return Showing.COVERED if job.spoiler else Showing.PLAIN
+    if not explicit or age_restricted or rules.explicit is Explicit.ALLOW:
+        return Showing.PLAIN
     return Showing.WITHHELD if rules.explicit is Explicit.BLOCK else Showing.COVERED

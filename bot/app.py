@@ -189,7 +189,9 @@ def make_bot(settings: Settings, store: Store, catalog: Catalog, dispatcher: Dis
         catalog=catalog,
         preferences=store.preferences,
         dispatcher=dispatcher,
-        examples=Examples(catalog=catalog, dispatcher=dispatcher, gallery=gallery),
+        examples=Examples(
+            catalog=catalog, dispatcher=dispatcher, gallery=gallery, store=store, background=bot.background
+        ),
         background=bot.background,
     )
     bot.recipes = Recipes(jobs=store.jobs, catalog=catalog)

@@ -17,12 +17,24 @@ from bot.buttons import Cancel, Delete, Edit, OtherModel, Reroll, SameSeed
 from bot.store import Job, StoredPicture
 from bot.words import _
 from inference.amounts import readable
-from inference.contract import Downloading, ImageRequest, Phase, Progress, Retrying, Running, Standing, Waiting
+from inference.contract import (
+    Downloading,
+    ImageRequest,
+    Phase,
+    Progress,
+    Retrying,
+    Running,
+    Standing,
+    Unread,
+    Waiting,
+)
 from inference.entries import Kind, ModelEntry
 from inference.errors import describe
 
 PROMPT_CHARACTERS = 300
 """Of a prompt on a card; the whole of it is in the picture's description."""
+UNREAD_CHARACTERS = 100
+"""Of what was not read of a prompt."""
 ALT_TEXT_CHARACTERS = 1024
 """Discord's limit for the description of a media item."""
 
@@ -56,12 +68,17 @@ def accepted_card(job: Job) -> ui.LayoutView:
     return layout(GREY, [title_of(job), "⏳ " + _("In line")], rows=[[Cancel(job.id)]])
 
 
-def progress_card(job: Job, event: Standing, *, note: str | None = None) -> ui.LayoutView:
-    """The job before its end. ``note`` stays under the state, for instance after a worker died."""
+def progress_card(job: Job, event: Standing, *, note: str | None = None, previews: Sequence[str] = ()) -> ui.LayoutView:
+    """The job before its end. ``note`` stays under the state, for instance after a worker died; ``previews`` are the
+    URLs of what its pictures look like by now."""
     lines = [title_of(job), state_line(event)]
     if note:
         lines.append(f"-# {note}")
-    return layout(BLUE if isinstance(event, Running) else GREY, lines, rows=[[Cancel(job.id)]])
+    gallery = ui.MediaGallery[ui.LayoutView]()
+    for url in previews:
+        gallery.add_item(media=url, description=_("What the picture looks like by now"))
+    colour = BLUE if isinstance(event, Running) else GREY
+    return layout(colour, lines, gallery=gallery if previews else None, rows=[[Cancel(job.id)]])
 
 
 def finished_card(job: Job, finish: Finish) -> ui.LayoutView:
@@ -70,6 +87,7 @@ def finished_card(job: Job, finish: Finish) -> ui.LayoutView:
     for picture, url in zip(finish.pictures, finish.media, strict=True):
         gallery.add_item(media=url, description=alt_text(job, picture), spoiler=finish.covered)
     lines = [title_of(job), *_comparison(finish.identical), *_without_effect(job, finish.entry)]
+    lines += unread_lines(finish.pictures[0].unread)  # all have one prompt
     rows: list[Row] = [[Reroll(job.id), SameSeed(job.id), Edit(job.id), Delete(job.id)]]
     if finish.others:
         rows.append([OtherModel(job.id, finish.others)])
@@ -78,8 +96,12 @@ def finished_card(job: Job, finish: Finish) -> ui.LayoutView:
 
 def withheld_card(job: Job) -> ui.LayoutView:
     """Drawn, and not to be shown here."""
-    why = _("This server does not show pictures that may be explicit, outside of age-restricted channels.")
-    return layout(GREY, [title_of(job), f"🚫 {why}"], rows=[[Edit(job.id), Delete(job.id)]])
+    return layout(GREY, [title_of(job), why_withheld()], rows=[[Edit(job.id), Delete(job.id)]])
+
+
+def why_withheld() -> str:
+    """In place of a picture."""
+    return "🚫 " + _("This server does not show pictures that may be explicit, outside of age-restricted channels.")
 
 
 def failed_card(job: Job) -> ui.LayoutView:
@@ -208,6 +230,18 @@ def _without_effect(job: Job, entry: ModelEntry | None) -> list[str]:
     if entry.kind is Kind.NATIVE:
         return ["-# ℹ️ " + _("This kind of model takes no notice of a negative prompt.")]
     return ["-# ℹ️ " + _("The negative prompt had no effect: it acts only with guidance above 1.")]
+
+
+def unread_lines(unread: Unread) -> list[str]:
+    """What of the prompts did not act, because a model reads so many words and no more."""
+    lines = []
+    if unread.prompt:
+        end = inert(unread.prompt, UNREAD_CHARACTERS)
+        lines.append("-# ✂️ " + _("The model did not read the end of the prompt: “{end}”", end=end))
+    if unread.negative:
+        end = inert(unread.negative, UNREAD_CHARACTERS)
+        lines.append("-# ✂️ " + _("The model did not read the end of the negative prompt: “{end}”", end=end))
+    return lines
 
 
 def recipe_line(job: Job, pictures: Sequence[StoredPicture], entry: ModelEntry | None) -> str:

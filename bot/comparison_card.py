@@ -12,9 +12,10 @@ from discord import ui
 
 from bot.access import Showing
 from bot.buttons import chosen, guarded
-from bot.cards import BLUE, GREEN, Row, inert, layout, title_of
+from bot.cards import BLUE, GREEN, Row, inert, layout, title_of, unread_lines
 from bot.store import Job, JobState
 from bot.words import _
+from inference.contract import ALL_READ, Unread
 
 if TYPE_CHECKING:
     from bot.client import PictureBot
@@ -24,12 +25,14 @@ COMPARISON = r"(?P<comparison>[0-9a-f-]{36})"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compared:
-    """One order of a comparison; ``label`` is what tells it apart, ``media`` its picture's URL if there is one."""
+    """One order of a comparison; ``label`` is what tells it apart, ``media`` its picture's URL if there is one,
+    ``unread`` what its model did not read of the prompts."""
 
     job: Job
     label: str
     media: str | None
     shown: Showing
+    unread: Unread = ALL_READ
 
 
 def comparison_card(compared: Sequence[Compared]) -> ui.LayoutView:
@@ -49,7 +52,7 @@ def comparison_card(compared: Sequence[Compared]) -> ui.LayoutView:
     rows.append([CompareAgain(first.comparison_id or ""), DeleteComparison(first.comparison_id or "")])
     return layout(
         GREEN if ended else BLUE,
-        [title_of(first), *lines],
+        [title_of(first), *lines, *_unread(compared)],
         gallery=gallery if gallery.items else None,
         footer=f"-# {facts}",
         rows=rows,
@@ -138,6 +141,14 @@ class GoOn(ui.DynamicItem[ui.Select[ui.LayoutView]], template=rf"go_on:{COMPARIS
 
 def _digit(number: int) -> str:
     return f"{number + 1}\ufe0f\u20e3"
+
+
+def _unread(compared: Sequence[Compared]) -> list[str]:
+    """What was not read, once for all that did not read the same."""
+    by_end: dict[Unread, str] = {}
+    for number, one in enumerate(compared):
+        by_end[one.unread] = by_end.get(one.unread, "") + _digit(number)
+    return [line.replace("-# ", f"-# {digits} ") for end, digits in by_end.items() for line in unread_lines(end)]
 
 
 def _state(one: Compared) -> str:

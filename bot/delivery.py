@@ -56,10 +56,10 @@ class Delivery:
     def __init__(self, *, client: discord.Client) -> None:
         self._client = client
 
-    async def show_progress(self, job: Job, view: ui.LayoutView) -> None:
+    async def show_progress(self, job: Job, parcel: Parcel) -> None:
         """Edit the card; a card that cannot be edited is no misfortune yet."""
         try:
-            await self._edit(job, Parcel(view=lambda: view))
+            await self._edit(job, parcel)
         except TROUBLE as error:
             log.debug("progress of job %s not shown: %s", job.id, error)
 

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
-from bot.access import Showing, showing
+from bot.access import Judged, Showing, showing
 from bot.attachments import Attachment, attachment
 from bot.cards import Finish, cancelled_card, failed_card, finished_card, withheld_card
 from bot.comparing import labels
@@ -19,6 +19,7 @@ from bot.preferences import visible
 from bot.store import Job, Jobs, JobState, Origin, Preferences, StoredPicture
 from bot.words import _
 from inference.catalog import Catalog, ModelEntry
+from inference.contract import ALL_READ
 from inference.errors import InferenceError
 
 log = logging.getLogger("bot.endings")
@@ -62,7 +63,7 @@ class Endings:
             case _:
                 return await self._pictures(job)
 
-    def shown(self, job: Job, pictures: Sequence[StoredPicture]) -> Showing:
+    def shown(self, job: Job, pictures: Sequence[Judged]) -> Showing:
         """How the pictures of ``job`` are shown at its place."""
         return showing(job, pictures, self._preferences.rules(job.place.guild_id), self._entry(job))
 
@@ -100,7 +101,8 @@ class Endings:
                 limit = min(job.place.attachment_size_limit, REQUEST_LIMIT // len(jobs))
                 file = await self._attachment(pictures[0], limit)
             media = None if file is None else f"attachment://{file.name}"
-            compared.append(Compared(job=job, label=label, media=media, shown=shown))
+            unread = pictures[0].unread if pictures else ALL_READ
+            compared.append(Compared(job=job, label=label, media=media, shown=shown, unread=unread))
             files += [file] if file else []
         return Parcel(view=lambda: comparison_card(compared), files=tuple(files))
 

@@ -7,9 +7,11 @@ import logging
 import math
 import time
 
+from bot.access import Showing
+from bot.attachments import Attachment
 from bot.background import Background
 from bot.cards import progress_card, retry_note
-from bot.delivery import TOKEN_MARGIN_S, Delivery, DiscordAway
+from bot.delivery import TOKEN_MARGIN_S, Delivery, DiscordAway, Parcel
 from bot.endings import Endings
 from bot.gallery import Gallery
 from bot.store import Job, Jobs
@@ -88,11 +90,20 @@ class Follower:
                             await self._jobs.running(job.id)
                             noted_running = True
                         if job.comparison_id is None:  # a shared card tells of ends alone
-                            card = progress_card(job, event, note=note or _late_note(job, event))
+                            card = self._card(job, event, note or _late_note(job, event))
                             await self._delivery.show_progress(job, card)
                         await ticket.rest(max(EDIT_EVERY_S, len(self._background) / 5))
                     case Finished() | Failed() | Cancelled():
                         await self._conclude(job, event)
+
+    def _card(self, job: Job, event: Standing, note: str | None) -> Parcel:
+        """The card before the end. Previews are on it where pictures like them would be shown plainly."""
+        previews = event.progress.previews if isinstance(event, Running) else ()
+        if self._endings.shown(job, previews) is not Showing.PLAIN:
+            previews = ()
+        files = tuple(Attachment(name=f"preview-{preview.index}.webp", content=preview.content) for preview in previews)
+        urls = [f"attachment://{file.name}" for file in files]
+        return Parcel(view=lambda: progress_card(job, event, note=note, previews=urls), files=files)
 
     async def _conclude(self, job: Job, outcome: Outcome) -> None:
         """Record the end before it is shown: from here on a restart shows it, and never draws again."""

@@ -56,7 +56,7 @@ def place_of(interaction: discord.Interaction, *, message_id: int | None = None)
         attachment_size_limit=interaction.filesize_limit,
         locale=str(interaction.locale),
         member=_is_member(interaction),
-        age_restricted=_is_age_restricted(interaction),
+        age_restricted=is_age_restricted(interaction),
     )
 
 
@@ -79,6 +79,7 @@ def _is_member(interaction: discord.Interaction) -> bool:
     return interaction.context.dm_channel
 
 
-def _is_age_restricted(interaction: discord.Interaction) -> bool:
+def is_age_restricted(interaction: discord.Interaction) -> bool:
+    """Whether Discord shows this channel to adults alone."""
     is_nsfw = getattr(interaction.channel, "is_nsfw", None)
     return is_nsfw is not None and bool(is_nsfw())

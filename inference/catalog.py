@@ -46,6 +46,7 @@ class Catalog:
         self._adapters = {entry.name: entry for entry in document.adapters}
         self._default = document.default
         self.safety = document.safety
+        self._previews = document.previews
         sources = [*(source for entry in document.models for source in _own(entry))]
         sources += [entry.weights for entry in document.adapters]
         self._dropped = Dropped(
@@ -147,6 +148,16 @@ class Catalog:
         if entry.weights.path is not None:
             return replace(entry.weights, path=entry.weights.path / OWN_CHECKER, marker="config.json")
         return replace(entry.weights, marker=f"{OWN_CHECKER}/config.json", beside=(ITS_SETTINGS,))
+
+    def preview(self, entry: ModelEntry) -> Source | None:
+        """The tiny autoencoder that shows what pictures of ``entry`` look like between two steps, if there is one."""
+        return self._previews.get(entry.family)
+
+    def missing_preview(self, name: str) -> Source | None:
+        """The same of the model ``name``, if it is not on this machine: nothing that drawing would need."""
+        entry = next((entry for entry in self if entry.name == name), None)
+        source = None if entry is None else self.preview(entry)
+        return None if source is None or source.locate() is not None else source
 
     def missing_checker(self, entry: ModelEntry) -> CheckerMissing | None:
         """Why nobody can check the pictures of ``entry``; None if somebody can, or need not."""

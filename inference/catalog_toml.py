@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -11,7 +11,18 @@ from typing import Any, TypeVar
 
 from inference.contract import MAX_STEPS, SIZE_MULTIPLE, Adapter
 from inference.dropped import Folders
-from inference.entries import GUIDANCE, STEPS, AdapterEntry, Checked, Family, Kind, Limits, ModelEntry, SafetyEntry
+from inference.entries import (
+    GUIDANCE,
+    STEPS,
+    AdapterEntry,
+    Checked,
+    Family,
+    Kind,
+    Limits,
+    ModelEntry,
+    Prediction,
+    SafetyEntry,
+)
 from inference.sources import PIPELINE_INDEX, Source
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
@@ -37,6 +48,7 @@ class Document:
     adapters: tuple[AdapterEntry, ...]
     folders: Folders
     safety: SafetyEntry | None
+    previews: Mapping[Family, Source]
 
 
 def read_document(document: dict[str, Any], folder: Path) -> Document:
@@ -48,6 +60,7 @@ def read_document(document: dict[str, Any], folder: Path) -> Document:
         adapters=tuple(_adapter(name, block, folder) for name, block in top.blocks("adapters", {})),
         folders=_folders(top.inner("scan", {}), folder),
         safety=_safety(top, folder) if "safety" in top else None,
+        previews=_previews(top.inner("previews", {}), folder),
     )
     top.finish()
     return read
@@ -55,14 +68,26 @@ def read_document(document: dict[str, Any], folder: Path) -> Document:
 
 def _folders(block: _Block, folder: Path) -> Folders:
     checkpoints, loras = block.text("checkpoints", ""), block.text("loras", "")
-    inner = block.inner("lcm_loras", {})
-    lcm_loras = {inner.as_choice(key, Family): _source(inner, key, folder, LORA_FILE) for key in inner.keys}
+    lcm_loras = _by_family(block.inner("lcm_loras", {}), folder, LORA_FILE)
     block.finish()
     return Folders(
         checkpoints=folder / checkpoints if checkpoints else None,
         loras=folder / loras if loras else None,
         lcm_loras=lcm_loras,
     )
+
+
+def _previews(block: _Block, folder: Path) -> Mapping[Family, Source]:
+    block.where = "[previews]"
+    found = _by_family(block, folder, NETWORK_CONFIG)
+    for family, source in found.items():
+        if source.is_one_file:
+            raise block.error(family, f"must be a folder with its {NETWORK_CONFIG}")
+    return found
+
+
+def _by_family(block: _Block, folder: Path, marker: str) -> dict[Family, Source]:
+    return {block.as_choice(key, Family): _source(block, key, folder, marker) for key in block.keys}
 
 
 def _safety(top: _Block, folder: Path) -> SafetyEntry:
@@ -110,6 +135,7 @@ def _model(name: str, block: _Block, folder: Path) -> ModelEntry:
         ),
         unet=_source(block, "unet", folder, NETWORK_CONFIG) if "unet" in block else None,
         vae=_source(block, "vae", folder, NETWORK_CONFIG) if "vae" in block else None,
+        prediction=block.choice("prediction", Prediction) if "prediction" in block else None,
         lcm_lora=_source(block, "lcm_lora", folder, LORA_FILE) if "lcm_lora" in block else None,
         styles=_styles(block),
         steps=_limits(block, "steps", STEPS),
@@ -136,6 +162,8 @@ def _check(entry: ModelEntry, block: _Block) -> None:
         raise block.error("safety", "a harmless model has none")
     if entry.checked is Checked.OWN and entry.weights.is_one_file:
         raise block.error("safety", "only a diffusers folder has a safety checker of its own")
+    if entry.prediction is not None and not entry.weights.is_one_file:
+        raise block.error("prediction", "a diffusers folder says that itself")
     if not 1 <= entry.steps.low <= entry.steps.high <= MAX_STEPS:
         raise block.error("steps", f"must lie within 1 to {MAX_STEPS}")
     for side in (entry.width, entry.height):

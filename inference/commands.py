@@ -55,6 +55,8 @@ def draw(
             picture = future.result()
             note = "  (counts as explicit)" if verdict and verdict.explicit else ""
             say(f"  seed {picture.seed:<10}  {writer.path(picture.id)}{note}")
+    for end in filter(None, (drawn.unread[0].prompt, drawn.unread[0].negative)):
+        say(f"The model reads no further than this; not read: “{end}”")
     pictures = "1 picture" if request.count == 1 else f"{request.count} pictures"
     say(f"{pictures} in {drawn.draw_s:.2f} s, after {drawn.load_s:.2f} s of loading")
 

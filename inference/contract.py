@@ -118,13 +118,41 @@ class Phase(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """What picture ``index`` of a job looks like between two steps: a small WebP (``content``), which nobody keeps.
+
+    ``explicit`` is what the safety check said of it, None where nobody checked.
+    """
+
+    job_id: str
+    index: int
+    content: bytes
+    explicit: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
     """Where a batch stands: ``step`` of ``steps`` are done in ``Phase.DRAWING``; in ``Phase.LOADING``, ``step`` parts
-    of the model have been read, of a number that is not known yet (0)."""
+    of the model have been read, of a number that is not known yet (0).
+
+    ``previews``: from a worker those that were made after this step, if any; to whoever ordered, the latest of theirs.
+    """
 
     phase: Phase
     step: int = 0
     steps: int = 0
+    previews: tuple[Preview, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unread:
+    """The ends of a prompt and a negative prompt, beyond the tokens that a model reads; "" where it reads all."""
+
+    prompt: str = ""
+    negative: str = ""
+
+
+ALL_READ = Unread()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +174,7 @@ class Picture:
     pixels_sha256: str
     bytes: int
     explicit: bool | None = None
+    unread: Unread = ALL_READ
 
 
 # -- parent to worker --------------------------------------------------------------------------------------------------

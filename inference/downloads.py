@@ -7,17 +7,22 @@ never looks complete.
 
 from __future__ import annotations
 
+import logging
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from inference.catalog import Catalog
 from inference.errors import InferenceError, WeightsMissing
-from inference.hub import RemoteFile, Repository
+from inference.hub import FULL, RemoteFile, Repository, cache_folder
 from inference.hub_errors import NoRoom, NoSafetensors, NotOnHub
 from inference.parts import NETWORKS, SETTINGS, parts_named, texts_in, weights_in
 from inference.sources import Source
+
+log = logging.getLogger("inference.downloads")
 
 OnProgress = Callable[[int, int], None]
 """Hears how many bytes are here, and of how many."""
@@ -36,27 +41,41 @@ class _Plan:
 def pull(catalog: Catalog, name: str, on_progress: OnProgress, *, checked: bool = True) -> None:
     """Bring everything of the model or LoRA ``name`` here; does nothing where all is here.
 
-    What checks the model's pictures comes with it if they are to be ``checked``.
+    What checks the model's pictures comes with it if they are to be ``checked``; and last, without a word, what makes
+    its previews: nobody is kept from drawing because that does not come.
 
     Raises:
         InferenceError: one of ``inference.hub_errors``, UnknownModel, or WeightsMissing for what is not on the hub.
     """
-    plans = [_plan(source, name) for source in catalog.missing(name, checked=checked)]
+    _bring(name, catalog.missing(name, checked=checked), on_progress)
+    preview = catalog.missing_preview(name)
+    if preview is None or preview.hub is None:
+        return
+    try:
+        _bring(name, [preview], lambda here, total: None)
+    except InferenceError as error:
+        log.warning("There will be no previews of “%s” while it is drawn: %s", name, error)
+
+
+def _bring(name: str, sources: Sequence[Source], on_progress: OnProgress) -> None:
+    """Fetch all files that are needed of ``sources``, then give them their names."""
+    with _full_disk_told(name, lambda: SPARE_BYTES):
+        plans = [_plan(source, name) for source in sources]
     here = {(plan.repository.folder, file.digest): plan.repository.bytes_here(file) for plan, file in _each(plans)}
     total = sum({(plan.repository.folder, file.digest): file.size for plan, file in _each(plans)}.values())
-    if plans:
-        _check_room(name, plans[0].repository.folder, total - sum(here.values()))
-    for plan, file in _each(plans):
+    _check_room(name, total - sum(here.values()))
 
-        def on_bytes(arrived: int, key: tuple[Path, str] = (plan.repository.folder, file.digest)) -> None:
-            here[key] = arrived
-            on_progress(sum(here.values()), total)
+    def hear(key: tuple[Path, str], arrived: int) -> None:
+        here[key] = arrived
+        on_progress(sum(here.values()), total)
 
-        plan.repository.fetch(file, on_bytes)
-    for plan in plans:
-        for file in plan.files:
-            plan.repository.place(file)
-        plan.repository.note_revision()
+    with _full_disk_told(name, lambda: total - sum(here.values())):
+        for plan, file in _each(plans):
+            plan.repository.fetch(file, partial(hear, (plan.repository.folder, file.digest)))
+        for plan in plans:
+            for file in plan.files:
+                plan.repository.place(file)
+            plan.repository.note_revision()
 
 
 def _each(plans: Iterable[_Plan]) -> list[tuple[_Plan, RemoteFile]]:
@@ -121,8 +140,26 @@ def _no_safetensors(source: Source, repository: Repository, folder: PurePosixPat
     )
 
 
-def _check_room(name: str, folder: Path, needed: int) -> None:
-    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    free = shutil.disk_usage(existing).free
+def _check_room(name: str, needed: int) -> None:
+    folder = _existing_cache()
+    free = shutil.disk_usage(folder).free
     if needed and free < needed + SPARE_BYTES:
-        raise InferenceError(NoRoom(name=name, path=str(existing), needed_bytes=needed, free_bytes=free))
+        raise InferenceError(NoRoom(name=name, path=str(folder), needed_bytes=needed, free_bytes=free))
+
+
+@contextmanager
+def _full_disk_told(name: str, needed: Callable[[], int]) -> Iterator[None]:
+    """Turns the operating system's word that nothing more fits into a failure: others write to the disk as well."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        failure = NoRoom(name=name, path=str(_existing_cache()), needed_bytes=needed(), free_bytes=0)
+        raise InferenceError(failure) from error
+
+
+def _existing_cache() -> Path:
+    """The folder that the hub's files are kept in, or as much of its path as there is."""
+    folder = cache_folder()
+    return next(parent for parent in (folder, *folder.parents) if parent.exists())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TypeVar
 
 import torch
@@ -10,17 +10,17 @@ from torch import Tensor
 
 from inference.contract import Batch, Row
 from inference.memory.model import LoadedModel
-from inference.sampler import Conditions, Guidance, NegativePass, draw_noise, guidance_embedding, sample
+from inference.sampler import Conditions, Guidance, NegativePass, OnStep, draw_noise, guidance_embedding, sample
 from inference.text import Embedding, PromptCache
 
 T = TypeVar("T")
 
 
 @torch.inference_mode()
-def draw_latents(model: LoadedModel, prompts: PromptCache, batch: Batch, on_step: Callable[[int], None]) -> Tensor:
+def draw_latents(model: LoadedModel, prompts: PromptCache, batch: Batch, on_step: OnStep) -> Tensor:
     """The latents of every row up to the bucket, (bucket, channels, height / 8, width / 8) in float32 on the device.
 
-    ``on_step`` hears 0 before the first step and i after step i.
+    ``on_step`` hears 0 before the first step, and after step i of i and of all rows' latents as far as they are known.
     """
     rows = padded(batch)
     shape = (model.latent_channels, batch.height // model.vae_factor, batch.width // model.vae_factor)

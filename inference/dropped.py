@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from inference.entries import GUIDANCE, STEPS, AdapterEntry, Family, Kind, ModelEntry
 from inference.header import HeaderError
-from inference.recognise import FAMILY_TITLES, FileInfo, What, read_folder_info, read_info
+from inference.recognise import DENOISER_CONFIG, FAMILY_TITLES, SD2_UNSAID, FileInfo, What, read_folder_info, read_info
 from inference.sources import FILE, PICKLE_REFUSED, PICKLES, PIPELINE_INDEX, Source
 
 SIDES = {
@@ -25,8 +27,12 @@ SIDES = {
 LCM_IN_ITS_NAME = re.compile(r"(?<![a-z])lcm(?![a-z])|lcm$", re.IGNORECASE)
 """How checkpoints with an LCM-LoRA already merged in are called; nothing in the file tells."""
 
-Seen = tuple[tuple[str, int, int], ...]
-"""Path, size and time of everything in a folder: what tells that it has changed."""
+Glimpse = tuple[str, int, int]
+"""Path, size and time (in ns): what tells that a file has changed."""
+Seen = tuple[Glimpse, ...]
+"""Everything in a folder."""
+REMEMBERED = 4096
+"""Files whose headers need not be read again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +62,7 @@ class Found:
 
 
 class Dropped:
-    """Looks into the folders, and reads headers again only where something has changed.
+    """Looks into the folders, and reads the headers of those files that are new, have changed or could not be read.
 
     ``known`` are the paths that the catalogue names itself, and ``names`` the names that it has given away.
     """
@@ -83,20 +89,22 @@ class Dropped:
         adapters = [*self._adapters(self._new(loras), taken, unusable)]
         return Found(models=tuple(models), adapters=tuple(adapters), unusable=tuple(unusable))
 
-    def _new(self, seen: Seen) -> list[Path]:
-        return [path for path in (Path(name) for name, _, _ in seen) if path.resolve() not in self._known]
+    def _new(self, seen: Seen) -> Seen:
+        return tuple(glimpse for glimpse in seen if Path(glimpse[0]).resolve() not in self._known)
 
-    def _models(self, paths: Iterable[Path], taken: set[str], unusable: list[Unusable]) -> Iterator[ModelEntry]:
-        for path in paths:
+    def _models(self, files: Seen, taken: set[str], unusable: list[Unusable]) -> Iterator[ModelEntry]:
+        for file in files:
+            path = Path(file[0])
             try:
-                info = _read(path)
-                yield self._model(path, info, _name(path, taken))
+                yield self._model(path, _read(file), _name(path, taken))
             except (ValueError, OSError) as error:
                 unusable.append(Unusable(path=path, reason=str(error)))
 
     def _model(self, path: Path, info: FileInfo, name: str) -> ModelEntry:
         family = _checkpoint_family(info)
         kind = _kind(path, info)
+        if family is Family.SD21 and path.is_file():
+            raise HeaderError(SD2_UNSAID)
         if kind is Kind.LORA and family not in self._folders.lcm_loras:
             raise HeaderError(f"a checkpoint of {FAMILY_TITLES[family]}, for which no LCM-LoRA is given under [scan]")
         side, smallest, largest = SIDES[family]
@@ -117,10 +125,11 @@ class Dropped:
             description=path.name,
         )
 
-    def _adapters(self, paths: Iterable[Path], taken: set[str], unusable: list[Unusable]) -> Iterator[AdapterEntry]:
-        for path in paths:
+    def _adapters(self, files: Seen, taken: set[str], unusable: list[Unusable]) -> Iterator[AdapterEntry]:
+        for file in files:
+            path = Path(file[0])
             try:
-                info = _read(path)
+                info = _read(file)
                 family = _lora_family(info)
             except (ValueError, OSError) as error:
                 unusable.append(Unusable(path=path, reason=str(error)))
@@ -140,19 +149,30 @@ def _glance(folder: Path | None) -> Seen:
     """Files and diffusers folders, without looking into them."""
     if folder is None or not folder.is_dir():
         return ()
-    found = []
-    for item in os.scandir(folder):
-        marker = Path(item.path, PIPELINE_INDEX) if item.is_dir() else Path(item.path)
-        if marker.name == PIPELINE_INDEX or marker.suffix in (FILE, *PICKLES):
-            try:
-                stat = marker.stat()
-            except OSError:  # no diffusers folder, or gone meanwhile
-                continue
-            found.append((item.path, stat.st_size, stat.st_mtime_ns))
-    return tuple(sorted(found))
+    found = (_glimpse(item.path, is_folder=item.is_dir()) for item in os.scandir(folder))
+    return tuple(sorted(filter(None, found)))
 
 
-def _read(path: Path) -> FileInfo:
+def _glimpse(name: str, *, is_folder: bool) -> Glimpse | None:
+    """None for what is neither; of a folder, the size and time of both files that tell what it is."""
+    path = Path(name)
+    marker = path / PIPELINE_INDEX if is_folder else path
+    if not is_folder and path.suffix not in (FILE, *PICKLES):
+        return None
+    try:
+        stats = [marker.stat()]
+    except OSError:  # no diffusers folder, or gone meanwhile
+        return None
+    if is_folder:
+        with suppress(OSError):  # still being copied, or a pipeline without a denoiser
+            stats.append((path / DENOISER_CONFIG).stat())
+    return name, sum(stat.st_size for stat in stats), max(stat.st_mtime_ns for stat in stats)
+
+
+@lru_cache(REMEMBERED)
+def _read(file: Glimpse) -> FileInfo:
+    """What a file is; size and time are only there so that it is read again once they differ."""
+    path = Path(file[0])
     if path.suffix in PICKLES:
         raise HeaderError(PICKLE_REFUSED.format(ending=path.suffix))
     return read_folder_info(path) if path.is_dir() else read_info(path)

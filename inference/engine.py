@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from inference.budgets import Budgets
 from inference.catalog import Catalog
-from inference.contract import Adapter, Batch, Phase, Progress, Row
+from inference.contract import Adapter, Batch, Phase, Progress, Row, Unread
 from inference.devices import (
     AUTO,
     choose_device,
@@ -30,9 +31,11 @@ from inference.loading.checker import Checker, Verdict
 from inference.memory.model import LoadedModel
 from inference.models import ModelKey, model_store
 from inference.orders import halves
+from inference.previews import Previews
 from inference.recipe import Recipe, library_versions
 from inference.safety import Safety
-from inference.text import PromptCache
+from inference.sampler import OnStep
+from inference.text import PromptCache, unread
 
 OnProgress = Callable[[Progress], None]
 
@@ -40,7 +43,8 @@ OnProgress = Callable[[Progress], None]
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Drawn:
     """A batch's pictures. ``pixels``: uint8, (rows, height, width, 3); ``recipes``: what redraws each of them;
-    ``verdicts``: what the safety check says of each, None where nobody checked.
+    ``verdicts``: what the safety check says of each, None where nobody checked; ``unread``: the ends of their
+    prompts that the model's text encoders did not read.
 
     ``load_s`` are the seconds that bringing the model up took (0 if it was there), ``draw_s`` those from prompt to
     pixels.
@@ -49,6 +53,7 @@ class Drawn:
     pixels: NDArray[np.uint8]
     recipes: tuple[Recipe, ...]
     verdicts: tuple[Verdict | None, ...]
+    unread: tuple[Unread, ...]
     load_s: float
     draw_s: float
 
@@ -58,8 +63,9 @@ class Engine:
 
     ``device`` and ``precision`` are names or ``auto`` (see ``inference.devices``); ``budgets`` bound the models that
     are kept. ``threads`` compute on a CPU, None chooses (see ``steady_threads``). Without ``safety_check`` nobody looks
-    whether pictures are explicit; with it, a model that is not harmless draws only if its checker can be loaded. A
-    batch that fails or is stopped leaves the engine as it was.
+    whether pictures are explicit; with it, a model that is not harmless draws only if its checker can be loaded. With
+    ``previews`` the progress of slow batches shows what their pictures look like by then. A batch that fails or is
+    stopped leaves the engine as it was.
 
     Raises:
         InferenceError: with DeviceUnknown or PrecisionUnknown.
@@ -74,11 +80,13 @@ class Engine:
         budgets: Budgets | None = None,
         threads: int | None = None,
         safety_check: bool = True,
+        previews: bool = False,
     ) -> None:
         self._catalog = catalog
         self._device = choose_device(device)
         self._precision = choose_precision(self._device, precision)
         self._safety = Safety(catalog=catalog, device=self._device, precision=self._precision) if safety_check else None
+        self._previews = Previews(catalog=catalog, device=self._device, precision=self._precision) if previews else None
         self._prompts = PromptCache()
         if self._device.type == "cpu":
             torch.set_num_threads(threads or steady_threads())
@@ -161,7 +169,7 @@ class Engine:
             self._checker(batch, on_progress) as checker,
         ):
             loaded = time.perf_counter()
-            latents = draw_latents(model, self._prompts, batch, _steps_of(batch, on_progress))
+            latents = draw_latents(model, self._prompts, batch, self._steps(batch, model, checker, on_progress))
             on_progress(Progress(phase=Phase.DECODING))
             pictures = decode(model, latents[: len(batch.rows)], tiled=tiled)
             verdicts = checker.judge(pictures) if checker else (None,) * len(batch.rows)
@@ -169,9 +177,19 @@ class Engine:
                 pixels=pictures.cpu().numpy(),
                 recipes=tuple(self._recipe(model, batch, row) for row in batch.rows),
                 verdicts=verdicts,
+                unread=tuple(unread(model, row) for row in batch.rows),
                 load_s=loaded - started,
                 draw_s=time.perf_counter() - loaded,
             )
+
+    def _steps(self, batch: Batch, model: LoadedModel, checker: Checker | None, on_progress: OnProgress) -> OnStep:
+        sketches = self._previews.of(batch, model.vae, checker) if self._previews else None
+
+        def on_step(step: int, estimate: Tensor | None) -> None:
+            made = sketches.after(step, estimate) if sketches else ()
+            on_progress(Progress(phase=Phase.DRAWING, step=step, steps=batch.steps, previews=made))
+
+        return on_step
 
     @contextmanager
     def _checker(self, batch: Batch, on_progress: OnProgress) -> Iterator[Checker | None]:
@@ -208,6 +226,8 @@ class Engine:
         self._models.free(keep=_key(batch))
         if self._safety is not None:
             self._safety.clear()
+        if self._previews is not None:
+            self._previews.clear()
         gc.collect()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
@@ -221,15 +241,12 @@ def _parts_of(on_progress: OnProgress) -> Callable[[int], None]:
     return lambda parts: on_progress(Progress(phase=Phase.LOADING, step=parts))
 
 
-def _steps_of(batch: Batch, on_progress: OnProgress) -> Callable[[int], None]:
-    return lambda step: on_progress(Progress(phase=Phase.DRAWING, step=step, steps=batch.steps))
-
-
 def _joined(parts: list[Drawn]) -> Drawn:
     return Drawn(
         pixels=np.concatenate([part.pixels for part in parts]),
         recipes=tuple(recipe for part in parts for recipe in part.recipes),
         verdicts=tuple(verdict for part in parts for verdict in part.verdicts),
+        unread=tuple(unread for part in parts for unread in part.unread),
         load_s=sum(part.load_s for part in parts),
         draw_s=sum(part.draw_s for part in parts),
     )

@@ -31,6 +31,13 @@ class Kind(StrEnum):
     """A checkpoint that was published with an LCM-LoRA already merged in."""
 
 
+class Prediction(StrEnum):
+    """What a denoiser was trained to tell of a noisy latent; as diffusers calls it."""
+
+    EPSILON = "epsilon"
+    VELOCITY = "v_prediction"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """A number's range, both ends allowed, and what it is when nobody says."""
@@ -80,7 +87,8 @@ class ModelEntry:
 
     ``weights`` is a whole diffusers pipeline; ``unet``, where given, replaces its denoiser (as
     ``latent-consistency/lcm-sdxl`` is published), and ``vae`` its autoencoder (by a tiny one, or one that bears fp16);
-    ``lcm_lora`` and ``styles`` are merged into it. ``width`` and ``height`` are what it draws best, in pixels; sides
+    ``lcm_lora`` and ``styles`` are merged into it. ``prediction`` says of a checkpoint in one file what it may not say
+    itself. ``width`` and ``height`` are what it draws best, in pixels; sides
     from ``smallest_side`` to ``largest_side`` are accepted.
     """
 
@@ -91,6 +99,7 @@ class ModelEntry:
     weights: Source
     unet: Source | None = None
     vae: Source | None = None
+    prediction: Prediction | None = None
     lcm_lora: Source | None = None
     styles: tuple[Adapter, ...] = ()
     steps: Limits

@@ -54,8 +54,9 @@ class Hearing:
         match message:
             case BatchProgress(progress=progress):
                 station.phase = progress.phase
+                station.previews |= {(preview.job_id, preview.index): preview for preview in progress.previews}
                 for entry in station.on_device():
-                    self._orders.tell(entry.job_id, Running(progress=progress))
+                    self._orders.tell(entry.job_id, Running(progress=station.progress_of(entry.job_id, progress)))
             case BatchDrawn():
                 self._drawn(station, message)
             case JobSaved(job_id=job_id, pictures=pictures, seconds=seconds):
@@ -95,7 +96,8 @@ class Hearing:
         for entry in station.release():
             if entry.job_id in self._orders:
                 station.jobs[entry.job_id] = entry
-                self._orders.tell(entry.job_id, Running(progress=Progress(phase=Phase.SAVING)))
+                saving = station.progress_of(entry.job_id, Progress(phase=Phase.SAVING))
+                self._orders.tell(entry.job_id, Running(progress=saving))
 
     def _failed(self, station: Station, failure: Failure) -> None:
         """The worker lives. Of several orders only one may be to blame, so each is tried by itself."""

@@ -8,6 +8,7 @@ its name.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from huggingface_hub import HfApi, constants, get_session, get_token, hf_hub_url
@@ -51,7 +52,17 @@ PAUSE_S = 1.0
 """Before the first attempt of these; each waits twice as long as the one before."""
 CHUNK_BYTES = 2**18
 PARTIAL_CONTENT = 206
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What the operating system says where there is no room left, for all or for whoever this runs as."""
 NOBODY_ANSWERED = {"ConnectError", "ConnectTimeout", "ProxyError"}
+
+
+Answer = TypeVar("Answer")
+
+
+def cache_folder() -> Path:
+    """Where the hub's files are kept; it need not be there yet."""
+    return Path(constants.HF_HUB_CACHE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +75,10 @@ class RemoteFile:
 
 
 class Repository:
-    """One commit of a repository of the hub, and its place in the cache. ``name`` is the model's, for failures."""
+    """One commit of a repository of the hub, and its place in the cache. ``name`` is the model's, for failures.
+
+    Where the disk is full, what writes raises ``OSError``: how much is missing in all, only the caller knows.
+    """
 
     def __init__(self, source: Source, *, name: str) -> None:
         """Ask the hub what there is; raises ``InferenceError``."""
@@ -72,9 +86,13 @@ class Repository:
         self.name = name
         self.hub = source.hub
         self.revision = source.revision or constants.DEFAULT_REVISION
-        self.folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=self.hub, repo_type="model")
+        self.folder = cache_folder() / repo_folder_name(repo_id=self.hub, repo_type="model")
         with self._asking(f"{self.hub} ({self.revision})"):
-            info = HfApi().model_info(self.hub, revision=self.revision, files_metadata=True, timeout=LIST_TIMEOUT_S)
+            info = _patiently(
+                lambda: HfApi().model_info(
+                    self.hub, revision=self.revision, files_metadata=True, timeout=LIST_TIMEOUT_S
+                )
+            )
         self.commit = str(info.sha)
         named = map(_remote_file, info.siblings or []) if HASH.fullmatch(self.commit) else ()
         self.files = {file.path: file for file in named if HASH.fullmatch(file.digest)}
@@ -162,7 +180,7 @@ class Repository:
             part.open("ab") as target,
         ):
             hf_raise_for_status(response)
-            if response.status_code != PARTIAL_CONTENT:
+            if here and response.status_code != PARTIAL_CONTENT:
                 target.truncate(here := 0)
             for chunk in response.iter_bytes(CHUNK_BYTES):
                 here += target.write(chunk)
@@ -204,6 +222,18 @@ class Repository:
                 return _of_the_network(error, self.name, host)
 
 
+def _patiently(ask: Callable[[], Answer]) -> Answer:
+    """What ``ask`` returns, asked again for as long as its failure may pass."""
+    for in_vain in range(ATTEMPTS_IN_VAIN):
+        try:
+            return ask()
+        except Exception as error:
+            if not _will_pass(error):
+                raise
+        time.sleep(PAUSE_S * 2**in_vain)
+    return ask()
+
+
 def _is_of_the_network(error: Exception) -> bool:
     """Whether a connection did not come about, or broke. Told by name: the client changes its HTTP library at times."""
     return bool({kind.__name__ for kind in type(error).__mro__} & {"TransportError", "ConnectionError"})
@@ -220,6 +250,8 @@ def _of_the_network(error: Exception, name: str, host: str) -> Failure | None:
     reason = str(error).partition("\n")[0][:200] or type(error).__name__
     if type(error).__name__ in NOBODY_ANSWERED:
         return HubUnreachable(name=name, host=host, reason=reason)
+    if isinstance(error, OSError) and error.errno in FULL:
+        return None
     if _is_of_the_network(error) or isinstance(error, OSError):
         return DownloadInterrupted(name=name, reason=reason)
     return None

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from inference.contract import Picture, Row
+from inference.contract import ALL_READ, Picture, Row, Unread
 from inference.errors import DiskUnwritable, InferenceError
 from inference.recipe import Recipe, png_texts
 
@@ -36,13 +36,20 @@ class PictureWriter:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="pictures")
 
     def write(
-        self, row: Row, pixels: NDArray[np.uint8], recipe: Recipe, *, explicit: bool | None = None
+        self,
+        row: Row,
+        pixels: NDArray[np.uint8],
+        recipe: Recipe,
+        *,
+        explicit: bool | None = None,
+        unread: Unread = ALL_READ,
     ) -> Future[Picture]:
-        """Save ``pixels`` (height, width, 3) as the picture of ``row``; ``explicit`` is what a safety check said.
+        """Save ``pixels`` (height, width, 3) as the picture of ``row``; ``explicit`` is what a safety check said, and
+        ``unread`` what the model did not read.
 
         The future ends in ``InferenceError(DiskUnwritable)`` where that fails; no part of a file is left then.
         """
-        return self._pool.submit(self._write, row, pixels, recipe, explicit)
+        return self._pool.submit(self._write, row, pixels, recipe, explicit, unread)
 
     def close(self) -> None:
         """Wait for what is being written."""
@@ -60,7 +67,9 @@ class PictureWriter:
         """Where the picture of this id is, or will be."""
         return self._folder / f"{picture_id}.png"
 
-    def _write(self, row: Row, pixels: NDArray[np.uint8], recipe: Recipe, explicit: bool | None) -> Picture:
+    def _write(
+        self, row: Row, pixels: NDArray[np.uint8], recipe: Recipe, explicit: bool | None, unread: Unread
+    ) -> Picture:
         encoded = encode_png(pixels, recipe)
         try:
             replace_file(self.path(row.picture_id), encoded)
@@ -78,6 +87,7 @@ class PictureWriter:
             pixels_sha256=pixels_sha256(pixels.tobytes()),
             bytes=len(encoded),
             explicit=explicit,
+            unread=unread,
         )
 
 

@@ -13,7 +13,7 @@ from inference.downloads import pull
 def pull_all(catalog: Catalog, names: Sequence[str], say: Callable[[str], None]) -> None:
     """Bring every model or LoRA of ``names`` here; raises ``InferenceError``."""
     for name in names:
-        if not catalog.missing(name):
+        if not catalog.missing(name) and catalog.missing_preview(name) is None:
             say(f"{name} is on this machine already.")
             continue
         try:

@@ -42,6 +42,10 @@ CHECKPOINTS: tuple[tuple[Family, tuple[str, ...], tuple[str, ...]], ...] = (
 )
 """Families of checkpoints in one file, the first that fits: beginnings of names that are there, and that are not."""
 
+SD2_UNSAID = (
+    "a single file of Stable Diffusion 2 does not say how it predicts: name it in the catalogue with "
+    "prediction = “v_prediction” (trained for 768 pixels) or “epsilon” (512), or use its diffusers folder"
+)
 CONTEXT_WIDTHS = {768: Family.SD15, 1024: Family.SD21, 2048: Family.SDXL}
 """Width of the text that cross-attention reads."""
 BEYOND_SSD1B = (
@@ -52,6 +56,8 @@ BEYOND_SSD1B = (
 )
 """Layers of SDXL that SSD-1B was distilled without; a LoRA for SDXL usually changes some of them."""
 
+DENOISER_CONFIG = Path("unet", "config.json")
+"""In a diffusers folder, what tells the family."""
 _FULL_MIDDLE = "UNetMidBlock2DCrossAttn"
 
 ALGORITHMS = {
@@ -108,7 +114,7 @@ def read_info(path: Path) -> FileInfo:
 
 def read_folder_info(path: Path) -> FileInfo:
     """What the diffusers folder at ``path`` is, by its denoiser's configuration; raises ``ValueError``, ``OSError``."""
-    config = json.loads((path / "unet" / "config.json").read_text(encoding="utf-8"))
+    config = json.loads((path / DENOISER_CONFIG).read_text(encoding="utf-8"))
     if not isinstance(config, dict):
         raise ValueError("unet/config.json is no table")
     width = config.get("cross_attention_dim")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import sqrt
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -118,6 +118,11 @@ class Conditions:
         return {"text_embeds": self.pooled, "time_ids": self.time_ids}
 
 
+OnStep: TypeAlias = Callable[[int, Tensor | None], None]
+"""Hears how many steps are done and what the pictures look like by now: the consistency function's output f, latents
+without noise; None before the first step. What it raises ends the drawing."""
+
+
 class Denoiser(Protocol):
     """A conditional UNet as diffusers defines it."""
 
@@ -188,25 +193,25 @@ def sample(
     noise: Tensor,
     conditions: Conditions,
     guidance: Guidance,
-    on_step: Callable[[int], None],
+    on_step: OnStep,
 ) -> Tensor:
     """Draw latents (B, channels, height, width), float32, from ``noise`` (steps, B, channels, height, width).
 
-    ``on_step(i)`` is called before the first step with 0 and after step i with i; what it raises ends the drawing.
+    ``on_step`` is called before the first step with 0 and after step i with i and an estimate of the latents.
     """
     steps = noise.shape[0]
     timesteps = torch.tensor(schedule.timesteps(steps), device=noise.device)
     latents = noise[0]
-    on_step(0)
+    on_step(0, None)
     for i, step in enumerate(schedule.coefficients(steps)):
         output = _predict(network, latents, timesteps[i], conditions, guidance)
         x0 = step.x0_from_sample * latents + step.x0_from_output * output
         if schedule.clip is not None:
             x0 = x0.clamp(-schedule.clip, schedule.clip)
-        latents = step.c_out * x0 + step.c_skip * latents
+        latents = estimate = step.c_out * x0 + step.c_skip * latents
         if i + 1 < steps:
-            latents = step.signal_ahead * latents + step.noise_ahead * noise[i + 1]
-        on_step(i + 1)
+            latents = step.signal_ahead * estimate + step.noise_ahead * noise[i + 1]
+        on_step(i + 1, estimate)
     return latents
 
 

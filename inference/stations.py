@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from inference.contract import Batch, Draw, Phase, Prepare
+from inference.contract import Batch, Draw, Phase, Prepare, Preview, Progress
 from inference.process import WorkerProcess
 from inference.queue import Entry
 
@@ -35,6 +35,7 @@ class Station:
     batch_since: float = 0.0
     heard_at: float = 0.0
     jobs: dict[str, Entry] = field(default_factory=dict)
+    previews: dict[tuple[str, int], Preview] = field(default_factory=dict)
     resident: frozenset[str] = frozenset()
     ready: bool = False
     failed_starts: int = 0
@@ -64,7 +65,7 @@ class Station:
 
     def begin(self, batch: Batch, entries: tuple[Entry, ...]) -> None:
         """Put a batch of these orders on the device."""
-        self.batch, self.phase, self.is_told = batch, Phase.LOADING, False
+        self.batch, self.phase, self.previews, self.is_told = batch, Phase.LOADING, {}, False
         if self.preparing == Prepare(model=batch.model, adapters=batch.adapters):
             self.preparing = None
         self.batch_since = self.heard_at = time.monotonic()
@@ -90,6 +91,11 @@ class Station:
         self.jobs.clear()
         self.batch, self.preparing, self.resident, self.ready = None, None, frozenset(), False
         return entries
+
+    def progress_of(self, job_id: str, progress: Progress) -> Progress:
+        """The batch's progress with the latest previews of this job's pictures."""
+        own = [preview for preview in self.previews.values() if preview.job_id == job_id]
+        return replace(progress, previews=tuple(sorted(own, key=lambda preview: preview.index)))
 
     def silence_alarm(self) -> None:
         """Wake it no more because of a hold."""

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from inference.contract import Row, Unread
 from inference.memory.model import LoadedModel, TextStage
 
 
@@ -58,6 +59,28 @@ def embed(model: LoadedModel, prompt: str) -> Embedding:
         return Embedding(tokens=_encode(model.text[0], prompt)[0], pooled=None)
     outputs = [_encode(stage, prompt) for stage in model.text]
     return Embedding(tokens=torch.cat([output.hidden_states[-2] for output in outputs], dim=-1), pooled=outputs[1][0])
+
+
+def unread(model: LoadedModel, row: Row) -> Unread:
+    """What ``model`` does not read of a row's prompts; of a negative prompt nothing matters where that does not act."""
+    acts = model.guidance_dim is None and row.guidance > 1.0
+    return Unread(prompt=_end_of(model, row.prompt), negative=_end_of(model, row.negative) if acts else "")
+
+
+def _end_of(model: LoadedModel, prompt: str) -> str:
+    """What lies beyond the tokens that ``model``'s encoders read; of two, beyond those of the one that reads less."""
+    return prompt[min(_characters_read(stage.tokenizer, prompt) for stage in model.text) :].strip()
+
+
+def _characters_read(tokenizer: Any, prompt: str) -> int:
+    pieces = tokenizer(
+        prompt,
+        max_length=tokenizer.model_max_length,
+        truncation=True,
+        return_overflowing_tokens=True,
+        return_offsets_mapping=True,
+    )["offset_mapping"]
+    return len(prompt) if len(pieces) == 1 else max(end for _, end in pieces[0])
 
 
 def _encode(stage: TextStage, prompt: str) -> Any:

@@ -46,6 +46,12 @@ class Ticket:
         self._news.set()
         self._end.set()
 
+    async def outcome(self) -> Outcome:
+        """How the order ends, once it has; for any number of listeners."""
+        await self._end.wait()
+        assert isinstance(self.latest, Outcome)
+        return self.latest
+
     async def rest(self, seconds: float) -> None:
         """Let ``seconds`` pass, but not beyond the end of the order: a listener that rests hears less, never late."""
         with contextlib.suppress(TimeoutError):

@@ -56,6 +56,7 @@ def main(connection: Connection, spec: WorkerSpec) -> None:
             precision=spec.precision,
             budgets=spec.budgets,
             safety_check=spec.safety_check,
+            previews=True,
         )
         writer = PictureWriter(spec.pictures_dir)
         unchecked = engine.safety_faults()
@@ -144,10 +145,12 @@ class Worker:
     def _save(self, batch: Batch, drawn: Drawn, started: float) -> None:
         """Hand every row to the writer threads; each job is reported when its last picture is on disk."""
         by_job: dict[str, list[Future[Picture]]] = {}
-        for row, pixels, recipe, verdict in zip(batch.rows, drawn.pixels, drawn.recipes, drawn.verdicts, strict=True):
+        rows = zip(batch.rows, drawn.pixels, drawn.recipes, drawn.verdicts, drawn.unread, strict=True)
+        for row, pixels, recipe, verdict, unread in rows:
             if row.job_id not in self._unwanted:
                 explicit = verdict.explicit if verdict else None
-                by_job.setdefault(row.job_id, []).append(self._writer.write(row, pixels, recipe, explicit=explicit))
+                future = self._writer.write(row, pixels, recipe, explicit=explicit, unread=unread)
+                by_job.setdefault(row.job_id, []).append(future)
         for job_id, futures in by_job.items():
             _Saving(self, batch.id, job_id, futures, started).watch()
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from diffusers import (
     AutoencoderKL,
+    AutoencoderTiny,
     DiffusionPipeline,
     LatentConsistencyModelPipeline,
     LCMScheduler,
@@ -230,6 +231,18 @@ def vae() -> AutoencoderKL:
         norm_num_groups=8,
         latent_channels=4,
         sample_size=SIDE,
+    )
+
+
+def tiny_vae() -> AutoencoderTiny:
+    """In the shape of TAESD, as wide as a thread."""
+    torch.manual_seed(0)
+    widths, blocks = (8,) * 4, (1,) * 4
+    return AutoencoderTiny(
+        encoder_block_out_channels=widths,
+        decoder_block_out_channels=widths,
+        num_encoder_blocks=blocks,
+        num_decoder_blocks=blocks,
     )
 
 

@@ -46,6 +46,8 @@ class Hub:
     """Of the next connections for a file: the bytes after which each one breaks."""
     busy: int = 0
     """How many of the next requests for a file are answered with 503."""
+    busy_to_list: int = 0
+    """How many of the next requests for a listing are."""
     wrong: set[str] = field(default_factory=set)
     """Names of files that are served with other bytes."""
     private: dict[str, str] = field(default_factory=dict)
@@ -102,6 +104,10 @@ class _Answer(BaseHTTPRequestHandler):
 
     def _list(self, name: str, revision: str, token: str | None) -> None:
         if not self._allowed(name, revision, token):
+            return
+        if self.hub.busy_to_list > 0:
+            self.hub.busy_to_list -= 1
+            self._refuse(503)
             return
         siblings = [_sibling(path, contents) for path, contents in self.hub.repositories[name].items()]
         self._send_json({"id": name, "sha": COMMIT, "siblings": siblings})

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from inference.entries import Family
-from inference.loading.clip_words import clip_tokenizer
+from inference.loading.clip_words import END, clip_tokenizer
 from inference.loading.ldm import OPEN_CLIP, RESIDUAL_BLOCK, Names, unet_names, vae_names_of
 from tests.checkpoints import factors, lora_targets, quiet
 
@@ -80,7 +80,7 @@ def pipeline(family: Family, *, native: bool = False, seed: int = 0) -> Any:
     parts: dict[str, Any] = {
         "vae": vae(family),
         "text_encoder": CLIPTextModel(text_config("gelu" if family is Family.SD21 else "quick_gelu")),
-        "tokenizer": clip_tokenizer(77),
+        "tokenizer": clip_tokenizer(77, padding="!" if family is Family.SD21 else END),
         "unet": Unet(**UNETS[family], sample_size=8, time_cond_proj_dim=GUIDANCE_DIM if native else None),
         "scheduler": scheduler(family),
     }
@@ -153,6 +153,9 @@ def save_single_file(pipeline: Any, path: Path, *, dtype: torch.dtype = torch.fl
         tensors |= {f"conditioner.embedders.0.transformer.{name}": tensor for name, tensor in encoder.items()}
         second = open_clip(pipeline.text_encoder_2)
         tensors |= {f"conditioner.embedders.1.model.{name}": tensor for name, tensor in second.items()}
+    elif pipeline.text_encoder.config.hidden_act == "gelu":
+        whole = with_a_last_layer(open_clip(pipeline.text_encoder))
+        tensors |= {f"cond_stage_model.model.{name}": tensor for name, tensor in whole.items()}
     else:
         tensors |= {f"cond_stage_model.transformer.{name}": tensor for name, tensor in encoder.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -202,6 +205,14 @@ def open_clip(encoder: CLIPTextModelWithProjection) -> dict[str, Tensor]:
         elif ".k_proj." not in name and ".v_proj." not in name:
             named[_known(back.rename(name), name)] = tensor.T if name.startswith("text_projection") else tensor
     return named
+
+
+def with_a_last_layer(encoder: dict[str, Tensor]) -> dict[str, Tensor]:
+    """As Stable Diffusion 2 has its text encoder in one file: with a layer and a projection that it does not use."""
+    layers = {int(name.split(".")[2]) for name in encoder if name.startswith("transformer.resblocks.")}
+    last, after = (f"transformer.resblocks.{max(layers) + more}." for more in (0, 1))
+    unused = {name.replace(last, after): tensor * 2 for name, tensor in encoder.items() if name.startswith(last)}
+    return encoder | unused | {"text_projection": torch.eye(WIDTH), "logit_scale": torch.tensor(4.6)}
 
 
 # -- LoRAs -------------------------------------------------------------------------------------------------------------

@@ -1,14 +1,20 @@
-"""An example picture of every model, drawn once and kept: its file's name follows from its order."""
+"""An example picture of every model, drawn once and kept: its file's name follows from its order.
+
+What the safety check said of it is kept as well, and decides where it is shown, as with any other picture.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
 
+from bot.background import Background
 from bot.gallery import Gallery
+from bot.store import Store
 from inference.catalog import Catalog
-from inference.contract import ImageRequest, picture_id
+from inference.contract import Finished, ImageRequest, picture_id
 from inference.dispatcher import Dispatcher
 from inference.entries import ModelEntry
 from inference.ticket import Ticket
@@ -19,26 +25,45 @@ SMALL_BYTES = 256 * 2**20
 """Models of this size on disk load so fast that examples of them may be drawn without being asked for."""
 
 
+VERDICTS = {"explicit": True, "decent": False, "unchecked": None}
+"""As they are remembered."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """A picture on disk; ``explicit`` is what the safety check said, None without one."""
+
+    path: Path
+    explicit: bool | None
+
+
 class Examples:
     """Finds examples, and orders those that are missing."""
 
-    def __init__(self, *, catalog: Catalog, dispatcher: Dispatcher, gallery: Gallery) -> None:
+    def __init__(
+        self, *, catalog: Catalog, dispatcher: Dispatcher, gallery: Gallery, store: Store, background: Background
+    ) -> None:
         self._catalog = catalog
         self._dispatcher = dispatcher
         self._gallery = gallery
+        self._store = store
+        self._background = background
         self._tickets: dict[str, Ticket] = {}
 
     def known(self) -> set[str]:
         """The ids of the pictures that examples have or would have."""
         return {_picture(entry) for entry in self._catalog if entry.examples}
 
-    def find(self, entry: ModelEntry) -> Path | None:
-        """The example, if it has been drawn. Blocks."""
+    async def find(self, entry: ModelEntry) -> Example | None:
+        """The example, if it has been drawn, and unless the model is harmless, its verdict noted."""
         path = self._gallery.path(_picture(entry))
-        return path if entry.examples and path.exists() else None
+        if not entry.examples or not await asyncio.to_thread(path.exists):
+            return None
+        noted = "unchecked" if entry.harmless else await self._store.remembered(_key(entry))
+        return None if noted is None else Example(path=path, explicit=VERDICTS[noted])
 
     async def order(self, entry: ModelEntry) -> Ticket | None:
-        """Have the example drawn; None where it cannot be. The file is there once the ticket has ended well."""
+        """Have the example drawn; None where it cannot be. It is found once its ``ending`` has been awaited."""
         if not entry.examples or not await asyncio.to_thread(self._catalog.on_disk, entry):
             return None
         under_way = self._tickets.get(entry.name)
@@ -46,15 +71,22 @@ class Examples:
             request = _request(entry)
             ticket = self._dispatcher.submit(job_id=_job(request), owner=OWNER, request=request, resumed=True)
             self._tickets[entry.name] = ticket
+            self._background.begin(f"example of {entry.name}", self.ending(entry, ticket))
         return self._tickets[entry.name]
+
+    async def ending(self, entry: ModelEntry, ticket: Ticket) -> None:
+        """Wait until the order of an example has ended, and note what the safety check said."""
+        outcome = await ticket.outcome()
+        if isinstance(outcome, Finished):
+            [picture] = outcome.pictures
+            said = next(said for said, explicit in VERDICTS.items() if explicit is picture.explicit)
+            await self._store.remember(_key(entry), said)
 
     async def order_small(self, entries: list[ModelEntry]) -> None:
         """Have missing examples drawn where that keeps nobody waiting for long."""
-        for entry in await asyncio.to_thread(self._missing_and_small, entries):
-            await self.order(entry)
-
-    def _missing_and_small(self, entries: list[ModelEntry]) -> list[ModelEntry]:
-        return [entry for entry in entries if entry.examples and self.find(entry) is None and self._is_small(entry)]
+        for entry in entries:
+            if await self.find(entry) is None and await asyncio.to_thread(self._is_small, entry):
+                await self.order(entry)
 
     def _is_small(self, entry: ModelEntry) -> bool:
         places = [source.locate() for source in self._catalog.sources(entry)]
@@ -81,6 +113,10 @@ def _job(request: ImageRequest) -> str:
 
 def _picture(entry: ModelEntry) -> str:
     return picture_id(_job(_request(entry)), 0) if entry.examples else ""
+
+
+def _key(entry: ModelEntry) -> str:
+    return f"example {_picture(entry)}"
 
 
 def _bytes(path: Path) -> int:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Self
 import discord
 from discord import ui
 
-from bot.access import Refused, require_may_choose
+from bot.access import Refused, Showing, require_may_choose, showing_in
 from bot.background import Background
 from bot.buttons import guarded
-from bot.cards import inert
+from bot.cards import inert, why_withheld
 from bot.delivery import NOBODY
-from bot.features.examples import Examples
-from bot.orders import asker, where
+from bot.features.examples import Example, Examples
+from bot.orders import asker, is_age_restricted, where
 from bot.preferences import choose, remembered, visible
 from bot.rules import Scope
 from bot.store import Preferences
@@ -68,7 +68,7 @@ class Models:
         for entry in here:
             mark = "✅ " if entry is deciding else ""
             container.add_item(ui.Separator())
-            files += await self._add_entry(container, entry, mark)
+            files += await self._add_entry(interaction, container, entry, mark)
         arrows = [Page(number) for number in (page - 1, page + 1) if 1 <= number <= pages]
         if arrows:
             container.add_item(ui.ActionRow(*arrows))
@@ -80,7 +80,7 @@ class Models:
         """Answer with all that is known of a model; its example follows if it has to be drawn first."""
         entry = choose(name, where(interaction), self._preferences, self._catalog).entry
         await interaction.response.defer(ephemeral=True, thinking=True)
-        example = await asyncio.to_thread(self.examples.find, entry)
+        example = await self.examples.find(entry)
         ticket = None if example else await self.examples.order(entry)
         await self._show_info(interaction, entry, example, drawing=ticket is not None)
         if ticket is not None:
@@ -131,30 +131,40 @@ class Models:
         await interaction.response.send_message("\n".join(lines), ephemeral=True, allowed_mentions=NOBODY)
 
     async def _add_entry(
-        self, container: ui.Container[ui.LayoutView], entry: ModelEntry, mark: str
+        self, interaction: discord.Interaction, container: ui.Container[ui.LayoutView], entry: ModelEntry, mark: str
     ) -> Sequence[discord.File]:
         text = f"{mark}**{inert(entry.title)}** (`{entry.name}`)\n{inert(entry.description)}\n-# " + " · ".join(
             await self._facts(entry)
         )
-        example = await asyncio.to_thread(self.examples.find, entry)
-        if example is None:
+        example = await self.examples.find(entry)
+        shown = self._shown(interaction, entry, example)
+        if example is None or shown is Showing.WITHHELD:
             container.add_item(ui.TextDisplay(text))
             return []
-        file = await asyncio.to_thread(_file, example)
-        thumbnail = ui.Thumbnail[ui.LayoutView](f"attachment://{file.filename}", description=entry.examples[0][:1024])
+        file = await asyncio.to_thread(_file, example.path)
+        thumbnail = ui.Thumbnail[ui.LayoutView](
+            f"attachment://{file.filename}", description=entry.examples[0][:1024], spoiler=shown is Showing.COVERED
+        )
         container.add_item(ui.Section(text, accessory=thumbnail))
         return [file]
 
     async def _show_info(
-        self, interaction: discord.Interaction, entry: ModelEntry, example: Path | None, *, drawing: bool
+        self, interaction: discord.Interaction, entry: ModelEntry, example: Example | None, *, drawing: bool
     ) -> None:
         container = ui.Container[ui.LayoutView]()
         container.add_item(ui.TextDisplay(f"**{inert(entry.title)}** (`{entry.name}`)\n{inert(entry.description)}"))
         files = []
-        if example is not None:
-            files = [await asyncio.to_thread(_file, example)]
+        shown = self._shown(interaction, entry, example)
+        if shown is Showing.WITHHELD:
+            container.add_item(ui.TextDisplay(why_withheld()))
+        elif example is not None:
+            files = [await asyncio.to_thread(_file, example.path)]
             gallery = ui.MediaGallery[ui.LayoutView]()
-            gallery.add_item(media=f"attachment://{files[0].filename}", description=entry.examples[0][:1024])
+            gallery.add_item(
+                media=f"attachment://{files[0].filename}",
+                description=entry.examples[0][:1024],
+                spoiler=shown is Showing.COVERED,
+            )
             container.add_item(gallery)
         elif drawing:
             container.add_item(ui.TextDisplay("🎨 " + _("An example is being drawn…")))
@@ -168,10 +178,13 @@ class Models:
         await interaction.edit_original_response(view=view, attachments=files, allowed_mentions=NOBODY)
 
     async def _add_example(self, interaction: discord.Interaction, entry: ModelEntry, ticket: Ticket) -> None:
-        async for _event in ticket.events():
-            pass
-        example = await asyncio.to_thread(self.examples.find, entry)
-        await self._show_info(interaction, entry, example, drawing=False)
+        await self.examples.ending(entry, ticket)
+        await self._show_info(interaction, entry, await self.examples.find(entry), drawing=False)
+
+    def _shown(self, interaction: discord.Interaction, entry: ModelEntry, example: Example | None) -> Showing:
+        """How an example is shown here: as if it had been ordered here."""
+        rules, found = self._preferences.rules(interaction.guild_id), [] if example is None else [example]
+        return showing_in(found, rules, entry, age_restricted=is_age_restricted(interaction))
 
     async def _facts(self, entry: ModelEntry) -> list[str]:
         """Family, size, settings, licence, and how near the weights are."""

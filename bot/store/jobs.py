@@ -61,8 +61,8 @@ class Jobs:
                 return False
             await connection.executemany(
                 "INSERT OR REPLACE INTO pictures"
-                " (id, job_id, position, seed, width, height, bucket, guided_bucket, pixels_sha256, bytes, explicit)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " (id, job_id, position, seed, width, height, bucket, guided_bucket, pixels_sha256, bytes, explicit,"
+                " unread, unread_negative) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [_picture_row(job_id, picture) for picture in finished.pictures],
             )
         return True
@@ -139,4 +139,5 @@ class Jobs:
 
 def _picture_row(job_id: str, p: Picture) -> tuple[Any, ...]:
     size = (p.width, p.height, p.bucket, p.guided_bucket)
-    return (p.id, job_id, p.index, p.seed, *size, p.pixels_sha256, p.bytes, p.explicit)
+    told = (p.explicit, p.unread.prompt, p.unread.negative)
+    return (p.id, job_id, p.index, p.seed, *size, p.pixels_sha256, p.bytes, *told)

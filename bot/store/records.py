@@ -10,7 +10,7 @@ from typing import Any
 
 import aiosqlite
 
-from inference.contract import Adapter, ImageRequest
+from inference.contract import ALL_READ, Adapter, ImageRequest, Unread
 
 
 class JobState(StrEnum):
@@ -89,7 +89,7 @@ class Job:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredPicture:
     """A picture of a job; its file is ``<id>.png``. ``index`` counts from 0; ``explicit`` is what a safety check said,
-    None without one."""
+    None without one; ``unread`` what the model did not read of the prompts."""
 
     id: str
     job_id: str
@@ -102,6 +102,7 @@ class StoredPicture:
     pixels_sha256: str
     bytes: int
     explicit: bool | None = None
+    unread: Unread = ALL_READ
 
 
 def to_row(job: Job) -> dict[str, Any]:
@@ -202,6 +203,7 @@ def picture_from(row: aiosqlite.Row) -> StoredPicture:
         pixels_sha256=row["pixels_sha256"],
         bytes=row["bytes"],
         explicit=None if row["explicit"] is None else bool(row["explicit"]),
+        unread=Unread(prompt=row["unread"], negative=row["unread_negative"]),
     )
 
 

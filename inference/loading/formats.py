@@ -9,6 +9,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 
+from inference.entries import Prediction
 from inference.loading.folder import NetworkFolder, PipelineFolder
 from inference.loading.single_file import SingleFile
 from inference.loading.unsupported import UnsupportedError
@@ -64,11 +65,18 @@ def _refuse_pickle(path: Path, variant: str | None) -> SingleFile:
 
 _PICKLE = Format(fits=lambda path: path.suffix in PICKLES, open=_refuse_pickle)
 
-PIPELINES: tuple[Format[Pipeline], ...] = (
-    _PICKLE,
-    Format(fits=_is_safetensors, open=SingleFile.open),
-    Format(fits=Path.is_dir, open=PipelineFolder.open),
-)
+
+def pipelines_for(prediction: Prediction | None) -> tuple[Format[Pipeline], ...]:
+    """Formats of whole models; ``prediction`` is what the catalogue says of one in a single file."""
+
+    def open_file(path: Path, variant: str | None) -> Pipeline:
+        return SingleFile.open(path, variant).predicting(prediction)
+
+    return (
+        _PICKLE,
+        Format(fits=_is_safetensors, open=open_file),
+        Format(fits=Path.is_dir, open=PipelineFolder.open),
+    )
 
 
 def parts_for(pipeline: Pipeline) -> tuple[Format[Networks], ...]:

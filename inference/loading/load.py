@@ -17,7 +17,7 @@ from inference.entries import ModelEntry
 from inference.errors import AdapterUnfit, InferenceError, WeightsMissing, WeightsUnreadable
 from inference.loading.damage import MALFORMED, check_finite, reason_of
 from inference.loading.fingerprint import combine, file_digest
-from inference.loading.formats import PIPELINES, Format, Networks, Opened, Pipeline, open_with, parts_for
+from inference.loading.formats import Format, Networks, Opened, Pipeline, open_with, parts_for, pipelines_for
 from inference.loading.lora import UnfitError, merge_lora, read_lora
 from inference.memory.model import Sheet
 from inference.memory.part import Label
@@ -93,7 +93,7 @@ def open_model(catalog: Catalog, entry: ModelEntry, adapters: tuple[Adapter, ...
     Raises:
         InferenceError: with WeightsMissing, WeightsUnreadable or UnknownAdapter.
     """
-    pipeline = _open(entry, entry.weights, PIPELINES)
+    pipeline = _open(entry, entry.weights, pipelines_for(entry.prediction))
     parts = (*(encoder for _, encoder in pipeline.text_stages), "vae", "unet")
     own: dict[str, Networks] = dict.fromkeys(parts, pipeline)
     others = {"unet": entry.unet, "vae": entry.vae}

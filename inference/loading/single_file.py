@@ -6,7 +6,7 @@ No configuration is fetched: the architecture is told from the weights' shapes, 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,15 @@ from safetensors import safe_open
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
+from inference.entries import Prediction
 from inference.header import Header, read_header
 from inference.loading.clip_words import END, clip_tokenizer
-from inference.loading.fingerprint import file_digest
+from inference.loading.fingerprint import combine, file_digest
 from inference.loading.ldm import OPEN_CLIP, Names, unet_names_of, vae_names_of
 from inference.loading.schedule import schedule_of
 from inference.loading.shapes import text_config, unet_config, vae_config
 from inference.loading.unsupported import UnsupportedError
+from inference.recognise import SD2_UNSAID
 from inference.sampler import Schedule
 
 Weights = dict[str, Tensor]
@@ -37,7 +39,8 @@ NOISE_SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "sc
 class Section:
     """Where a network lies in a file: its names begin with ``beginning``, and ``mark`` is one of them.
 
-    ``names`` translates the rest of the original names into the libraries'; None where they agree.
+    ``names`` translates the rest of the original names into the libraries'; None where they agree. ``without_last``:
+    the model was trained on what the encoder's last layer but one says, and the last one is not read.
     """
 
     part: str
@@ -45,6 +48,7 @@ class Section:
     mark: str
     names: Callable[[list[str]], Names] | None = None
     open_clip: bool = False
+    without_last: bool = False
 
 
 SECTIONS = (
@@ -70,6 +74,14 @@ SECTIONS = (
         mark="embeddings.token_embedding.weight",
     ),
     Section(
+        part="text_encoder",
+        beginning="cond_stage_model.model.",
+        mark="token_embedding.weight",
+        names=lambda _: OPEN_CLIP,
+        open_clip=True,
+        without_last=True,
+    ),
+    Section(
         part="text_encoder_2",
         beginning="conditioner.embedders.1.model.",
         mark="token_embedding.weight",
@@ -79,17 +91,19 @@ SECTIONS = (
 )
 """Every network that a single file may hold, in every way it is named; a new layout is one more row."""
 
-SD2_MARK = "cond_stage_model.model.transformer.resblocks.0.ln_1.weight"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SingleFile:
-    """One .safetensors file. ``sdxl`` decides what no shape tells: the scale of latents, the padding of prompts."""
+    """One .safetensors file. ``sdxl`` decides what no shape tells: the scale of latents, the padding of prompts.
+
+    ``prediction``: what the catalogue says of it, if anything.
+    """
 
     path: Path
     header: Header
     sections: Mapping[str, Section]
     sdxl: bool
+    prediction: Prediction | None = None
 
     @classmethod
     def open(cls, path: Path, variant: str | None = None) -> SingleFile:
@@ -99,12 +113,16 @@ class SingleFile:
         for section in SECTIONS:
             if section.beginning + section.mark in header.shapes:
                 sections.setdefault(section.part, section)
-        if SD2_MARK in header.shapes:
-            raise UnsupportedError("a single file of Stable Diffusion 2 does not say how it predicts: use its folder")
         if not sections:
             raise UnsupportedError("there is no Stable Diffusion network in it")
         sdxl = any(name.endswith(("label_emb.0.0.weight", "add_embedding.linear_1.weight")) for name in header.shapes)
         return cls(path=path, header=header, sections=sections, sdxl=sdxl)
+
+    def predicting(self, prediction: Prediction | None) -> SingleFile:
+        """The same as a whole model, for which has to be known how it predicts; raises ``UnsupportedError``."""
+        if prediction is None and self._text.without_last:
+            raise UnsupportedError(SD2_UNSAID)
+        return replace(self, prediction=prediction)
 
     @property
     def text_stages(self) -> tuple[tuple[str, str], ...]:
@@ -118,17 +136,20 @@ class SingleFile:
         return self.sdxl
 
     def tokenizer(self, name: str) -> Any:
-        """CLIP's tokenizer; SDXL's second encoder knows prompts that are filled up with “!”."""
-        return clip_tokenizer(self._positions, padding="!" if name == "tokenizer_2" else END)
+        """CLIP's tokenizer; OpenCLIP's encoders know prompts that are filled up with “!”."""
+        open_clip = name == "tokenizer_2" or self._text.open_clip
+        return clip_tokenizer(self._positions, padding="!" if open_clip else END)
 
     def schedule(self) -> Schedule:
-        """The family's noise schedule; files of models that predict velocity carry a mark of that name."""
-        prediction = "v_prediction" if "v_pred" in self.header.shapes else "epsilon"
-        return schedule_of(LCMScheduler(**NOISE_SCHEDULE, prediction_type=prediction))
+        """The family's noise schedule; files of SDXL's kind that predict velocity carry a mark of that name."""
+        own = Prediction.VELOCITY if "v_pred" in self.header.shapes else Prediction.EPSILON
+        return schedule_of(LCMScheduler(**NOISE_SCHEDULE, prediction_type=str(self.prediction or own)))
 
     def digest(self, part: str) -> str:
-        """SHA-256 (hex) of the file, whichever part is asked for."""
-        return file_digest(self.path)
+        """SHA-256 (hex) of the file, whichever part is asked for, and of what the catalogue says of its schedule."""
+        whole = file_digest(self.path)
+        said = part == "scheduler" and self.prediction is not None
+        return combine((whole, f"prediction {self.prediction}")) if said else whole
 
     def network(self, part: str) -> torch.nn.Module:
         """The network ``part`` in float32 on the CPU, every weight of it from the file."""
@@ -137,13 +158,19 @@ class SingleFile:
             raise UnsupportedError(f"there is no {part} in it, only {' and '.join(self.sections)}")
         weights = self._read(section)
         with init_empty_weights():
-            network = BUILDERS[part](weights, self.sdxl)
+            network = BUILDERS[part, section.open_clip](weights, self.sdxl)
         return filled(network, weights, part)
 
     @property
+    def _text(self) -> Section:
+        if "text_encoder" not in self.sections:
+            raise UnsupportedError(f"there is no text_encoder in it, only {' and '.join(self.sections)}")
+        return self.sections["text_encoder"]
+
+    @property
     def _positions(self) -> int:
-        section = self.sections["text_encoder"]
-        return self.header.shapes[f"{section.beginning}embeddings.position_embedding.weight"][0]
+        name = "positional_embedding" if self._text.open_clip else "embeddings.position_embedding.weight"
+        return self.header.shapes[self._text.beginning + name][0]
 
     def _read(self, section: Section) -> Weights:
         inside = [name for name in self.header.shapes if name.startswith(section.beginning)]
@@ -155,7 +182,16 @@ class SingleFile:
                 translated = names.rename(short) if names else short
                 if translated is not None:
                     weights[translated] = file.get_tensor(name).float()
+        if section.without_last:
+            weights = _without_last(weights)
         return _open_clip_apart(weights) if section.open_clip else weights
+
+
+def _without_last(weights: Weights) -> Weights:
+    """A text encoder up to its last layer but one, without the projection that only the last one's output is for."""
+    numbers = {int(name.split(".")[2]) for name in weights if name.startswith("encoder.layers.")}
+    unread = (f"encoder.layers.{max(numbers)}.", "text_projection.")
+    return {name: tensor for name, tensor in weights.items() if not name.startswith(unread)}
 
 
 def _open_clip_apart(weights: Weights) -> Weights:
@@ -192,6 +228,11 @@ def _text(weights: Weights, sdxl: bool) -> torch.nn.Module:
     return network
 
 
+def _open_text(weights: Weights, sdxl: bool) -> torch.nn.Module:
+    network: torch.nn.Module = CLIPTextModel(_text_config(weights, open_clip=True))
+    return network
+
+
 def _text_2(weights: Weights, sdxl: bool) -> torch.nn.Module:
     network: torch.nn.Module = CLIPTextModelWithProjection(_text_config(weights, open_clip=True))
     for name in [name for name in weights if not name.startswith("text_projection")]:
@@ -204,13 +245,15 @@ def _text_config(weights: Weights, *, open_clip: bool) -> CLIPTextConfig:
     return CLIPTextConfig(**text_config(shapes, open_clip=open_clip))
 
 
-BUILDERS: Mapping[str, Callable[[Weights, bool], torch.nn.Module]] = {
-    "unet": _unet,
-    "vae": _vae,
-    "text_encoder": _text,
-    "text_encoder_2": _text_2,
+BUILDERS: Mapping[tuple[str, bool], Callable[[Weights, bool], torch.nn.Module]] = {
+    ("unet", False): _unet,
+    ("vae", False): _vae,
+    ("text_encoder", False): _text,
+    ("text_encoder", True): _open_text,
+    ("text_encoder_2", True): _text_2,
 }
-"""An empty network of the architecture that the weights tell, which may be renamed or reshaped to fit it."""
+"""By part and whether it is OpenCLIP's: an empty network of the architecture that the weights tell, which may be
+renamed or reshaped to fit it."""
 
 NOT_LEARNT = ("position_ids", "logit_scale")
 """Numbers in some files that no network has, and none needs."""

@@ -2,12 +2,14 @@
 
 Prompts steer it: ``wait`` draws no further until the test creates the file ``go``, ``fail`` fails, ``find it
 damaged`` too, ``kill me once`` dies the first time it is drawn, ``kill me`` every time; ``explicit`` and ``decent``
-are what the safety check finds.
+are what the safety check finds, and what follows `` | `` is not read. ``sketch`` waits like ``wait`` and shows previews
+meanwhile; with ``explicit sketch`` and ``decent sketch`` those were checked.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import random
 import signal
@@ -26,16 +28,20 @@ from inference.contract import (
     JobSaved,
     Phase,
     Picture,
+    Preview,
     Progress,
     Ready,
     Row,
     Shutdown,
     Stop,
+    Unread,
 )
 from inference.errors import OutOfMemory, WeightsUnreadable
 from inference.process import WorkerSpec
 
-VERDICTS = {"explicit": True, "decent": False}
+VERDICTS = {"explicit": True, "decent": False, "explicit sketch": True, "decent sketch": False}
+SKETCH = (200, 100, 50)
+"""The colour of all previews."""
 
 
 def main(connection: Connection, spec: WorkerSpec) -> None:
@@ -70,10 +76,12 @@ def _draw(connection: Connection, batch: Batch, folder: Path) -> None:
         return
     _maybe_die(prompts, folder)
     unwanted: set[str] = set()
+    waiting = any(prompt == "wait" or prompt.endswith("sketch") for prompt in prompts)
     for step in range(batch.steps):
-        progress = Progress(phase=Phase.DRAWING, step=step + 1, steps=batch.steps)
+        previews = _previews(batch) if step == 0 else ()
+        progress = Progress(phase=Phase.DRAWING, step=step + 1, steps=batch.steps, previews=previews)
         connection.send(BatchProgress(batch_id=batch.id, progress=progress))
-        while ("wait" in prompts and not (folder / "go").exists()) or connection.poll():
+        while (waiting and not (folder / "go").exists()) or connection.poll():
             if not connection.poll(0.02):
                 continue
             match connection.recv():
@@ -88,6 +96,16 @@ def _draw(connection: Connection, batch: Batch, folder: Path) -> None:
     for job_id in dict.fromkeys(row.job_id for row in batch.rows if row.job_id not in unwanted):
         pictures = tuple(_save(row, batch, folder) for row in batch.rows if row.job_id == job_id)
         connection.send(JobSaved(batch_id=batch.id, job_id=job_id, pictures=pictures, seconds=0.1))
+
+
+def _previews(batch: Batch) -> tuple[Preview, ...]:
+    buffer = io.BytesIO()
+    Image.new("RGB", (16, 16), SKETCH).save(buffer, format="WEBP", lossless=True)
+    return tuple(
+        Preview(job_id=row.job_id, index=row.index, content=buffer.getvalue(), explicit=VERDICTS.get(row.prompt))
+        for row in batch.rows
+        if row.prompt.endswith("sketch")
+    )
 
 
 def _maybe_die(prompts: list[str], folder: Path) -> None:
@@ -114,4 +132,5 @@ def _save(row: Row, batch: Batch, folder: Path) -> Picture:
         pixels_sha256=hashlib.sha256(raw).hexdigest(),
         bytes=path.stat().st_size,
         explicit=VERDICTS.get(row.prompt),
+        unread=Unread(prompt=row.prompt.partition(" | ")[2], negative=row.negative.partition(" | ")[2]),
     )

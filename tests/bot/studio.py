@@ -32,6 +32,9 @@ SECONDS = 30.0
 """How long a test waits for something to be shown before it fails."""
 
 
+GALLERY = discord.ComponentType.media_gallery.value
+THUMBNAIL = discord.ComponentType.thumbnail.value
+
 REFUSALS = (Refused, InferenceError)
 """Exceptions that are answers to a person, and no errors of the bot's."""
 
@@ -215,6 +218,21 @@ def said(result: Any) -> str:
     """Everything that somebody was answered."""
     answers = [result.response, *result.followups]
     return "\n".join(text_of(answer) for answer in answers if answer is not None)
+
+
+def covers(message: Any) -> list[bool]:
+    """Of every picture that a message shows, whether it is covered."""
+    components = [item.to_dict() if hasattr(item, "to_dict") else item for item in message.components]
+    parts = list(walk(components))
+    galleries = [item["spoiler"] for part in parts if part["type"] == GALLERY for item in part["items"]]
+    return galleries + [part.get("spoiler", False) for part in parts if part["type"] == THUMBNAIL]
+
+
+def age_restricted(studio: Studio) -> None:
+    """Have the channel be for adults alone."""
+    channel = studio.bot.get_channel(studio.channel.id)
+    assert isinstance(channel, discord.TextChannel)
+    channel.nsfw = True  # as the gateway tells it; SimCord has no such channels
 
 
 def menu_of(message: Any, verb: str) -> str:

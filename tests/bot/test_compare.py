@@ -32,6 +32,11 @@ async def test_models_are_compared_on_one_card(studio: Studio) -> None:
     assert {job.request.model for job in await studio.jobs()} == {"quick", "guided"}
 
 
+async def test_a_comparison_tells_once_what_was_not_read(studio: Studio) -> None:
+    card = await compared(studio, 2, models="quick, guided", prompt="a fox | in the snow")
+    assert text_of(card).count("did not read the end of the prompt: “in the snow”") == 1
+
+
 async def test_all_models_that_are_here_are_compared_where_nothing_is_named(studio: Studio) -> None:
     card = await compared(studio, 2)
     assert "With guidance" in text_of(card)

@@ -13,7 +13,7 @@ from simcord.interactions import OptionError
 from bot.settings import Settings
 from bot.store import JobState
 from inference.catalog import Catalog
-from inference.contract import MAX_SEED
+from inference.contract import MAX_SEED, Unread
 from tests.bot.painter import pixels
 from tests.bot.studio import Studio, labels_of, open_studio, text_of
 
@@ -181,3 +181,20 @@ async def test_the_first_answer_comes_before_anything_is_stored(studio: Studio) 
         assert not order.done()
     await order
     await studio.pictures()
+
+
+async def test_what_the_model_did_not_read_is_told_and_kept(studio: Studio) -> None:
+    await studio.ann.slash(studio.channel, "imagine", prompt="a fox | in the *snow*", negative="blur | and noise")
+    card = await studio.card(saying="did not read the end of the prompt")
+    assert "the prompt: “in the \\*snow\\*”" in text_of(card)
+    assert "the negative prompt: “and noise”" in text_of(card)
+    await studio.restart()
+    [job] = await studio.jobs()
+    [picture] = await studio.store.jobs.pictures(job.id)
+    assert picture.unread == Unread(prompt="in the *snow*", negative="and noise")
+
+
+async def test_of_a_prompt_that_was_read_nothing_is_told(studio: Studio) -> None:
+    await studio.ann.slash(studio.channel, "imagine", prompt="a fox")
+    await studio.pictures()
+    assert "did not read" not in text_of(studio.cards()[-1])

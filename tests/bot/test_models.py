@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import discord
 import pytest
 
-from bot.rules import Rules
+from bot.rules import Explicit, Rules
+from inference.entries import ModelEntry
 from tests.bot.painter import pixels
-from tests.bot.studio import Studio, images_of, labels_of, said, text_of, until
+from tests.bot.studio import Studio, age_restricted, covers, eventually, images_of, labels_of, said, text_of, until
 
 
 @pytest.fixture
@@ -110,11 +113,22 @@ async def test_a_model_that_cannot_be_loaded_is_marked_with_the_reason(studio: S
     assert "⚠️" not in said(await studio.ann.slash(studio.channel, "model list"))
 
 
+async def example_of(studio: Studio, entry: ModelEntry) -> Path:
+    """Where a model's example lies, once it is there."""
+    examples = studio.bot.models.examples
+
+    async def drawn() -> bool:
+        return await examples.find(entry) is not None
+
+    await eventually(drawn, lambda: "no example came")
+    example = await examples.find(entry)
+    assert example is not None
+    return example.path
+
+
 async def test_examples_are_drawn_once_and_kept(studio: Studio) -> None:
     await studio.ann.slash(studio.channel, "model list")
-    example = studio.bot.models.examples
-    await until(lambda: example.find(studio.catalog["quick"]) is not None, lambda: "no example came")
-    drawn_at = example.find(studio.catalog["quick"]).stat().st_mtime_ns  # type: ignore[union-attr]
+    drawn_at = (await example_of(studio, studio.catalog["quick"])).stat().st_mtime_ns
     shown = await studio.ann.slash(studio.channel, "model list")
     assert shown.response is not None
     [thumbnail] = await images_of(shown.response)
@@ -124,7 +138,64 @@ async def test_examples_are_drawn_once_and_kept(studio: Studio) -> None:
     assert shown.response is not None
     [picture] = await images_of(shown.response)
     assert picture.tobytes() == pixels(7, 64, 64)
-    assert example.find(studio.catalog["quick"]).stat().st_mtime_ns == drawn_at  # type: ignore[union-attr]
+    assert (await example_of(studio, studio.catalog["quick"])).stat().st_mtime_ns == drawn_at
+
+
+@pytest.fixture
+def risky(studio: Studio) -> Iterator[Callable[[str], ModelEntry]]:
+    """Makes a model that is not harmless, whose example shows what is said."""
+    models = studio.catalog._models
+
+    def make(prompt: str) -> ModelEntry:
+        models["risky"] = replace(models["guided"], name="risky", examples=(prompt,))
+        return models["risky"]
+
+    yield make
+    del models["risky"]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize(
+    ("prompt", "policy", "shown"),
+    [
+        ("explicit", Explicit.BLOCK, []),
+        ("explicit", Explicit.SPOILER, [True]),
+        ("explicit", Explicit.ALLOW, [False]),
+        ("unchecked", Explicit.SPOILER, [True]),
+        ("decent", Explicit.BLOCK, [False]),
+    ],
+)
+async def test_examples_are_shown_as_other_pictures_are(
+    studio: Studio,
+    risky: Callable[[str], ModelEntry],
+    prompt: str,
+    policy: Explicit,
+    shown: list[bool],
+    restarted: bool,
+) -> None:
+    entry = risky(prompt)
+    await studio.ann.slash(studio.channel, "model list")
+    await studio.store.preferences.set_rules(studio.channel.guild.id, Rules(explicit=policy))
+    await studio.ann.slash(studio.channel, "model info", name="risky")
+    await example_of(studio, entry)
+    if restarted:
+        await studio.restart()
+    info = await studio.ann.slash(studio.channel, "model info", name="risky")
+    assert covers(info.response) == shown
+    assert ("does not show pictures that may be explicit" in said(info)) is (not shown)
+    await example_of(studio, studio.catalog["quick"])
+    listed = await studio.ann.slash(studio.channel, "model list")
+    assert covers(listed.response) == [False, *shown]  # the other one is harmless
+
+
+async def test_in_an_age_restricted_channel_examples_are_shown(
+    studio: Studio, risky: Callable[[str], ModelEntry]
+) -> None:
+    age_restricted(studio)
+    entry = risky("explicit")
+    await studio.ann.slash(studio.channel, "model info", name="risky")
+    await example_of(studio, entry)
+    assert covers((await studio.ann.slash(studio.channel, "model info", name="risky")).response) == [False]
 
 
 async def test_info_draws_the_example_that_is_missing(studio: Studio) -> None:

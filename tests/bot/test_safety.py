@@ -14,14 +14,11 @@ from bot.store import JobState
 from inference.catalog import Catalog
 from inference.process import draw_for_parent
 from tests.bot import studio as studio_module
-from tests.bot.studio import Studio, open_studio, text_of, walk
+from tests.bot.studio import Studio, age_restricted, covers, open_studio, text_of
 from tests.checkers import save_classifier
 from tests.checkpoints import TinyModels, tiny_models
 
 __all__ = ["tiny_models"]
-
-GALLERY = discord.ComponentType.media_gallery.value
-THUMBNAIL = discord.ComponentType.thumbnail.value
 
 
 @pytest.fixture
@@ -32,26 +29,12 @@ def boss(studio: Studio) -> Any:
     return guild.add_member(studio.env.create_user("boss"), roles=[role])
 
 
-def age_restricted(studio: Studio) -> None:
-    channel = studio.bot.get_channel(studio.channel.id)
-    assert isinstance(channel, discord.TextChannel)
-    channel.nsfw = True  # as the gateway tells it; SimCord has no such channels
-
-
 async def imagine(studio: Studio, prompt: str) -> discord.Message:
     """The last card of an order for a model that could draw anything."""
     await studio.ann.slash(studio.channel, "imagine", prompt=prompt, model="guided")
     await studio.settled(JobState.DONE)
     await studio.all_delivered()
     return studio.cards()[-1]
-
-
-def covers(message: Any) -> list[bool]:
-    """Of every picture that a message shows, whether it is covered."""
-    components = [item.to_dict() if hasattr(item, "to_dict") else item for item in message.components]
-    parts = list(walk(components))
-    galleries = [item["spoiler"] for part in parts if part["type"] == GALLERY for item in part["items"]]
-    return galleries + [part.get("spoiler", False) for part in parts if part["type"] == THUMBNAIL]
 
 
 @pytest.mark.parametrize(("policy", "shown"), [("block", []), ("spoiler", [True]), ("allow", [False])])

@@ -18,6 +18,7 @@ from inference.contract import (
     Phase,
     Picture,
     Prepare,
+    Preview,
     Progress,
     Ready,
     Shutdown,
@@ -25,11 +26,12 @@ from inference.contract import (
     Stop,
 )
 from inference.errors import DeviceUnknown, Unexpected
-from inference.process import WorkerSpec
+from inference.process import WorkerSpec, draw_for_parent
 
 
 def innocent(connection: Connection, spec: WorkerSpec) -> None:
-    """Does as told. Prompts steer it: ``kill me``, ``kill me once``, ``hang``, ``fail``, ``slow`` (until stopped)."""
+    """Does as told. Prompts steer it: ``kill me``, ``kill me once``, ``hang``, ``fail``, ``slow`` (until stopped),
+    ``sketch`` (previews after the first step, which are the pictures' ids)."""
     connection.send(Ready(device="cpu", precision="float32"))
     while True:
         match connection.recv():
@@ -63,6 +65,20 @@ def dead_unless_first(connection: Connection, spec: WorkerSpec) -> None:
     if spec.device != "a":
         os._exit(3)
     with_siblings(connection, spec)
+
+
+def slow_to_draw(connection: Connection, spec: WorkerSpec) -> None:
+    """The real worker on a machine on which every step takes more than a second."""
+    from diffusers import UNet2DConditionModel
+
+    forward = UNet2DConditionModel.forward
+
+    def slowly(*args: object, **options: object) -> object:
+        time.sleep(1.3)
+        return forward(*args, **options)
+
+    UNet2DConditionModel.forward = slowly
+    draw_for_parent(connection, spec)
 
 
 def dead_at_start(connection: Connection, spec: WorkerSpec) -> None:
@@ -110,7 +126,8 @@ def _draw(connection: Connection, batch: Batch, spec: WorkerSpec) -> None:
     unwanted: set[str] = set()
     slow = "slow" in prompts
     for step in range(batch.steps):
-        progress = Progress(phase=Phase.DRAWING, step=step + 1, steps=batch.steps)
+        previews = _previews(batch) if step == 0 and "sketch" in prompts else ()
+        progress = Progress(phase=Phase.DRAWING, step=step + 1, steps=batch.steps, previews=previews)
         connection.send(BatchProgress(batch_id=batch.id, progress=progress))
         while connection.poll(0.02 if not slow else 600):
             message = connection.recv()
@@ -128,6 +145,12 @@ def _draw(connection: Connection, batch: Batch, spec: WorkerSpec) -> None:
     for job_id in dict.fromkeys(row.job_id for row in batch.rows):
         if job_id not in unwanted:
             connection.send(JobSaved(batch_id=batch.id, job_id=job_id, pictures=_pictures(batch, job_id), seconds=0.1))
+
+
+def _previews(batch: Batch) -> tuple[Preview, ...]:
+    return tuple(
+        Preview(job_id=row.job_id, index=row.index, content=row.picture_id.encode()) for row in reversed(batch.rows)
+    )
 
 
 def _pictures(batch: Batch, job_id: str) -> tuple[Picture, ...]:

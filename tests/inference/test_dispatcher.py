@@ -112,6 +112,18 @@ async def test_an_order_is_drawn_and_its_pictures_have_seeds_and_lasting_ids(ope
     assert {picture.bucket for picture in end.pictures} == {4}
 
 
+async def test_of_the_previews_of_a_batch_everybody_gets_their_own_and_the_latest_stay(open_workplace: Open) -> None:
+    async with open_workplace() as place:
+        tickets = [place.order("sketch", count=2, steps=3), place.order("sketch", owner="bob", count=2, steps=3)]
+        for ticket in tickets:
+            *news, end = await heard(ticket)
+            assert isinstance(end, Finished)
+            running = [event.progress for event in news if isinstance(event, Running)]
+            shown = [[preview.content.decode() for preview in progress.previews] for progress in running]
+            assert shown[-1] == [picture_id(ticket.job_id, index) for index in range(2)]
+            assert {len(previews) for previews in shown} <= {0, 2}
+
+
 async def test_waiting_orders_know_their_position_and_in_time_their_eta(open_workplace: Open) -> None:
     async with open_workplace() as place:
         await heard(place.order())

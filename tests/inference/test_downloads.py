@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import signal
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from inference.hub_errors import (
 )
 from inference.recipe import read_pixels
 from tests import hub as hub_server
-from tests.checkpoints import TinyModels
+from tests.checkpoints import TinyModels, tiny_vae
 from tests.hub import COMMIT, Hub
 
 ROOT = Path(__file__).parents[2]
@@ -125,6 +126,34 @@ def test_of_a_part_that_comes_from_elsewhere_the_first_is_left_out(catalog: Cata
     assert catalog.missing("base") == ()
 
 
+PREVIEWS = '[previews]\nemoji = { hub = "someone/taesd" }\n'
+
+
+def test_what_makes_previews_comes_with_a_model_and_also_later(catalog: Catalog, hub: Hub, tmp_path: Path) -> None:
+    fetch(catalog)
+    path = tmp_path / "models.toml"
+    path.write_text(CATALOG + PREVIEWS, encoding="utf-8")
+    tiny_vae().save_pretrained(tmp_path / "taesd")
+    hub.publish("someone/taesd", tmp_path / "taesd")
+    catalog = Catalog.load(path)
+    assert catalog.missing("tiny") == ()
+    assert main(["--catalog", str(path), "pull", "tiny"]) == 0
+    assert catalog.missing_preview("tiny") is None
+    assert main(["--catalog", str(path), "pull", "flat"]) == 0
+
+
+def test_what_makes_previews_keeps_no_model_away(
+    catalog: Catalog, hub: Hub, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "models.toml"
+    path.write_text(CATALOG + PREVIEWS, encoding="utf-8")
+    catalog = Catalog.load(path)
+    fetch(catalog)
+    assert catalog.missing("tiny") == ()
+    assert catalog.missing_preview("tiny") is not None
+    assert "no previews of “tiny”" in caplog.text
+
+
 def test_a_lora_is_fetched_by_its_own_name(catalog: Catalog, hub: Hub) -> None:
     fetch(catalog, "flat")
     assert hub.files_asked() == ["flat.safetensors"]
@@ -143,10 +172,13 @@ def test_a_hub_that_is_busy_for_a_moment_is_asked_again(
     catalog: Catalog, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hub_module, "PAUSE_S", 0)
-    hub.busy = hub_module.ATTEMPTS_IN_VAIN
+    hub.busy = hub.busy_to_list = hub_module.ATTEMPTS_IN_VAIN
     fetch(catalog)
     hub.busy = 100
     assert isinstance(refusal(catalog, "flat"), HubUnreachable)
+    hub.busy, hub.busy_to_list = 0, 100
+    assert isinstance(refusal(catalog, "flat"), HubUnreachable)
+    assert hub.busy_to_list == 100 - hub_module.ATTEMPTS_IN_VAIN - 1
 
 
 def test_an_attempt_that_ended_in_vain_is_gone_on_with_by_the_next(
@@ -231,6 +263,7 @@ def test_where_there_are_only_pickles_it_says_what_there_is(catalog: Catalog, hu
 def test_without_a_network_it_says_whom_it_asked_and_what_to_do(
     catalog: Catalog, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.setattr(hub_module, "PAUSE_S", 0)
     hub_server.use(monkeypatch, url="http://127.0.0.1:9", home=tmp_path)
     failure = refusal(catalog)
     assert isinstance(failure, HubUnreachable)
@@ -250,6 +283,25 @@ def test_a_full_disk_is_told_before_anything_is_fetched(
     assert failure.free_bytes == 1000
     assert failure.needed_bytes > 1_000_000
     assert hub.files_asked() == ["model_index.json"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is always full")
+@pytest.mark.parametrize("file", [UNET, "model_index.json"])
+def test_a_disk_that_fills_meanwhile_is_told_with_what_is_still_needed(
+    catalog: Catalog, hub: Hub, tmp_path: Path, file: str
+) -> None:
+    contents = hub.repositories["someone/tiny"][file]
+    digest = hashlib.sha256(contents) if file == UNET else hashlib.sha1(b"blob %d\0" % len(contents) + contents)
+    part = tmp_path / "home" / "hub" / "models--someone--tiny" / "blobs" / f"{digest.hexdigest()}.incomplete"
+    part.parent.mkdir(parents=True)
+    part.symlink_to("/dev/full")
+    failure = refusal(catalog)
+    assert isinstance(failure, NoRoom)
+    assert (failure.path, failure.free_bytes) == (str(tmp_path / "home" / "hub"), 0)
+    assert failure.needed_bytes >= len(contents)
+    assert "0 B are free. Make room" in str(InferenceError(failure))
+    part.unlink()
+    fetch(catalog)
 
 
 # -- the command -------------------------------------------------------------------------------------------------------

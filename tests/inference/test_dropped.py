@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,16 @@ def test_a_diffusers_folder_appears_too(catalog: Catalog, folder: Path, family: 
     assert (catalog["whole"].family, catalog["whole"].kind) == (family, Kind.NATIVE)
 
 
+def test_a_diffusers_folder_appears_once_it_has_been_copied_far_enough(catalog: Catalog, folder: Path) -> None:
+    made = model(Family.SD15, Kind.NATIVE)
+    whole = folder / "checkpoints" / "whole"
+    type(made)(**{**made.components, "unet": denoiser(Family.SD15, native=True)}).save_pretrained(whole)
+    config = (whole / "unet" / "config.json").rename(folder / "later")
+    assert [file.path for file in catalog.unusable] == [whole]
+    config.rename(whole / "unet" / "config.json")
+    assert ([entry.name for entry in catalog], catalog.unusable) == (["named", "whole"], ())
+
+
 def test_what_was_dropped_is_drawn_with(catalog: Catalog, folder: Path) -> None:
     drop_checkpoint(folder, Family.SD15, Kind.NATIVE, "mine")
     draws_like_diffusers(catalog, catalog["mine"], Family.SD15, Kind.NATIVE)
@@ -125,6 +136,18 @@ def test_a_lora_appears_for_its_family_with_its_trigger_words(catalog: Catalog, 
     [adapter] = catalog.adapters(family)
     assert (adapter.name, adapter.triggers) == ("style", ("my style", "a cat"))
     assert not any(catalog.adapters(other) for other in FAMILIES if other is not family)
+
+
+def test_only_what_is_new_or_has_changed_is_read_again(catalog: Catalog, folder: Path) -> None:
+    path = drop_checkpoint(folder, Family.SD15, Kind.NATIVE, "x")
+    assert catalog["x"]
+    stat = path.stat()
+    path.write_bytes(b"?" * stat.st_size)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    drop_checkpoint(folder, Family.SD15, Kind.NATIVE, "y")
+    assert [entry.name for entry in catalog] == ["named", "x", "y"]
+    path.touch()
+    assert [entry.name for entry in catalog] == ["named", "y"]
 
 
 def test_a_file_that_goes_is_gone(catalog: Catalog, folder: Path) -> None:
@@ -184,9 +207,14 @@ def zip_bomb(folder: Path) -> None:
     (folder / "loras" / "x.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
 
 
+def silent_about_its_prediction(folder: Path) -> None:
+    save_single_file(model(Family.SD21, Kind.NATIVE), folder / "checkpoints" / "x.safetensors")
+
+
 UNUSABLE: list[tuple[Callable[[Path], None], str]] = [
     (lora_among_checkpoints, "a LoRA for Stable Diffusion 1.5: it belongs into the folder of LoRAs"),
     (checkpoint_among_loras, "a whole checkpoint for Stable Diffusion 1.5: it belongs into the folder of checkpoints"),
+    (silent_about_its_prediction, "name it in the catalogue with prediction = “v_prediction”"),
     (loha, "a LoHa: only LoRAs"),
     (flux, "made for Flux"),
     (embedding, "a textual inversion embedding"),

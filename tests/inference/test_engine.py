@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from inference import sampler
 from inference.budgets import Budgets
 from inference.catalog import Catalog
-from inference.contract import Adapter, Batch, Phase, Progress
+from inference.contract import Adapter, Batch, Phase, Progress, Unread
 from inference.engine import Drawn, Engine
 from inference.errors import InferenceError, OutOfMemory, UnknownAdapter, UnknownModel, WeightsMissing
 from inference.orders import guided_bucket_for
@@ -72,6 +72,27 @@ def test_every_picture_has_the_recipe_that_draws_it_again(engine: Engine) -> Non
     )
     assert np.array_equal(first.pixels[1], again.pixels[0])
     assert again.recipes[0] == recipe
+
+
+@pytest.mark.parametrize("model", ["tiny", "tiny-lora", "tiny-xl"])
+def test_what_lies_beyond_the_tokens_that_are_read_is_told(engine: Engine, model: str) -> None:
+    """The tiny encoders read 16 tokens, two of which are the ends; every letter is one."""
+    rows = [
+        row(0, prompt="abcde  fghij klmn"),
+        row(1, prompt="abcde  fghij klmn o"),
+        row(2, prompt="aaaaaaaaaa bbbbbb cc"),
+    ]
+    drawn = engine.draw(batch(*rows, model=model, bucket=4), silent)
+    assert [unread.prompt for unread in drawn.unread] == ["", "o", "bb cc"]
+    same = engine.draw(batch(row(0, prompt="abcde  fghij klmn"), model=model, bucket=4), silent)
+    assert np.array_equal(drawn.pixels[1], same.pixels[0])
+
+
+@pytest.mark.parametrize(("guidance", "unread"), [(1.0, ""), (2.0, "o")])
+def test_of_a_negative_prompt_the_end_is_told_where_it_acts(engine: Engine, guidance: float, unread: str) -> None:
+    one = row(negative="abcde fghij klmno", guidance=guidance)
+    assert engine.draw(batch(one, model="tiny-lora"), silent).unread == (Unread(negative=unread),)
+    assert engine.draw(batch(one, model="tiny"), silent).unread == (Unread(),)
 
 
 def test_progress_tells_of_loading_every_step_and_decoding(engine: Engine) -> None:

@@ -19,16 +19,18 @@ from diffusers import AutoencoderTiny, StableDiffusionPipeline, StableDiffusionX
 from safetensors.torch import save_file
 from torch import Tensor
 
-from inference.catalog import Catalog
+from inference.catalog import Catalog, CatalogError
 from inference.contract import Adapter
 from inference.drawing import decode_float, draw_latents
 from inference.entries import Family, Kind, ModelEntry
+from inference.errors import InferenceError
 from inference.models import load_model
 from inference.text import PromptCache
 from tests.checkpoints import quiet
 from tests.inference.batches import batch, row
 from tests.layouts import (
     ALPHA,
+    XL,
     draw_changes,
     original_vae,
     pipeline,
@@ -105,7 +107,7 @@ def drawn_with(catalog: Catalog, entry: ModelEntry, guidance: float, *adapters: 
     asked = row(prompt=PROMPT, negative=NEGATIVE, seed=SEED, guidance=guidance)
     order = batch(asked, model=entry.name, adapters=adapters, steps=STEPS)
     with torch.inference_mode():
-        drawn = decode_float(model, draw_latents(model, PromptCache(), order, lambda step: None))
+        drawn = decode_float(model, draw_latents(model, PromptCache(), order, lambda step, estimate: None))
     return (drawn[0] * 0.5 + 0.5).clamp(0, 1)
 
 
@@ -172,17 +174,52 @@ LAYOUTS: dict[str, Callable[[Any, Path], str]] = {
 }
 
 
-@pytest.mark.parametrize("family", [*FAMILIES, Family.VEGA])
+@pytest.mark.parametrize("family", [*FAMILIES, Family.VEGA, Family.SD21])
 def test_the_single_files_of_these_tests_are_what_diffusers_takes_for_one(family: Family, tmp_path: Path) -> None:
     made = model(family, Kind.MERGED)
     made.save_pretrained(tmp_path / "folder")
     save_single_file(made, tmp_path / "one.safetensors")
-    kind: Any = StableDiffusionPipeline if family is Family.SD15 else StableDiffusionXLPipeline
+    kind: Any = StableDiffusionXLPipeline if family in XL else StableDiffusionPipeline
     read = kind.from_single_file(tmp_path / "one.safetensors", config=str(tmp_path / "folder"))
-    for part in ("unet", "vae", "text_encoder", "text_encoder_2")[: 3 if family is Family.SD15 else 4]:
+    for part in ("unet", "vae", "text_encoder", "text_encoder_2")[: 4 if family in XL else 3]:
         theirs, mine = getattr(read, part).state_dict(), getattr(made, part).state_dict()
         assert theirs.keys() == mine.keys()
         assert all(torch.equal(theirs[name], mine[name]) for name in mine), part
+
+
+@pytest.mark.parametrize("layout", [in_single_file, in_half_single_file])
+@pytest.mark.parametrize("kind", [Kind.MERGED, Kind.NATIVE])
+def test_a_single_file_of_stable_diffusion_2_draws_once_it_is_said_how_it_predicts(
+    kind: Kind, layout: Callable[[Any, Path], str], tmp_path: Path
+) -> None:
+    sources = layout(model(Family.SD21, kind), tmp_path)
+    with pytest.raises(InferenceError, match="does not say how it predicts"):
+        ours(tmp_path, Family.SD21, kind, sources)
+    said = sources + '\nprediction = "v_prediction"'
+    assert_same(ours(tmp_path, Family.SD21, kind, said), reference(Family.SD21, kind))
+
+
+def test_how_a_model_predicts_is_part_of_what_it_is(tmp_path: Path) -> None:
+    sources = in_single_file(model(Family.SD21, Kind.MERGED), tmp_path)
+    prints = []
+    for prediction in ("v_prediction", "epsilon"):
+        ours(tmp_path, Family.SD21, Kind.MERGED, f'{sources}\nprediction = "{prediction}"')
+        catalog = Catalog.load(tmp_path / "models.toml")
+        loaded = load_model(
+            catalog, catalog.default, (), device=torch.device("cpu"), precision=torch.float32, on_part=lambda: None
+        )
+        prints.append((loaded.fingerprint, loaded.schedule.prediction))
+    assert prints[0][0] != prints[1][0]
+    assert [prediction for _, prediction in prints] == ["v_prediction", "epsilon"]
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [('prediction = "v"', "“v” is none of"), ('prediction = "epsilon"', "a diffusers folder says")],
+)
+def test_what_is_said_of_the_prediction_is_checked(line: str, complaint: str, tmp_path: Path) -> None:
+    with pytest.raises(CatalogError, match=complaint):
+        ours(tmp_path, Family.SD21, Kind.MERGED, f'weights = {{ path = "model" }}\n{line}')
 
 
 WAYS = [

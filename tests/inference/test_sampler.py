@@ -61,7 +61,7 @@ def ours(models: TinyModels, name: str, steps: int, rows: tuple[Row, ...]) -> Te
     )
     order = batch(*rows, model=name, steps=steps, width=SIDE + 8)
     with torch.inference_mode():
-        pictures = decode_float(model, draw_latents(model, PromptCache(), order, lambda step: None))
+        pictures = decode_float(model, draw_latents(model, PromptCache(), order, lambda step, estimate: None))
     return (pictures * 0.5 + 0.5).clamp(0, 1)
 
 
@@ -165,8 +165,27 @@ def test_clipping_bounds_the_predicted_sample_as_in_diffusers() -> None:
     def network(latents: Tensor, *args: object, **kwargs: object) -> tuple[Tensor]:
         return (latents * 0.3,)
 
-    mine = sample(network, clipped, noise, Conditions(text=torch.zeros(1, 1, 1)), Guidance(), lambda step: None)
+    mine = sample(
+        network, clipped, noise, Conditions(text=torch.zeros(1, 1, 1)), Guidance(), lambda step, estimate: None
+    )
     assert torch.allclose(mine, expected, atol=1e-6)
+
+
+def test_every_step_tells_what_the_pictures_look_like_by_now() -> None:
+    """The consistency function's own output, which the noise of the next step is added to."""
+    estimates: list[Tensor | None] = []
+
+    def network(latents: Tensor, *args: object, **kwargs: object) -> tuple[Tensor]:
+        return (latents * 0.3,)
+
+    noise = draw_noise([1], 3, (4, 8, 8))
+    arguments = (Conditions(text=torch.zeros(1, 1, 1)), Guidance())
+    drawn = sample(network, schedule(), noise, *arguments, lambda step, estimate: estimates.append(estimate))
+    one = sample(network, schedule(), noise[:1], *arguments, lambda step, estimate: None)
+    assert (len(estimates), estimates[0]) == (4, None)
+    assert estimates[1] is not None
+    assert torch.allclose(estimates[1], one)
+    assert estimates[3] is drawn
 
 
 def test_noise_follows_the_seed_alone_and_more_steps_only_append_to_it() -> None:
@@ -188,7 +207,7 @@ def test_the_guidance_embedding_is_that_of_diffusers(dim: int) -> None:
 def test_the_caller_hears_of_every_step_and_can_stop_between_two() -> None:
     heard: list[int] = []
 
-    def on_step(step: int) -> None:
+    def on_step(step: int, estimate: Tensor | None) -> None:
         heard.append(step)
         if step == 2:
             raise StopDrawing
