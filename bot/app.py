@@ -148,6 +148,7 @@ def _hire(settings: Settings, device: str) -> WorkerProcess:
         precision=settings.precision,
         budgets=settings.budgets,
         safety_check=settings.safety_check == "required",
+        compile=settings.compile,
     )
     return WorkerProcess(spec=spec)
 

@@ -50,6 +50,11 @@ class Settings:
         "tenth of what is free, 0 keeps none.",
         low=0,
     )
+    compile: bool = _setting(
+        False,
+        "Whether networks are compiled (torch.compile): on or off. The first batch of every size then takes minutes, "
+        "later ones are faster on a GPU.",
+    )
     max_batch: int = _setting(8, "Pictures drawn together at most, a power of two.", low=4, high=64)
     batch_wait_ms: float = _setting(
         20.0,

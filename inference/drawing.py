@@ -10,14 +10,16 @@ from torch import Tensor
 
 from inference.contract import Batch, Row
 from inference.memory.model import LoadedModel
-from inference.sampler import Conditions, Guidance, NegativePass, OnStep, draw_noise, guidance_embedding, sample
+from inference.sampler import Conditions, Guidance, Loop, NegativePass, OnStep, draw_noise, guidance_embedding, sample
 from inference.text import Embedding, PromptCache
 
 T = TypeVar("T")
 
 
 @torch.inference_mode()
-def draw_latents(model: LoadedModel, prompts: PromptCache, batch: Batch, on_step: OnStep) -> Tensor:
+def draw_latents(
+    model: LoadedModel, prompts: PromptCache, batch: Batch, on_step: OnStep, loop: Loop = sample
+) -> Tensor:
     """The latents of every row up to the bucket, (bucket, channels, height / 8, width / 8) in float32 on the device.
 
     ``on_step`` hears 0 before the first step, and after step i of i and of all rows' latents as far as they are known.
@@ -26,7 +28,7 @@ def draw_latents(model: LoadedModel, prompts: PromptCache, batch: Batch, on_step
     shape = (model.latent_channels, batch.height // model.vae_factor, batch.width // model.vae_factor)
     noise = draw_noise([row.seed for row in rows], batch.steps, shape).to(model.unet.device)
     conditions = _conditions(batch, [prompts.embed(model, row.prompt) for row in rows])
-    return sample(model.unet, model.schedule, noise, conditions, _guidance(model, prompts, batch, rows), on_step)
+    return loop(model.unet, model.schedule, noise, conditions, _guidance(model, prompts, batch, rows), on_step)
 
 
 @torch.inference_mode()

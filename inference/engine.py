@@ -6,7 +6,7 @@ import gc
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from inference.devices import (
 )
 from inference.drawing import decode, draw_latents
 from inference.errors import Failure, InferenceError, OutOfMemory
+from inference.graphs import GraphedLoop
 from inference.loading.checker import Checker, Verdict
 from inference.memory.model import LoadedModel
 from inference.models import ModelKey, model_store
@@ -34,7 +35,7 @@ from inference.orders import halves
 from inference.previews import Previews
 from inference.recipe import Recipe, library_versions
 from inference.safety import Safety
-from inference.sampler import OnStep
+from inference.sampler import Loop, OnStep, sample
 from inference.text import PromptCache, unread
 
 OnProgress = Callable[[Progress], None]
@@ -64,8 +65,9 @@ class Engine:
     ``device`` and ``precision`` are names or ``auto`` (see ``inference.devices``); ``budgets`` bound the models that
     are kept. ``threads`` compute on a CPU, None chooses (see ``steady_threads``). Without ``safety_check`` nobody looks
     whether pictures are explicit; with it, a model that is not harmless draws only if its checker can be loaded. With
-    ``previews`` the progress of slow batches shows what their pictures look like by then. A batch that fails or is
-    stopped leaves the engine as it was.
+    ``previews`` the progress of slow batches shows what their pictures look like by then. ``compiler`` is a backend of
+    ``torch.compile``, such as ``inductor``; the first batch of a shape then takes minutes, later ones are faster. A
+    batch that fails or is stopped leaves the engine as it was.
 
     Raises:
         InferenceError: with DeviceUnknown or PrecisionUnknown.
@@ -81,6 +83,7 @@ class Engine:
         threads: int | None = None,
         safety_check: bool = True,
         previews: bool = False,
+        compiler: str | None = None,
     ) -> None:
         self._catalog = catalog
         self._device = choose_device(device)
@@ -91,8 +94,11 @@ class Engine:
         if self._device.type == "cpu":
             torch.set_num_threads(threads or steady_threads())
         self._models = model_store(
-            catalog, device=self._device, precision=self._precision, budgets=budgets or Budgets()
+            catalog, device=self._device, precision=self._precision, budgets=budgets or Budgets(), compiler=compiler
         )
+        self._loop: Loop = GraphedLoop().sample if self._device.type == "cuda" else sample
+        self._compiles = compiler is not None
+        self._compiled: set[tuple[object, ...]] = set()
         self._versions = library_versions()
 
     @property
@@ -168,8 +174,10 @@ class Engine:
             self._models.use(_key(batch), _parts_of(on_progress)) as model,
             self._checker(batch, on_progress) as checker,
         ):
+            self._compile_for(model, batch, on_progress)
             loaded = time.perf_counter()
-            latents = draw_latents(model, self._prompts, batch, self._steps(batch, model, checker, on_progress))
+            on_step = self._steps(batch, model, checker, on_progress)
+            latents = draw_latents(model, self._prompts, batch, on_step, self._loop)
             on_progress(Progress(phase=Phase.DECODING))
             pictures = decode(model, latents[: len(batch.rows)], tiled=tiled)
             verdicts = checker.judge(pictures) if checker else (None,) * len(batch.rows)
@@ -181,6 +189,15 @@ class Engine:
                 load_s=loaded - started,
                 draw_s=time.perf_counter() - loaded,
             )
+
+    def _compile_for(self, model: LoadedModel, batch: Batch, on_progress: OnProgress) -> None:
+        """Compiling counts as loading. It happens when a network sees its first batch of a shape."""
+        shape = (model.architecture, batch.bucket, batch.guided_bucket, batch.width, batch.height)
+        if self._compiles and shape not in self._compiled:
+            on_progress(Progress(phase=Phase.LOADING))
+            once = draw_latents(model, self._prompts, replace(batch, steps=1), lambda step, estimate: None)
+            decode(model, once[:1])
+            self._compiled.add(shape)
 
     def _steps(self, batch: Batch, model: LoadedModel, checker: Checker | None, on_progress: OnProgress) -> OnStep:
         sketches = self._previews.of(batch, model.vae, checker) if self._previews else None

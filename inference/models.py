@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from functools import partial
-from typing import TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 import torch
+from torch import nn
 
 from inference.budgets import Budgets
 from inference.catalog import Catalog
@@ -27,9 +27,12 @@ ModelKey: TypeAlias = tuple[str, tuple[Adapter, ...]]
 
 
 def model_store(
-    catalog: Catalog, *, device: torch.device, precision: torch.dtype, budgets: Budgets
+    catalog: Catalog, *, device: torch.device, precision: torch.dtype, budgets: Budgets, compiler: str | None = None
 ) -> ModelStore[ModelKey]:
-    """An empty store of the catalogue's models. Using one raises what ``open_model`` and ``ModelFiles`` raise."""
+    """An empty store of the catalogue's models. Using one raises what ``open_model`` and ``ModelFiles`` raise.
+
+    ``compiler`` is the name of a backend of ``torch.compile`` for the live networks; None leaves them as they are.
+    """
 
     def open_files(key: ModelKey) -> ModelFiles:
         name, adapters = key
@@ -40,10 +43,11 @@ def model_store(
             device,
             device_bytes=default_cache_bytes(device) if budgets.device is None else budgets.device,
             host_bytes=default_host_cache_bytes(device) if budgets.host is None else budgets.host,
+            compiler=compiler,
         ),
-        disk=_disk(budgets, f"{device.type} {precision}"),
+        disk=_disk(budgets, f"{device.type} {precision} {compiler is not None}"),
         open_files=open_files,
-        architecture=architecture_on(device, precision),
+        lay_out=layout_on(device, precision, compiled=compiler is not None),
     )
 
 
@@ -68,18 +72,35 @@ def load_model(
     Raises:
         InferenceError: with WeightsMissing, WeightsUnreadable, UnknownAdapter or AdapterUnfit.
     """
-    files, architecture = open_model(catalog, entry, adapters), architecture_on(device, precision)
+    files = open_model(catalog, entry, adapters)
     networks = files.networks(on_part)
-    parts = {name: flatten(network, architecture(network)) for name, network in networks.items()}
+    architectures = layout_on(device, precision, compiled=False)(networks)
+    parts = {name: flatten(network, architectures[name]) for name, network in networks.items()}
     sheet = files.sheet({name: part.label for name, part in parts.items()})
     shelves = Shelves(device, device_bytes=sys.maxsize, host_bytes=sys.maxsize)
     shelves.keep(parts.values(), seconds=0.0)
     return LoadedModel(sheet, lambda part: shelves.live(sheet.parts[part], {}))
 
 
-def architecture_on(device: torch.device, precision: torch.dtype) -> Callable[[torch.nn.Module], Architecture]:
-    """How the weights of a network lie on ``device``.
+def layout_on(
+    device: torch.device, precision: torch.dtype, *, compiled: bool
+) -> Callable[[Mapping[str, nn.Module]], dict[str, Architecture]]:
+    """How the weights of a model's networks lie on ``device``.
 
-    channels_last pays on the CPU; on CUDA, eager GroupNorm undoes it at every step.
+    channels_last pays on the CPU, and wherever code is compiled; in eager code on CUDA, GroupNorm undoes it at every
+    step. Stock SDXL's VAE overflows in fp16 and says so in its configuration: it stays in fp32 there. That of other
+    families does not, whatever the default of that entry.
     """
-    return partial(Architecture.of, precision=precision, channels_last=device.type == "cpu")
+    channels_last = device.type == "cpu" or compiled
+
+    def lay_out(networks: Mapping[str, nn.Module]) -> dict[str, Architecture]:
+        def precision_of(network: Any) -> torch.dtype:
+            overflows = "text_encoder_2" in networks and getattr(network.config, "force_upcast", False)
+            return torch.float32 if precision is torch.float16 and overflows else precision
+
+        return {
+            name: Architecture.of(network, precision_of(network), channels_last=channels_last)
+            for name, network in networks.items()
+        }
+
+    return lay_out

@@ -29,7 +29,7 @@ class WorkerSpec:
     """What a worker needs to know: which device to drive, with what weights, and where pictures go.
 
     ``device`` and ``precision`` take torch's names or ``"auto"``. ``budgets`` bound the loaded models. Without
-    ``safety_check`` nobody looks whether pictures are explicit.
+    ``safety_check`` nobody looks whether pictures are explicit. ``compile``: whether networks are compiled.
     """
 
     catalog_path: Path
@@ -38,6 +38,7 @@ class WorkerSpec:
     precision: str = "auto"
     budgets: Budgets = field(default_factory=Budgets)
     safety_check: bool = True
+    compile: bool = False
     nice: int = 10
 
 

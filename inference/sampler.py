@@ -123,6 +123,20 @@ OnStep: TypeAlias = Callable[[int, Tensor | None], None]
 without noise; None before the first step. What it raises ends the drawing."""
 
 
+class Loop(Protocol):
+    """What ``sample`` does, however it does it."""
+
+    def __call__(
+        self,
+        network: Any,
+        schedule: Schedule,
+        noise: Tensor,
+        conditions: Conditions,
+        guidance: Guidance,
+        on_step: OnStep,
+    ) -> Tensor: ...
+
+
 class Denoiser(Protocol):
     """A conditional UNet as diffusers defines it."""
 
@@ -199,12 +213,32 @@ def sample(
 
     ``on_step`` is called before the first step with 0 and after step i with i and an estimate of the latents.
     """
-    steps = noise.shape[0]
-    timesteps = torch.tensor(schedule.timesteps(steps), device=noise.device)
+    inputs = LoopInputs(
+        noise=noise,
+        timesteps=torch.tensor(schedule.timesteps(noise.shape[0]), device=noise.device),
+        conditions=conditions,
+        guidance=guidance,
+    )
+    return iterate(network, schedule, inputs, on_step)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopInputs:
+    """All that the loop reads from the device. ``timesteps``: (steps,) in int64."""
+
+    noise: Tensor
+    timesteps: Tensor
+    conditions: Conditions
+    guidance: Guidance
+
+
+def iterate(network: Denoiser, schedule: Schedule, inputs: LoopInputs, on_step: OnStep) -> Tensor:
+    """The loop of ``sample``: reads nothing back, moves nothing to the device, and so can be captured as a graph."""
+    noise, steps = inputs.noise, inputs.noise.shape[0]
     latents = noise[0]
     on_step(0, None)
     for i, step in enumerate(schedule.coefficients(steps)):
-        output = _predict(network, latents, timesteps[i], conditions, guidance)
+        output = _predict(network, latents, inputs.timesteps[i], inputs.conditions, inputs.guidance)
         x0 = step.x0_from_sample * latents + step.x0_from_output * output
         if schedule.clip is not None:
             x0 = x0.clamp(-schedule.clip, schedule.clip)

@@ -57,6 +57,7 @@ def main(connection: Connection, spec: WorkerSpec) -> None:
             budgets=spec.budgets,
             safety_check=spec.safety_check,
             previews=True,
+            compiler="inductor" if spec.compile else None,
         )
         writer = PictureWriter(spec.pictures_dir)
         unchecked = engine.safety_faults()

@@ -59,11 +59,7 @@ class Architecture:
     def of(cls, network: nn.Module, precision: torch.dtype, *, channels_last: bool = False) -> Architecture:
         """That of ``network`` with its floating-point numbers in ``precision``; ``channels_last`` concerns the kernels
         of convolutions.
-
-        Stock SDXL's VAE overflows in fp16 and says so in its configuration: it stays in fp32 there.
         """
-        if precision is torch.float16 and getattr(network.config, "force_upcast", False):
-            precision = torch.float32
         tensors, end = [], 0
         for name, tensor in named_tensors(network):
             dtype = precision if tensor.is_floating_point() else tensor.dtype

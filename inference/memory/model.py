@@ -98,6 +98,11 @@ class LoadedModel:
         return len(self._sheet.tokenizers) == 2
 
     @property
+    def architecture(self) -> str:
+        """Equal for models that draw with the same live networks."""
+        return " ".join(label.architecture.digest for label in self._sheet.parts.values())
+
+    @property
     def networks(self) -> tuple[nn.Module, ...]:
         """All of them."""
         return tuple(self._live(part) for part in self._sheet.parts)

@@ -28,8 +28,11 @@ class Shelves:
     within the device is many times faster than one over the bus.
     """
 
-    def __init__(self, device: torch.device, *, device_bytes: int, host_bytes: int) -> None:
+    def __init__(
+        self, device: torch.device, *, device_bytes: int, host_bytes: int, compiler: str | None = None
+    ) -> None:
         self._device = device
+        self._compiler = compiler
         self._apart = device.type != "cpu"
         self._lock = threading.RLock()
         self._slots: dict[str, Slot] = {}
@@ -126,7 +129,7 @@ class Shelves:
             started = time.perf_counter()
             if self._apart:
                 self._near.make_room(architecture.bytes)
-            slot = self._slots[architecture.digest] = Slot(architecture, self._device)
+            slot = self._slots[architecture.digest] = Slot(architecture, self._device, self._compiler)
             if self._apart:
                 seconds = time.perf_counter() - started
                 self._near.put(f"slot {architecture.digest}", slot, bytes=slot.bytes, cost=seconds)

@@ -6,18 +6,28 @@ memory whose addresses stay, which is what compiled code and captured graphs ref
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+import torch._dynamo
+from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from torch import Tensor, nn
 
 from inference.memory.group_norm import normalise_rows_alone
 from inference.memory.layout import Architecture
 from inference.memory.part import Part
 
+SHAPES = 64
+"""Sizes and buckets that a network may be compiled for."""
+
 
 class Slot:
-    """A live network. ``holds`` is the digest of the weights that are in it."""
+    """A live network. ``holds`` is the digest of the weights that are in it.
 
-    def __init__(self, architecture: Architecture, device: torch.device) -> None:
+    ``compiler``: a backend of ``torch.compile`` for what computes most, the denoiser and the decoder; None: eager code.
+    """
+
+    def __init__(self, architecture: Architecture, device: torch.device, compiler: str | None = None) -> None:
         self.architecture = architecture
         self.network = architecture.build()
         self.holds: str | None = None
@@ -29,6 +39,8 @@ class Slot:
             spec.name: torch.empty(0, dtype=getattr(torch, spec.dtype), device=device) for spec in architecture.tensors
         }
         self._tensors = _give_memory(self.network, self._nothing if self._pointed else architecture.views(self._memory))
+        if compiler is not None:
+            _compile(self.network, compiler)
 
     @property
     def bytes(self) -> int:
@@ -70,3 +82,13 @@ def _give_memory(network: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Te
             if beginning + name in tensors:
                 module._buffers[name] = given[beginning + name] = tensors[beginning + name].detach()
     return given
+
+
+def _compile(network: Any, compiler: str) -> None:
+    """One graph for every shape of batch, whole: a size that is only guessed costs more than compiling it again."""
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, SHAPES)
+    match network:
+        case UNet2DConditionModel():
+            network.compile(backend=compiler, fullgraph=True, dynamic=False)
+        case AutoencoderKL() | AutoencoderTiny():
+            network.decoder.compile(backend=compiler, fullgraph=True, dynamic=False)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
 import torch
 from torch import nn
@@ -28,6 +28,7 @@ from inference.memory.part import Label, Part, flatten
 from inference.memory.shelves import Shelves
 
 Key = TypeVar("Key", bound=Hashable)
+LayOut: TypeAlias = Callable[[Mapping[str, nn.Module]], dict[str, Architecture]]
 LISTEN_S = 0.05
 """How long a load is waited for before its caller may look around."""
 
@@ -59,7 +60,7 @@ class _Load:
 class ModelStore(Generic[Key]):
     """Models by key, used by one thread and read by another.
 
-    ``open_files`` finds what a model is read from; ``architecture`` says how the weights of a network lie on this
+    ``open_files`` finds what a model is read from; ``lay_out`` says how the weights of its networks lie on this
     device.
     """
 
@@ -69,12 +70,12 @@ class ModelStore(Generic[Key]):
         shelves: Shelves,
         disk: Disk | None,
         open_files: Callable[[Key], Files],
-        architecture: Callable[[nn.Module], Architecture],
+        lay_out: LayOut,
     ) -> None:
         self._shelves = shelves
         self._disk = disk
         self._open_files = open_files
-        self._architecture = architecture
+        self._lay_out = lay_out
         self._lock = threading.Lock()
         self._sheets: OrderedDict[Key, Sheet] = OrderedDict()
         self._loads: dict[Key, _Load] = {}
@@ -162,7 +163,7 @@ class ModelStore(Generic[Key]):
             torch.set_num_threads(1 if load.ahead else self._threads)
             started = time.perf_counter()
             kept = self._disk.parts(load.files.key) if self._disk else None
-            source = _Kept(kept) if kept else _Read(load, self._architecture)
+            source = _Kept(kept) if kept else _Read(load, self._lay_out)
             room = self._shelves.make_room(source.bytes)
             if load.ahead and not room:
                 return {}
@@ -196,12 +197,12 @@ class ModelStore(Generic[Key]):
 class _Read:
     """A model from the files that people have."""
 
-    def __init__(self, load: _Load, architecture: Callable[[nn.Module], Architecture]) -> None:
+    def __init__(self, load: _Load, lay_out: LayOut) -> None:
         def on_part() -> None:
             load.parts_read += 1
 
         self._networks = load.files.networks(on_part)
-        self._architectures = {name: architecture(network) for name, network in self._networks.items()}
+        self._architectures = lay_out(self._networks)
         self.bytes = sum(architecture.bytes for architecture in self._architectures.values())
 
     def parts(self, *, pinned: bool) -> dict[str, Part]:
