@@ -1,0 +1,68 @@
+"""python -m benchmarks: measures what the README claims, side by side with the usual ways, on this machine.
+
+python -m benchmarks                      every row that this machine can run
+python -m benchmarks --rows switch,zipf   only these
+python -m benchmarks --gpu                all that needs a GPU, the tests marked so included, in eight minutes
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+
+from benchmarks.machine import Machine
+from benchmarks.quiet import quieten
+from benchmarks.report import table_of
+from benchmarks.results import FOLDER, Results
+from benchmarks.rows import ROWS
+from benchmarks.rows.row import Row
+from benchmarks.run import run_gpu_tests, run_rows
+from benchmarks.session import Session, workload_for
+
+SCRATCH = Path(__file__).resolve().parent.parent / "data" / "benchmarks"
+
+
+def main(arguments: list[str]) -> int:
+    options = _parser().parse_args(arguments)
+    device = torch.device("cuda" if torch.cuda.is_available() and options.device != "cpu" else "cpu")
+    if options.gpu and device.type != "cuda":
+        print("There is no GPU that torch can drive here.", file=sys.stderr)
+        return 2
+    rows = _chosen(options.rows, device.type)
+    if not rows:
+        print(f"No such row for {device.type}: {', '.join(row.name for row in ROWS)}", file=sys.stderr)
+        return 2
+    quieten()
+    if options.gpu:
+        print(run_gpu_tests(), flush=True)
+    path = options.results / f"{device.type}.json"
+    results = Results.going_on(path, Machine.of(device))
+    run_rows(rows, Session(device, workload_for(device), options.scratch), results, path, faster=options.quick)
+    print(f"\n{table_of(results)}\n\nEvery figure: {path}")
+    return 0
+
+
+def _chosen(names: str, kind: str) -> list[Row]:
+    fit = [row for row in ROWS if kind in row.bound_s]
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    return [row for row in fit if not wanted or row.name in wanted]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rows", default="", help=f"separated by commas, of: {', '.join(row.name for row in ROWS)}")
+    parser.add_argument("--gpu", action="store_true", help="everything that needs a GPU; without one, an error")
+    parser.add_argument("--device", choices=("auto", "cpu"), default="auto")
+    parser.add_argument("--quick", action="store_true", help="one round of each row: whether it runs, not how fast")
+    parser.add_argument("--results", type=Path, default=FOLDER, help="the folder that the figures are written to")
+    parser.add_argument("--scratch", type=Path, default=SCRATCH, help="where checkpoints with random weights are kept")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
