@@ -148,6 +148,7 @@ MINIATURE = Architecture(
     text=({"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2},),
     side=64,
     rank=4,
+    words=200,
     length=16,
 )
 """For the tests: everything as in SD 1.5, and nothing of its size."""
