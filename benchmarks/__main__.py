@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -23,6 +25,7 @@ from benchmarks.run import run_gpu_tests, run_rows
 from benchmarks.session import Session, workload_for
 
 SCRATCH = Path(__file__).resolve().parent.parent / "data" / "benchmarks"
+GPU_MINUTES = 8.0
 
 
 def main(arguments: list[str]) -> int:
@@ -35,12 +38,18 @@ def main(arguments: list[str]) -> int:
     if not rows:
         print(f"No such row for {device.type}: {', '.join(row.name for row in ROWS)}", file=sys.stderr)
         return 2
+    started = time.monotonic()
     quieten()
     if options.gpu:
+        options.minutes = options.minutes or GPU_MINUTES
         print(run_gpu_tests(), flush=True)
     path = options.results / f"{device.type}.json"
     results = Results.going_on(path, Machine.of(device))
-    run_rows(rows, Session(device, workload_for(device), options.scratch), results, path, faster=options.quick)
+    workload = workload_for(device)
+    if options.quick:
+        workload = replace(workload, rounds=1)
+    left = None if options.minutes is None else 60 * options.minutes - (time.monotonic() - started)
+    run_rows(rows, Session(device, workload, options.scratch), results, path, seconds=left)
     print(f"\n{table_of(results)}\n\nEvery figure: {path}")
     return 0
 
@@ -58,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rows", default="", help=f"separated by commas, of: {', '.join(row.name for row in ROWS)}")
     parser.add_argument("--gpu", action="store_true", help="everything that needs a GPU; without one, an error")
     parser.add_argument("--device", choices=("auto", "cpu"), default="auto")
+    parser.add_argument("--minutes", type=float, help=f"for all of it; {GPU_MINUTES:g} with --gpu")
     parser.add_argument("--quick", action="store_true", help="one round of each row: whether it runs, not how fast")
     parser.add_argument("--results", type=Path, default=FOLDER, help="the folder that the figures are written to")
     parser.add_argument("--scratch", type=Path, default=SCRATCH, help="where checkpoints with random weights are kept")

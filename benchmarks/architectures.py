@@ -163,7 +163,7 @@ def built_in() -> Architecture:
         title="built-in",
         family=Family.EMOJI,
         unet=_shape(folder / "unet"),
-        vae=_shape(folder / "vae") | {"force_upcast": False},
+        vae=_shape(folder / "vae"),
         text=(text,),
         side=128,
         rank=14,

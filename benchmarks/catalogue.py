@@ -39,6 +39,6 @@ def _model(group: Checkpoints, name: str) -> str:
     ]
     if name == group.fast:
         lines.append(f"vae = {{ path = '{group.tiny_vae}' }}")
-    elif shape.vae.get("force_upcast"):
+    elif shape.two_encoders:
         lines.append(f"vae = {{ path = '{group.plain_vae}' }}")
     return "\n".join(lines)

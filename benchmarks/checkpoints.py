@@ -121,8 +121,17 @@ def _write(found: Checkpoints, index: int, device: torch.device) -> None:
     else:
         nothing = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
         pipeline = StableDiffusionPipeline(**parts, **nothing)
-    pipeline.save_pretrained(target.with_suffix(".unfinished"))
-    target.with_suffix(".unfinished").rename(target)
+    unfinished = target.with_suffix(".unfinished")
+    pipeline.save_pretrained(unfinished)
+    if "force_upcast" not in shape.vae:
+        _forget(unfinished / "vae" / "config.json", "force_upcast")  # as in every file of SD 1.5
+    unfinished.rename(target)
+
+
+def _forget(config: Path, key: str) -> None:
+    document = json.loads(config.read_text(encoding="utf-8"))
+    document.pop(key, None)
+    config.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
 def _write_beside(found: Checkpoints, unet: Any, vae: Any, device: torch.device) -> None:
@@ -157,7 +166,8 @@ def _text_encoder(shape: Architecture, index: int, seed: int, device: torch.devi
         | {"eos_token_id": words - 1, "pad_token_id": words - 1}
         | shape.text[index]
     )
-    encoder = (CLIPTextModelWithProjection if index else CLIPTextModel)(config).to(device)
+    with device:
+        encoder = (CLIPTextModelWithProjection if index else CLIPTextModel)(config)
     fill(encoder, seed)
     return encoder.half().cpu()
 

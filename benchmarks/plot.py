@@ -18,8 +18,8 @@ def draw(results: Path, target: Path) -> None:
 
     kept = read_results(results)
     grown = [figures for figures in kept.rows.values() if figures.measured.points]
-    pyplot.rcParams |= {"svg.hashsalt": "benchmarks", "font.size": 9, "axes.spines.top": False}
-    pyplot.rcParams |= {"axes.spines.right": False}
+    pyplot.rcParams |= {"svg.hashsalt": "benchmarks", "svg.fonttype": "none", "font.size": 9}
+    pyplot.rcParams |= {"axes.spines.right": False, "axes.spines.top": False}
     figure, axes = pyplot.subplots(1, len(grown), figsize=(3.2 * len(grown), 2.6), squeeze=False, sharey=True)
     for panel, figures in zip(axes[0], grown, strict=True):
         _panel(panel, figures)
@@ -42,6 +42,8 @@ def _panel(panel: Any, figures: Figures) -> None:
         panel.annotate(duration(values[-1] or 0.0), (places[-1], values[-1]), fontsize=7, color=colour)
     panel.set_xscale("log", base=2)
     panel.set_yscale("log")
+    panel.yaxis.set_major_formatter("{x:g}")
+    panel.yaxis.set_minor_formatter("")
     panel.set_xticks(places, [f"{place:g}" for place in places])
     panel.set_xlabel(figures.measured.axis)
     panel.legend(frameon=False, fontsize=7)

@@ -46,16 +46,16 @@ def _details(figures: Figures) -> Iterator[str]:
 
 def spread(sample: Sample, shown: str) -> str:
     """The median with the range around it."""
-    low, high = (sample.high, sample.low) if shown == "rate" else (sample.low, sample.high)
+    low, high = (sample.high, sample.low) if shown == "rate" and sample.median <= 1 else (sample.low, sample.high)
     return (
         f"{amount(sample.median, shown)} ({amount(low, shown)} to {amount(high, shown)}; {len(sample.values)} rounds)"
     )
 
 
 def amount(value: float, shown: str) -> str:
-    """A value as people read it: a rate, a duration or a count."""
+    """A value as people read it: a rate (unless a picture takes more than a second), a duration or a count."""
     match shown:
-        case "rate":
+        case "rate" if value <= 1:
             return f"{_digits(1 / value)}/s"
         case "count":
             return f"{value:g}"

@@ -74,7 +74,7 @@ ROWS = (
         title="event loop's stall while a {main} model loads, p99.9",
         baseline="in a thread",
         measure=_stalls,
-        bound_s={"cpu": 300, "cuda": 60},
+        bound_s={"cpu": 300, "cuda": 40},
         targets={"cpu": Target(ratio=5, limit=0.010), "cuda": Target(ratio=5, limit=0.010)},
     ),
 )

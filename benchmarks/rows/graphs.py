@@ -66,7 +66,7 @@ ROWS = (
         title="graphs compiled for a second checkpoint",
         baseline="",
         measure=_second_checkpoint,
-        bound_s={"cpu": 120, "cuda": 45},
+        bound_s={"cpu": 120, "cuda": 25},
         targets={"cpu": Target(limit=0), "cuda": Target(limit=0)},
         shown="count",
     ),

@@ -104,7 +104,7 @@ ROWS = tuple(
         title=f"{{many}}: seconds per picture by {axis}",
         baseline=baseline,
         measure=measure,
-        bound_s={"cpu": 120, "cuda": 30},
+        bound_s={"cpu": 120, "cuda": 20},
         shown="growth",
     )
     for name, axis, baseline, measure in (

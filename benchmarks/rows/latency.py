@@ -45,7 +45,7 @@ ROWS = (
         title="{main} at {side}², one order alone",
         baseline="notebook",
         measure=_main,
-        bound_s={"cpu": 180, "cuda": 30},
+        bound_s={"cpu": 180, "cuda": 15},
         targets={"cpu": Target(ratio=2), "cuda": Target(ratio=7, limit=0.028)},
     ),
     Row(
@@ -54,7 +54,7 @@ ROWS = (
         title="SDXL at 1024², one order alone",
         baseline="notebook",
         measure=_large,
-        bound_s={"cuda": 40},
+        bound_s={"cuda": 20},
         targets={"cuda": Target(ratio=5, limit=0.110)},
     ),
 )

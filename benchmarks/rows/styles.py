@@ -65,7 +65,7 @@ ROWS = (
         title="style LoRA on or off ({main})",
         baseline="unload, load, fuse",
         measure=_toggle,
-        bound_s={"cpu": 300, "cuda": 45},
+        bound_s={"cpu": 300, "cuda": 25},
         targets={"cpu": Target(ratio=10), "cuda": Target(ratio=40)},
     ),
 )

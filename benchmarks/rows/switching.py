@@ -100,7 +100,7 @@ ROWS = (
         title="switch to a {main} model in memory",
         baseline="reload",
         measure=_resident,
-        bound_s={"cpu": 240, "cuda": 45},
+        bound_s={"cpu": 240, "cuda": 25},
         targets={"cpu": Target(ratio=500), "cuda": Target(ratio=1000, limit=0.005)},
     ),
     Row(
@@ -109,7 +109,7 @@ ROWS = (
         title="switch to a {main} model in host memory",
         baseline="reload",
         measure=_from_host,
-        bound_s={"cuda": 45},
+        bound_s={"cuda": 25},
         targets={"cuda": Target(ratio=80, limit=0.050)},
     ),
 )
