@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> int:
     if options.gpu and device.type != "cuda":
         print("There is no GPU that torch can drive here.", file=sys.stderr)
         return 2
-    rows = _chosen(options.rows, device.type)
+    rows = rows_for(options.rows, device.type)
     if not rows:
         print(f"No such row for {device.type}: {', '.join(row.name for row in ROWS)}", file=sys.stderr)
         return 2
@@ -50,11 +50,12 @@ def main(arguments: list[str]) -> int:
         workload = replace(workload, rounds=1)
     left = None if options.minutes is None else 60 * options.minutes - (time.monotonic() - started)
     run_rows(rows, Session(device, workload, options.scratch), results, path, seconds=left)
-    print(f"\n{table_of(results)}\n\nEvery figure: {path}")
+    print(f"\n{table_of(results)}\n\nEvery figure: {path}. Into the README with python -m benchmarks.readme")
     return 0
 
 
-def _chosen(names: str, kind: str) -> list[Row]:
+def rows_for(names: str, kind: str) -> list[Row]:
+    """The rows with these ``names`` (separated by commas; all, if empty) that a machine of this kind runs."""
     fit = [row for row in ROWS if kind in row.bound_s]
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     return [row for row in fit if not wanted or row.name in wanted]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from benchmarks.readme import PLOT
 from benchmarks.report import duration
 from benchmarks.results import FOLDER, Figures, read_results
 
-TARGET = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.svg"
 OURS, THEIRS = "#5865f2", "#9aa0a6"
 
 
@@ -39,7 +39,7 @@ def _panel(panel: Any, figures: Figures) -> None:
         ("this bot", OURS, [point.ours for point in points]),
     ):
         panel.plot(places, values, marker="o", markersize=3, color=colour, label=label)
-        panel.annotate(duration(values[-1] or 0.0), (places[-1], values[-1]), fontsize=7, color=colour)
+        panel.annotate(duration(values[-1]), (places[-1], values[-1]), fontsize=7, color=colour)
     panel.set_xscale("log", base=2)
     panel.set_yscale("log")
     panel.yaxis.set_major_formatter("{x:g}")
@@ -52,7 +52,7 @@ def _panel(panel: Any, figures: Figures) -> None:
 def main() -> None:
     """Draw what was measured on a GPU, or else on a processor."""
     kinds = [FOLDER / f"{kind}.json" for kind in ("cuda", "cpu")]
-    draw(next(path for path in kinds if path.exists()), TARGET)
+    draw(next(path for path in kinds if path.exists()), PLOT)
 
 
 if __name__ == "__main__":

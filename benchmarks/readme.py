@@ -8,6 +8,7 @@ from benchmarks.report import machine_words, table_of
 from benchmarks.results import FOLDER, read_results
 
 README = Path(__file__).resolve().parent.parent / "README.md"
+PLOT = README.parent / "docs" / "benchmarks.svg"
 START, END = "<!-- benchmarks: written by python -m benchmarks.readme -->", "<!-- end of benchmarks -->"
 KINDS = {"cuda": "On a GPU", "cpu": "On a processor"}
 
@@ -32,6 +33,8 @@ def _tables(folder: Path) -> str:
         if path.exists():
             results = read_results(path)
             parts.append(f"\n{title}: {machine_words(results)}\n\n{table_of(results)}\n\n")
+    if parts and PLOT.exists():
+        parts.append(f"![How the cost grows](docs/{PLOT.name})\n\n")
     return "".join(parts)
 
 

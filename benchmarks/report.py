@@ -38,7 +38,7 @@ def _details(figures: Figures) -> Iterator[str]:
         like = measured.likeness
         yield f"same picture: {like.psnr_db:g} dB (at least {like.needed_db:g} needed; {like.precisions})"
     for point in measured.points:
-        sides = f"ours {_maybe(point.ours)}, {figures.baseline} {_maybe(point.theirs)}"
+        sides = f"ours {duration(point.ours)}, {figures.baseline} {duration(point.theirs)}"
         yield f"{point.x:>6g} {measured.axis}: {sides}"
     for name, value in measured.notes.items():
         yield f"{name}: {_plain(value)}"
@@ -129,10 +129,6 @@ def _digits(value: float) -> str:
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}"
-
-
-def _maybe(seconds: float | None) -> str:
-    return DASH if seconds is None else duration(seconds)
 
 
 def _plain(value: object) -> str:

@@ -29,11 +29,11 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """The cost at one size of the work; None where that side was not measured."""
+    """The cost at one size of the work."""
 
     x: float
-    ours: float | None
-    theirs: float | None
+    ours: float
+    theirs: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
