@@ -62,7 +62,7 @@ def _measure(row: Row, session: Session, left_s: float) -> Measured:
     bound = min(row.bound_s[session.device.type], left_s / GRACE)
     if bound < LEAST_S:
         return Measured(skipped="there was no time left")
-    session.deadline = Deadline(bound)
+    session.deadline, session.so_far = Deadline(bound), None
     try:
         with _alarm(GRACE * bound):
             return row.measure(session)
@@ -74,7 +74,7 @@ def _measure(row: Row, session: Session, left_s: float) -> Measured:
     # Outside of the handler, whose error holds on to what the row had in memory.
     session.without_engine()
     gc.collect()
-    return Measured(skipped=reason)
+    return session.so_far or Measured(skipped=reason)
 
 
 @contextlib.contextmanager

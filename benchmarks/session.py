@@ -19,7 +19,7 @@ from benchmarks.machine import ceiling
 from benchmarks.memory import Peak
 from benchmarks.notebook import Notebook, Reloading, baseline_precision
 from benchmarks.ours import Order, Ours
-from benchmarks.results import Arithmetic, Likeness
+from benchmarks.results import Arithmetic, Likeness, Measured
 from benchmarks.timing import Deadline
 from inference.catalog import Catalog
 from inference.devices import PRECISIONS, name_of
@@ -81,13 +81,14 @@ def workload_for(device: torch.device) -> Workload:
 
 
 class Session:
-    """One run on one device. ``deadline`` is that of the row in progress."""
+    """One run on one device. ``deadline`` is the current row's, ``so_far`` what it has if it is broken off."""
 
     def __init__(self, device: torch.device, workload: Workload, folder: Path) -> None:
         self.device = device
         self.workload = workload
         self.folder = folder
         self.deadline = Deadline(60.0)
+        self.so_far: Measured | None = None
         self.peak = Peak(device)
         self._groups: dict[str, Checkpoints] = {}
         self._notebook: tuple[str, Notebook] | None = None

@@ -14,6 +14,7 @@ from benchmarks.rows.row import Row, orders_for
 from benchmarks.session import Session
 from benchmarks.timing import timed
 
+WAITING, MODELS, PIXELS = "orders waiting", "models in turns", "pixels along each side"
 REPEATS = 3
 ONE_BY_ONE = 4
 """Pictures that the baselines draw for one point: their cost does not depend on what waits."""
@@ -35,9 +36,10 @@ def _by_waiting(session: Session) -> Measured:
         few = min(waiting, ONE_BY_ONE)
         theirs = _median(partial(_one_by_one, notebook, side, few)) / few
         points.append(Point(x=waiting, ours=ours, theirs=theirs))
+        session.so_far = Measured(axis=WAITING, points=tuple(points))
         if not session.deadline.allows(4 * waiting * ours):
             break
-    return Measured(axis="orders waiting", points=tuple(points))
+    return Measured(axis=WAITING, points=tuple(points))
 
 
 def _one_by_one(notebook: Notebook, side: int, count: int) -> float:
@@ -60,10 +62,11 @@ def _by_models(session: Session) -> Measured:
         others.draw(next(turns), "an owl", 0, side)
         theirs = _median(partial(_next_of, others, turns, side))
         points.append(Point(x=count, ours=ours, theirs=theirs))
+        session.so_far = Measured(axis=MODELS, points=tuple(points))
         if not session.deadline.allows(8 * theirs + 2 * count * ours):
             break
     others.drop()
-    return Measured(axis="models in turns", points=tuple(points))
+    return Measured(axis=MODELS, points=tuple(points))
 
 
 def _next_of(others: Reloading, turns: Iterator[str], side: int) -> float:
@@ -84,9 +87,10 @@ def _by_size(session: Session) -> Measured:
         ours = _median(partial(_seconds, session.ours, order))
         theirs = _median(partial(_one_by_one, notebook, side, 1))
         points.append(Point(x=side, ours=ours, theirs=theirs))
+        session.so_far = Measured(axis=PIXELS, points=tuple(points))
         if not session.deadline.allows(3 * (first + REPEATS * (ours + theirs))):
             break
-    return Measured(axis="pixels along each side", points=tuple(points))
+    return Measured(axis=PIXELS, points=tuple(points))
 
 
 def _seconds(ours: Ours, order: Order) -> float:
@@ -108,8 +112,8 @@ ROWS = tuple(
         shown="growth",
     )
     for name, axis, baseline, measure in (
-        ("waiting", "orders waiting", "notebook", _by_waiting),
-        ("models", "models in turns", "reload", _by_models),
-        ("size", "pixels along each side", "notebook", _by_size),
+        ("waiting", WAITING, "notebook", _by_waiting),
+        ("models", MODELS, "reload", _by_models),
+        ("size", PIXELS, "notebook", _by_size),
     )
 )

@@ -71,6 +71,16 @@ def test_a_row_that_never_ends_is_broken_off(session: Session, tmp_path: Path, m
     assert "took longer" in results.rows["zipf"].measured.skipped
 
 
+def test_a_row_that_fails_half_way_keeps_what_it_has(session: Session, tmp_path: Path) -> None:
+    def half(run: Session) -> Measured:
+        run.so_far = Measured(notes={"the first": "half"})
+        raise RuntimeError("no luck")
+
+    results = Results(machine=Machine.of(session.device), versions={})
+    run_rows([_row("zipf", half)], session, results, tmp_path / "cpu.json")
+    assert results.rows["zipf"].measured.notes == {"the first": "half"}
+
+
 def test_orders_follow_zipf_and_are_the_same_every_time() -> None:
     models = [f"m{index}" for index in range(8)]
     asked = [order.model for order in zipf_orders(models, 64, 2000)]
