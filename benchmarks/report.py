@@ -33,7 +33,7 @@ def _details(figures: Figures) -> Iterator[str]:
         yield f"{measured.arithmetic.tflops:.3g} useful TFLOP/s, {share}"
     if measured.ours and measured.ours.peak_bytes:
         theirs = f", {measured.theirs.peak_bytes / 2**30:.2f} GiB theirs" if measured.theirs else ""
-        yield f"memory beside the weights: {measured.ours.peak_bytes / 2**30:.2f} GiB ours{theirs}"
+        yield f"memory on top of what was there before: {measured.ours.peak_bytes / 2**30:.2f} GiB ours{theirs}"
     if measured.likeness:
         like = measured.likeness
         yield f"same picture: {like.psnr_db:g} dB (at least {like.needed_db:g} needed; {like.precisions})"
@@ -115,11 +115,16 @@ def table_of(results: Results) -> str:
 
 
 def machine_words(results: Results) -> str:
-    """What was measured on, in one sentence."""
+    """What was measured on, in which precisions, and how alike the pictures are."""
     machine = results.machine
     device = f", {machine.device_memory_gib:g} GiB of its own" if machine.device_memory_gib else ""
     libraries = ", ".join(f"{name} {version}" for name, version in results.versions.items() if name != "safetensors")
-    return f"{machine.name}{device}; {machine.cores} cores, {machine.memory_gib:g} GiB; {libraries}."
+    words = f"{machine.name}{device}; {machine.cores} cores, {machine.memory_gib:g} GiB; {libraries}."
+    alike = [row.measured.likeness for row in results.rows.values() if row.measured.likeness]
+    if not alike:
+        return words
+    least = min(alike, key=lambda likeness: likeness.psnr_db)
+    return f"{words} Both sides' pictures are alike by {least.psnr_db:g} dB or more ({least.precisions})."
 
 
 def _digits(value: float) -> str:

@@ -71,7 +71,7 @@ ROWS = (
     Row(
         name="event-loop",
         number="10",
-        title="event loop's stall while a {main} model loads, p99.9",
+        title="event loop's stall while an {main} model loads, p99.9",
         baseline="in a thread",
         measure=_stalls,
         bound_s={"cpu": 300, "cuda": 40},

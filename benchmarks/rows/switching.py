@@ -97,7 +97,7 @@ ROWS = (
     Row(
         name="switch",
         number="5",
-        title="switch to a {main} model in memory",
+        title="switch to an {main} model in memory",
         baseline="reload",
         measure=_resident,
         bound_s={"cpu": 240, "cuda": 25},
@@ -106,7 +106,7 @@ ROWS = (
     Row(
         name="switch-from-host",
         number="6",
-        title="switch to a {main} model in host memory",
+        title="switch to an {main} model in host memory",
         baseline="reload",
         measure=_from_host,
         bound_s={"cuda": 25},

@@ -76,7 +76,7 @@ ROWS = (
     Row(
         name="throughput",
         number="1",
-        title="{main} at {side}², pictures per second",
+        title="{main} at {side}², many orders waiting",
         baseline="notebook",
         measure=partial(_main, tiny_vae=False),
         bound_s={"cpu": 420, "cuda": 40},
@@ -86,8 +86,8 @@ ROWS = (
     Row(
         name="throughput-tiny-vae",
         number="2",
-        title="{main} at {side}² with a tiny autoencoder",
-        baseline="notebook (stock autoencoder)",
+        title="{main} at {side}², many orders waiting, tiny autoencoder",
+        baseline="notebook, stock autoencoder",
         measure=partial(_main, tiny_vae=True),
         bound_s={"cpu": 420, "cuda": 30},
         targets={"cpu": Target(ratio=4), "cuda": Target(ratio=16, limit=1 / 85)},
@@ -96,7 +96,7 @@ ROWS = (
     Row(
         name="throughput-sdxl",
         number="3",
-        title="SDXL at 1024², pictures per second",
+        title="SDXL at 1024², many orders waiting",
         baseline="notebook",
         measure=_large,
         bound_s={"cuda": 55},
