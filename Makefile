@@ -6,7 +6,7 @@ CONSTRAINTS ?= constraints.txt
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run setup test lint types train clean
+.PHONY: run setup test lint types bench train clean
 
 run: setup
 	@$(BIN)/python -m bot
@@ -23,6 +23,9 @@ lint: $(VENV)/.installed-test
 types: $(VENV)/.installed-test
 	$(BIN)/mypy
 
+bench: $(VENV)/.installed-bench
+	$(BIN)/python -m benchmarks
+
 train: $(VENV)/.installed-train
 	$(BIN)/python -m training all
 
@@ -34,6 +37,10 @@ $(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 
 $(VENV)/.installed-test: pyproject.toml $(CONSTRAINTS)
 	$(call install,.[test])
+	@touch $(VENV)/.installed
+
+$(VENV)/.installed-bench: pyproject.toml $(CONSTRAINTS)
+	$(call install,.[bench])
 	@touch $(VENV)/.installed
 
 $(VENV)/.installed-train: pyproject.toml $(CONSTRAINTS)

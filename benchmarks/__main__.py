@@ -1,0 +1,79 @@
+"""python -m benchmarks: measures what the README claims, side by side with the usual ways, on this machine.
+
+python -m benchmarks                      every row that this machine can run
+python -m benchmarks --rows switch,zipf   only these
+python -m benchmarks --gpu                all that needs a GPU, the tests marked so included, in eight minutes
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from benchmarks.machine import Machine
+from benchmarks.quiet import quieten
+from benchmarks.report import table_of
+from benchmarks.results import FOLDER, Results
+from benchmarks.rows import ROWS
+from benchmarks.rows.row import Row
+from benchmarks.run import run_gpu_tests, run_rows
+from benchmarks.session import Session, workload_for
+
+SCRATCH = Path(__file__).resolve().parent.parent / "data" / "benchmarks"
+GPU_MINUTES = 8.0
+
+
+def main(arguments: list[str]) -> int:
+    options = _parser().parse_args(arguments)
+    device = torch.device("cuda" if torch.cuda.is_available() and options.device != "cpu" else "cpu")
+    if options.gpu and device.type != "cuda":
+        print("There is no GPU that torch can drive here.", file=sys.stderr)
+        return 2
+    rows = rows_for(options.rows, device.type)
+    if not rows:
+        print(f"No such row for {device.type}: {', '.join(row.name for row in ROWS)}", file=sys.stderr)
+        return 2
+    started = time.monotonic()
+    quieten()
+    if options.gpu:
+        options.minutes = options.minutes or GPU_MINUTES
+        print(run_gpu_tests(), flush=True)
+    path = options.results / f"{device.type}.json"
+    results = Results.going_on(path, Machine.of(device))
+    workload = workload_for(device)
+    if options.quick:
+        workload = replace(workload, rounds=1)
+    left = None if options.minutes is None else 60 * options.minutes - (time.monotonic() - started)
+    run_rows(rows, Session(device, workload, options.scratch), results, path, seconds=left)
+    print(f"\n{table_of(results)}\n\nEvery figure: {path}. Into the README with python -m benchmarks.readme")
+    return 0
+
+
+def rows_for(names: str, kind: str) -> list[Row]:
+    """The rows with these ``names`` (separated by commas; all, if empty) that a machine of this kind runs."""
+    fit = [row for row in ROWS if kind in row.bound_s]
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    return [row for row in fit if not wanted or row.name in wanted]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rows", default="", help=f"separated by commas, of: {', '.join(row.name for row in ROWS)}")
+    parser.add_argument("--gpu", action="store_true", help="everything that needs a GPU; without one, an error")
+    parser.add_argument("--device", choices=("auto", "cpu"), default="auto")
+    parser.add_argument("--minutes", type=float, help=f"for all of it; {GPU_MINUTES:g} with --gpu")
+    parser.add_argument("--quick", action="store_true", help="one round of each row: whether it runs, not how fast")
+    parser.add_argument("--results", type=Path, default=FOLDER, help="the folder that the figures are written to")
+    parser.add_argument("--scratch", type=Path, default=SCRATCH, help="where checkpoints with random weights are kept")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

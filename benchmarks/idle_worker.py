@@ -1,0 +1,53 @@
+"""A worker process that draws nothing: what is left is the queue, the pipe and the news. Brings no torch along."""
+
+from __future__ import annotations
+
+from multiprocessing.connection import Connection
+
+from inference.contract import (
+    Batch,
+    BatchDrawn,
+    BatchProgress,
+    Draw,
+    JobSaved,
+    Phase,
+    Picture,
+    Progress,
+    Ready,
+    Shutdown,
+    Stop,
+)
+from inference.process import WorkerSpec
+
+
+def idle(connection: Connection, spec: WorkerSpec) -> None:
+    """Says of every batch all that a real worker says, at once."""
+    connection.send(Ready(device="cpu", precision="float32"))
+    while True:
+        match connection.recv():
+            case Draw(batch=batch):
+                _draw(connection, batch)
+            case Stop():
+                pass
+            case Shutdown():
+                return
+
+
+def _draw(connection: Connection, batch: Batch) -> None:
+    for step in range(batch.steps + 1):
+        progress = Progress(phase=Phase.DRAWING, step=step, steps=batch.steps)
+        connection.send(BatchProgress(batch_id=batch.id, progress=progress))
+    connection.send(BatchProgress(batch_id=batch.id, progress=Progress(phase=Phase.DECODING)))
+    connection.send(BatchDrawn(batch_id=batch.id, load_s=0.0, draw_s=0.0, resident=(batch.model,)))
+    for row in batch.rows:
+        picture = Picture(
+            id=row.picture_id,
+            index=row.index,
+            seed=row.seed,
+            width=batch.width,
+            height=batch.height,
+            bucket=batch.bucket,
+            pixels_sha256="0" * 64,
+            bytes=1,
+        )
+        connection.send(JobSaved(batch_id=batch.id, job_id=row.job_id, pictures=(picture,), seconds=0.0))

@@ -1,0 +1,73 @@
+"""What a second checkpoint of the same architecture makes the compiler do: nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch._dynamo.utils import counters
+
+from benchmarks.results import Measured, Target
+from benchmarks.rows.row import Row, orders_for
+from benchmarks.session import Session
+from benchmarks.timing import Sample
+
+
+def _second_checkpoint(session: Session) -> Measured:
+    files, side = session.files(session.workload.main, 2), session.workload.side
+    session.without_engine()
+    with _counting() as captures:
+        before = _graphs()
+        session.warm(*orders_for(files.name(0), side, 1))
+        compiled, captured = _graphs() - before, len(captures)
+        session.warm(*orders_for(files.name(1), side, 1))
+        compiled_more, captured_more = _graphs() - before - compiled, len(captures) - captured
+    if compiled + captured == 0:
+        return Measured(skipped="nothing is compiled on this machine")
+    return Measured(
+        ours=Sample(values=(float(compiled_more + captured_more),)),
+        notes={
+            "compiled for the first checkpoint": compiled,
+            "CUDA graphs captured for the first": captured,
+            "compiled for the second": compiled_more,
+            "CUDA graphs captured for the second": captured_more,
+        },
+    )
+
+
+def _graphs() -> int:
+    return int(counters["stats"]["unique_graphs"])
+
+
+@contextmanager
+def _counting() -> Iterator[list[None]]:
+    """A list that grows by one for every CUDA graph that is captured."""
+    captures: list[None] = []
+    kind: Any = torch.cuda.CUDAGraph
+    begin = kind.capture_begin
+
+    def counted(graph: Any, *arguments: Any, **options: Any) -> Any:
+        captures.append(None)
+        return begin(graph, *arguments, **options)
+
+    kind.capture_begin = counted
+    try:
+        yield captures
+    finally:
+        kind.capture_begin = begin
+
+
+ROWS = (
+    Row(
+        name="graphs",
+        number="9",
+        title="graphs compiled for a second checkpoint",
+        baseline="",
+        measure=_second_checkpoint,
+        bound_s={"cpu": 120, "cuda": 25},
+        targets={"cpu": Target(limit=0), "cuda": Target(limit=0)},
+        shown="count",
+    ),
+)

@@ -1,0 +1,60 @@
+"""How long one order takes when nobody else waits."""
+
+from __future__ import annotations
+
+import itertools
+
+from benchmarks.architectures import Architecture
+from benchmarks.results import Measured, Target
+from benchmarks.rows.row import Row, orders_for
+from benchmarks.session import Session
+from benchmarks.timing import interleave, timed
+
+
+def _main(session: Session) -> Measured:
+    return _latency(session, session.workload.main, session.workload.side)
+
+
+def _large(session: Session) -> Measured:
+    shape = session.workload.large
+    return Measured(skipped="needs a GPU") if shape is None else _latency(session, shape, shape.side)
+
+
+def _latency(session: Session, shape: Architecture, side: int) -> Measured:
+    files = session.files(shape)
+    order = orders_for(files.name(), side, 1)[0]
+    session.warm(order)
+    ours = session.warm(order)[0]
+    notebook = session.notebook(files, files.name())
+    likeness = session.likeness(ours, notebook.draw(order.prompt, order.seed, side))
+    seeds = itertools.count(2000)
+    a, b = interleave(
+        lambda: timed(lambda: notebook.draw(f"a red apple, number {next(seeds)}", 1, side)),
+        lambda: session.ours.draw(*orders_for(order.model, side, 1, first_seed=next(seeds))).seconds,
+        rounds=session.workload.rounds if session.device.type == "cpu" else 4 * session.workload.rounds,
+        deadline=session.deadline,
+        peak=session.peak,
+    )
+    return Measured(ours=b, theirs=a, likeness=likeness, arithmetic=session.arithmetic(shape, side, b.median))
+
+
+ROWS = (
+    Row(
+        name="latency",
+        number="4",
+        title="{main} at {side}², one order alone",
+        baseline="notebook",
+        measure=_main,
+        bound_s={"cpu": 180, "cuda": 15},
+        targets={"cpu": Target(ratio=2), "cuda": Target(ratio=7, limit=0.028)},
+    ),
+    Row(
+        name="latency-sdxl",
+        number="4b",
+        title="SDXL at 1024², one order alone",
+        baseline="notebook",
+        measure=_large,
+        bound_s={"cuda": 20},
+        targets={"cuda": Target(ratio=5, limit=0.110)},
+    ),
+)

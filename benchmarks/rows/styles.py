@@ -1,0 +1,71 @@
+"""Switching a style LoRA on and off, against unloading, loading and fusing with diffusers' own means."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+
+from benchmarks.ours import Order
+from benchmarks.results import Measured, Target
+from benchmarks.rows.row import Row, orders_for
+from benchmarks.session import Session
+from benchmarks.timing import interleave, timed
+from inference.contract import Adapter
+
+STRENGTH = 0.8
+NEW_STRENGTHS = (0.5, 0.6, 0.7)
+"""Each of them is a style that has not been merged yet."""
+
+
+def _toggle(session: Session) -> Measured:
+    workload = session.workload
+    files = session.files(workload.main)
+    model, side = files.name(), workload.side
+
+    def styled(strength: float, seed: int = 5) -> Order:
+        worn = (Adapter(name=files.style, strength=strength),) if strength else ()
+        return Order(model=model, prompt="a lighthouse", seed=seed, side=side, adapters=worn)
+
+    session.without_notebook()
+    plain = session.warm(*orders_for(model, side, 1))
+    cold = [session.ours.draw(styled(strength)).load_s for strength in NEW_STRENGTHS]
+    ours = session.ours.draw(styled(STRENGTH))
+    session.ours.draw(styled(0.0))
+    notebook = session.notebook(files, model)
+    turns, their_turns = itertools.cycle((STRENGTH, 0.0)), itertools.cycle((STRENGTH, 0.0))
+
+    def theirs() -> float:
+        on = next(their_turns)
+        style = files.style_lora if on else None
+        return timed(lambda: notebook.with_style(files.lcm_lora, style, on))
+
+    a, b = interleave(
+        theirs,
+        lambda: session.ours.draw(styled(next(turns))).load_s,
+        rounds=2 * workload.rounds,
+        deadline=session.deadline,
+        peak=session.peak,
+    )
+    notebook.with_style(files.lcm_lora, files.style_lora, STRENGTH)
+    likeness = session.likeness(ours.pixels[0], notebook.draw("a lighthouse", 5, side))
+    session.without_notebook()
+    assert plain.size
+    return Measured(
+        ours=b,
+        theirs=a,
+        likeness=likeness,
+        notes={"the first time, merged anew, s": statistics.median(cold), "first times, s": cold},
+    )
+
+
+ROWS = (
+    Row(
+        name="style",
+        number="8",
+        title="style LoRA on or off ({main})",
+        baseline="unload, load, fuse",
+        measure=_toggle,
+        bound_s={"cpu": 300, "cuda": 25},
+        targets={"cpu": Target(ratio=10), "cuda": Target(ratio=40)},
+    ),
+)

@@ -1,0 +1,115 @@
+"""How long it takes to go from one model to another, against a program that loads the other one anew."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import statistics
+from collections.abc import Callable, Sequence
+
+from benchmarks.checkpoints import Checkpoints
+from benchmarks.notebook import Reloading
+from benchmarks.ours import Ours, Timed
+from benchmarks.results import Likeness, Measured, Target
+from benchmarks.rows.row import Row, orders_for
+from benchmarks.session import Session
+from benchmarks.timing import Sample, interleave, timed
+from inference.engine import Engine
+
+FROM_HOST = "host_cache_bytes"
+DRAWINGS = 5
+"""Drawings with the same model in a row: the last ones show what a drawing without a switch takes."""
+
+
+def _resident(session: Session) -> Measured:
+    shape = session.workload.main
+    files = session.files(shape, 2)
+    for name in files.names:
+        session.warm(*orders_for(name, session.workload.side, 1))
+    return _switch(session, files, session.ours)
+
+
+def _from_host(session: Session) -> Measured:
+    """With room for one model beside the host's copy of both."""
+    if FROM_HOST not in inspect.signature(Engine.__init__).parameters:
+        return Measured(skipped="this engine keeps no models in host memory")
+    session.without_engine()
+    files = session.files(session.workload.main, 2)
+    engine = Ours(session.catalog(), session.device, cache_bytes=1, **{FROM_HOST: 64 * 2**30})
+    for name in files.names:
+        engine.draw(*orders_for(name, session.workload.side, 1))
+    return _switch(session, files, engine)
+
+
+def _switch(session: Session, files: Checkpoints, ours: Ours) -> Measured:
+    side = session.workload.side
+    others = Reloading(dict.fromkeys(files.names, files), session.device)
+    session.without_notebook()
+    models, their_models, seeds = itertools.cycle(files.names), itertools.cycle(files.names), itertools.count(3000)
+    switched: list[Timed] = []
+
+    def theirs() -> float:
+        name = next(their_models)
+        return timed(lambda: others.switch(name))
+
+    def draw(model: str) -> Timed:
+        return ours.draw(*orders_for(model, side, 1, first_seed=next(seeds)))
+
+    def once() -> float:
+        switched.append(draw(next(models)))
+        return switched[-1].load_s
+
+    a, b = interleave(theirs, once, rounds=session.workload.rounds, deadline=session.deadline, peak=session.peak)
+    likeness = _likeness(session, files, others, ours)
+    others.drop()
+    extra = _extra(draw, switched, files.name())
+    if session.device.type == "cuda" and extra > b.median:
+        # The device may still be copying when the engine says that the model is up: the whole drawing tells.
+        b = Sample(values=tuple(max(one.load_s, one.seconds - _plain(switched, extra)) for one in switched))
+    return Measured(
+        ours=b,
+        theirs=a,
+        likeness=likeness,
+        notes={"a drawing after a switch took longer by, s": extra, "side": side},
+    )
+
+
+def _extra(draw: Callable[[str], Timed], switched: Sequence[Timed], model: str) -> float:
+    """By how much a drawing with a switch before it took longer than one without; may be below 0, within the noise."""
+    same = [draw(model).seconds for _ in range(DRAWINGS)][1:]
+    return statistics.median(one.seconds for one in switched) - statistics.median(same)
+
+
+def _plain(switched: Sequence[Timed], extra: float) -> float:
+    return statistics.median(one.seconds for one in switched) - extra
+
+
+def _likeness(session: Session, files: Checkpoints, others: Reloading, ours: Ours) -> Likeness:
+    """Of a picture drawn right after a switch on both sides."""
+    first, second = files.names[:2]
+    order = orders_for(second, session.workload.side, 1)[0]
+    ours.draw(*orders_for(first, order.side, 1))
+    pixels = ours.draw(order).pixels[0]
+    return session.likeness(pixels, others.draw(second, order.prompt, order.seed, order.side))
+
+
+ROWS = (
+    Row(
+        name="switch",
+        number="5",
+        title="switch to an {main} model in memory",
+        baseline="reload",
+        measure=_resident,
+        bound_s={"cpu": 240, "cuda": 25},
+        targets={"cpu": Target(ratio=500), "cuda": Target(ratio=1000, limit=0.005)},
+    ),
+    Row(
+        name="switch-from-host",
+        number="6",
+        title="switch to an {main} model in host memory",
+        baseline="reload",
+        measure=_from_host,
+        bound_s={"cuda": 25},
+        targets={"cuda": Target(ratio=80, limit=0.050)},
+    ),
+)

@@ -1,0 +1,122 @@
+"""Running rows one after the other: bounded in time, written down after each, none of them the end of the others."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import math
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+
+from benchmarks.report import line_of
+from benchmarks.results import Figures, Measured, Results, Target, today
+from benchmarks.rows import ROWS
+from benchmarks.rows.row import Row
+from benchmarks.session import Session, Workload
+from benchmarks.timing import Deadline
+
+GRACE = 1.5
+"""A row that cannot stop between two rounds is broken off after so many times its bound."""
+LEAST_S = 4.0
+"""A row is not begun with less."""
+TESTS_S = 60.0
+
+
+class Overran(Exception):  # noqa: N818 (an event more than an error)
+    """A row took much longer than it may."""
+
+
+def run_rows(
+    rows: Sequence[Row], session: Session, results: Results, path: Path, *, seconds: float | None = None
+) -> None:
+    """Measure ``rows`` and keep them in ``results`` and at ``path``; all of them in ``seconds``, if that is given."""
+    ends = math.inf if seconds is None else time.monotonic() + seconds
+    for row in rows:
+        started = time.monotonic()
+        measured = _measure(row, session, ends - started)
+        figures = Figures(
+            number=row.number,
+            title=row.title.format_map(_words(session.workload)),
+            baseline=row.baseline,
+            shown=row.shown,
+            target=row.targets.get(session.device.type, Target()),
+            measured=measured,
+            took_s=round(time.monotonic() - started, 1),
+            date=today(),
+        )
+        print(line_of(figures), flush=True)
+        if not measured.skipped or row.name not in results.rows:
+            results.rows[row.name] = figures
+        results.rows = _in_order(results.rows)
+        results.ceilings = results.ceilings or (session.ceilings if measured.arithmetic else {})
+        results.save(path)
+
+
+def _measure(row: Row, session: Session, left_s: float) -> Measured:
+    bound = min(row.bound_s[session.device.type], left_s / GRACE)
+    if bound < LEAST_S:
+        return Measured(skipped="there was no time left")
+    session.deadline, session.so_far = Deadline(bound), None
+    try:
+        with _alarm(GRACE * bound):
+            return row.measure(session)
+    except Overran:
+        reason = f"it took longer than {GRACE * bound:g} s"
+    except Exception as error:
+        traceback.print_exc()
+        reason = f"{type(error).__name__}: {error}"
+    # Outside of the handler, whose error holds on to what the row had in memory.
+    session.without_engine()
+    gc.collect()
+    return session.so_far or Measured(skipped=reason)
+
+
+@contextlib.contextmanager
+def _alarm(seconds: float) -> Iterator[None]:
+    """Raise ``Overran`` in the block after ``seconds``; where there are no alarms, wait."""
+    if not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def ring(number: int, frame: FrameType | None) -> None:
+        raise Overran
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _words(workload: Workload) -> dict[str, object]:
+    """What titles may name."""
+    return {
+        "main": workload.main.title,
+        "many": f"{workload.many.title} at {workload.many_side}²",
+        "side": workload.side,
+        "requests": workload.requests,
+        "models": workload.models,
+    }
+
+
+def _in_order(rows: dict[str, Figures]) -> dict[str, Figures]:
+    order = [row.name for row in ROWS]
+    return dict(sorted(rows.items(), key=lambda pair: order.index(pair[0])))
+
+
+def run_gpu_tests() -> str:
+    """Run the tests that need a GPU, in a process of their own; returns their last words."""
+    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-p", "no:cacheprovider"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TESTS_S, check=False)
+    except subprocess.TimeoutExpired:
+        return f"the tests that need a GPU took longer than {TESTS_S:g} s"
+    return done.stdout[-4000:] if done.returncode else done.stdout.strip().rpartition("\n")[2]

@@ -1,0 +1,173 @@
+"""What the rows of one run share: the machine, the files, our engine, and at most one notebook in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.architectures import SD15, SDXL, Architecture, built_in
+from benchmarks.catalogue import write_catalogue
+from benchmarks.checkpoints import Checkpoints, write_checkpoints
+from benchmarks.flops import flops_of_picture
+from benchmarks.likeness import AT_LEAST_DB, psnr
+from benchmarks.machine import ceiling
+from benchmarks.memory import Peak
+from benchmarks.notebook import Notebook, Reloading, baseline_precision
+from benchmarks.ours import Order, Ours
+from benchmarks.results import Arithmetic, Likeness, Measured
+from benchmarks.timing import Deadline
+from inference.catalog import Catalog
+from inference.devices import PRECISIONS, name_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """What is drawn, and how much of it.
+
+    ``main`` is drawn at ``side``; ``many`` is for the rows with several models, ``models`` of them. Of ``waiting``
+    orders per round ours draws all and the baseline ``theirs``, one after the other; of the ``requests`` for several
+    models it draws ``slice`` per round.
+    """
+
+    main: Architecture
+    side: int
+    large: Architecture | None
+    many: Architecture
+    many_side: int
+    waiting: int
+    theirs: int
+    slice: int
+    growth_models: tuple[int, ...]
+    growth_sides: tuple[int, ...] = (256, 512, 768, 1024)
+    growth_waiting: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
+    models: int = 8
+    requests: int = 200
+    rounds: int = 5
+    cache_bytes: int | None = None
+
+
+def workload_for(device: torch.device) -> Workload:
+    """The sizes that fit the machine: a processor draws SD 1.5 at 256², and many models in the built-in one's size."""
+    if device.type == "cpu":
+        small = built_in()
+        return Workload(
+            main=SD15,
+            side=256,
+            large=None,
+            many=small,
+            many_side=small.side,
+            waiting=8,
+            theirs=1,
+            slice=40,
+            growth_models=(1, 2, 4, 8, 16),
+            cache_bytes=5 * 2**30,
+        )
+    return Workload(
+        main=SD15,
+        side=SD15.side,
+        large=SDXL,
+        many=SD15,
+        many_side=SD15.side,
+        waiting=64,
+        theirs=8,
+        slice=4,
+        growth_models=(1, 2, 4, 8),
+    )
+
+
+class Session:
+    """One run on one device. ``deadline`` is the current row's, ``so_far`` what it has if it is broken off."""
+
+    def __init__(self, device: torch.device, workload: Workload, folder: Path) -> None:
+        self.device = device
+        self.workload = workload
+        self.folder = folder
+        self.deadline = Deadline(60.0)
+        self.so_far: Measured | None = None
+        self.peak = Peak(device)
+        self._groups: dict[str, Checkpoints] = {}
+        self._notebook: tuple[str, Notebook] | None = None
+        self._ours: Ours | None = None
+
+    def files(self, shape: Architecture, count: int = 1) -> Checkpoints:
+        """At least ``count`` checkpoints of ``shape``, written if they are not there."""
+        known = self._groups.get(shape.name)
+        if known is None or known.count < count:
+            self._groups[shape.name] = write_checkpoints(shape, self.folder, count=count, device=self.device)
+        return self._groups[shape.name]
+
+    def catalog(self) -> Catalog:
+        """All that the machine's rows may ask for; what is not written yet, no row has asked for."""
+        workload = self.workload
+        counts = {shape.name: 0 for shape in self._shapes}
+        counts[workload.main.name] = 2
+        counts[workload.many.name] = max(workload.models, *workload.growth_models)
+        folder = self.folder.resolve()
+        groups = [
+            Checkpoints(architecture=shape, folder=folder / shape.name, count=counts[shape.name] or 1)
+            for shape in self._shapes
+        ]
+        return write_catalogue(self.catalog_path, groups)
+
+    @property
+    def catalog_path(self) -> Path:
+        return self.folder / "models.toml"
+
+    @property
+    def _shapes(self) -> list[Architecture]:
+        workload = self.workload
+        shapes = (workload.main, workload.many, workload.large)
+        return list({shape.name: shape for shape in shapes if shape}.values())
+
+    @property
+    def ours(self) -> Ours:
+        """The engine of this run, as the worker has one for all of its life."""
+        if self._ours is None:
+            self._ours = Ours(self.catalog(), self.device, cache_bytes=self.workload.cache_bytes)
+        return self._ours
+
+    def without_engine(self) -> None:
+        """Give back our engine's memory; the next row starts with an empty one."""
+        self._ours = None
+        self.without_notebook()
+
+    def warm(self, *orders: Order) -> NDArray[np.uint8]:
+        """Our pictures of ``orders``, drawn so that the model is there; the notebook makes room while it is loaded."""
+        if orders[0].model not in self.ours.engine.resident:
+            self.without_notebook()
+        return self.ours.draw(*orders).pixels
+
+    def notebook(self, files: Checkpoints, name: str) -> Notebook:
+        """The baseline A with the model ``name``."""
+        if self._notebook is None or self._notebook[0] != name:
+            self.without_notebook()
+            self._notebook = name, Notebook.of(files, name, self.device)
+        return self._notebook[1]
+
+    def without_notebook(self) -> None:
+        """Give back the baseline's memory."""
+        self._notebook = None
+        Reloading({}, self.device).drop()
+
+    def likeness(self, ours: NDArray[np.uint8], theirs: NDArray[np.uint8]) -> Likeness:
+        """Whether the pictures are the same but for rounding."""
+        precision = self.ours.precision
+        both = f"ours {precision}, theirs {name_of(baseline_precision(self.device))}"
+        return Likeness(psnr_db=round(psnr(ours, theirs), 1), needed_db=AT_LEAST_DB[precision], precisions=both)
+
+    def arithmetic(self, shape: Architecture, side: int, seconds: float, *, tiny_vae: bool = False) -> Arithmetic:
+        """Of a picture that takes ``seconds``."""
+        tflops = flops_of_picture(shape, side, tiny_vae=tiny_vae) / seconds / 1e12
+        fastest = max(self.ceilings[self.ours.precision].values())
+        return Arithmetic(tflops=tflops, ceiling_share=tflops / fastest)
+
+    @cached_property
+    def ceilings(self) -> dict[str, dict[str, float]]:
+        """The fastest that the device multiplies, in TFLOP/s, in both sides' precisions."""
+        names = {self.ours.precision, name_of(baseline_precision(self.device))}
+        return {name: ceiling(self.device, PRECISIONS[name]) for name in sorted(names)}

@@ -1,0 +1,93 @@
+"""Every row runs from beginning to end, at the smallest sizes, and finds our pictures to be the baseline's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks import run
+from benchmarks.machine import Machine
+from benchmarks.results import Measured, Results, Target, read_results
+from benchmarks.rows import ROWS
+from benchmarks.rows.many_models import zipf_orders
+from benchmarks.rows.row import Row
+from benchmarks.run import run_rows
+from benchmarks.session import Session
+
+FAST = [row for row in ROWS if "cpu" in row.bound_s and row.name != "event-loop"]
+LIKE = {"throughput", "throughput-tiny-vae", "latency", "switch", "zipf", "style"}
+
+
+def measured(row: Row, session: Session, folder: Path) -> Results:
+    """The file that a run of ``row`` alone leaves."""
+    results = Results(machine=Machine.of(session.device), versions={"torch": "some"})
+    run_rows([row], session, results, folder / "cpu.json")
+    return read_results(folder / "cpu.json")
+
+
+@pytest.mark.parametrize("row", FAST, ids=[row.name for row in FAST])
+def test_a_row_measures_both_sides_and_is_kept(row: Row, session: Session, tmp_path: Path) -> None:
+    figures = measured(row, session, tmp_path).rows[row.name]
+    if row.name == "graphs" and figures.measured.skipped:
+        assert "nothing is compiled" in figures.measured.skipped
+        return
+    assert not figures.measured.skipped
+    assert figures.measured.ours or figures.measured.points
+    assert (row.name in LIKE) is (figures.measured.likeness is not None)
+    assert figures.measured.likeness is None or figures.measured.likeness.reached
+    assert figures.target == row.targets.get("cpu", Target())
+
+
+@pytest.mark.timeout(300)
+def test_the_loop_is_watched_while_a_worker_and_a_thread_load(session: Session, tmp_path: Path) -> None:
+    row = next(row for row in ROWS if row.name == "event-loop")
+    figures = measured(row, session, tmp_path).rows[row.name].measured
+    assert figures.ours is not None
+    assert figures.theirs is not None
+    assert not figures.skipped
+
+
+def test_a_row_that_fails_does_not_end_the_others(session: Session, tmp_path: Path) -> None:
+    def broken(_: Session) -> Measured:
+        raise RuntimeError("no luck")
+
+    results = Results(machine=Machine.of(session.device), versions={})
+    rows = [_row("throughput", broken), _row("queue", lambda _: Measured(notes={"it": "ran"}))]
+    run_rows(rows, session, results, tmp_path / "cpu.json")
+    kept = read_results(tmp_path / "cpu.json").rows
+    assert kept["throughput"].measured.skipped == "RuntimeError: no luck"
+    assert kept["queue"].measured.notes == {"it": "ran"}
+
+
+def test_a_row_that_never_ends_is_broken_off(session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def endless(_: Session) -> Measured:
+        while True:
+            pass
+
+    monkeypatch.setattr(run, "GRACE", 0.001)
+    results = Results(machine=Machine.of(session.device), versions={})
+    run_rows([_row("zipf", endless)], session, results, tmp_path / "cpu.json")
+    assert "took longer" in results.rows["zipf"].measured.skipped
+
+
+def test_a_row_that_fails_half_way_keeps_what_it_has(session: Session, tmp_path: Path) -> None:
+    def half(run: Session) -> Measured:
+        run.so_far = Measured(notes={"the first": "half"})
+        raise RuntimeError("no luck")
+
+    results = Results(machine=Machine.of(session.device), versions={})
+    run_rows([_row("zipf", half)], session, results, tmp_path / "cpu.json")
+    assert results.rows["zipf"].measured.notes == {"the first": "half"}
+
+
+def test_orders_follow_zipf_and_are_the_same_every_time() -> None:
+    models = [f"m{index}" for index in range(8)]
+    asked = [order.model for order in zipf_orders(models, 64, 2000)]
+    assert asked == [order.model for order in zipf_orders(models, 64, 2000)]
+    assert asked.count("m0") / asked.count("m1") == pytest.approx(2, rel=0.2)
+    assert asked.count("m0") / asked.count("m7") == pytest.approx(8, rel=0.4)
+
+
+def _row(name: str, measure: object) -> Row:
+    return Row(name=name, number="0", title="a row", baseline="", measure=measure, bound_s={"cpu": 10})  # type: ignore[arg-type]
