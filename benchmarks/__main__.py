@@ -49,7 +49,8 @@ def main(arguments: list[str]) -> int:
     if options.quick:
         workload = replace(workload, rounds=1)
     left = None if options.minutes is None else 60 * options.minutes - (time.monotonic() - started)
-    run_rows(rows, Session(device, workload, options.scratch), results, path, seconds=left)
+    session = Session(device, workload, options.scratch, compiler="inductor" if options.compile else None)
+    run_rows(rows, session, results, path, seconds=left)
     print(f"\n{table_of(results)}\n\nEvery figure: {path}. Into the README with python -m benchmarks.readme")
     return 0
 
@@ -68,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rows", default="", help=f"separated by commas, of: {', '.join(row.name for row in ROWS)}")
     parser.add_argument("--gpu", action="store_true", help="everything that needs a GPU; without one, an error")
     parser.add_argument("--device", choices=("auto", "cpu"), default="auto")
+    parser.add_argument("--compile", action="store_true", help="compile our networks, as COMPILE=on does")
     parser.add_argument("--minutes", type=float, help=f"for all of it; {GPU_MINUTES:g} with --gpu")
     parser.add_argument("--quick", action="store_true", help="one round of each row: whether it runs, not how fast")
     parser.add_argument("--results", type=Path, default=FOLDER, help="the folder that the figures are written to")

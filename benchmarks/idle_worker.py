@@ -47,6 +47,7 @@ def _draw(connection: Connection, batch: Batch) -> None:
             width=batch.width,
             height=batch.height,
             bucket=batch.bucket,
+            guided_bucket=0,
             pixels_sha256="0" * 64,
             bytes=1,
         )

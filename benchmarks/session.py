@@ -21,6 +21,7 @@ from benchmarks.notebook import Notebook, Reloading, baseline_precision
 from benchmarks.ours import Order, Ours
 from benchmarks.results import Arithmetic, Likeness, Measured
 from benchmarks.timing import Deadline
+from inference.budgets import Budgets
 from inference.catalog import Catalog
 from inference.devices import PRECISIONS, name_of
 
@@ -81,9 +82,13 @@ def workload_for(device: torch.device) -> Workload:
 
 
 class Session:
-    """One run on one device. ``deadline`` is the current row's, ``so_far`` what it has if it is broken off."""
+    """One run on one device. ``deadline`` is the current row's, ``so_far`` what it has if it is broken off.
 
-    def __init__(self, device: torch.device, workload: Workload, folder: Path) -> None:
+    ``compiler``: what our engine compiles its networks with, None if it does not.
+    """
+
+    def __init__(self, device: torch.device, workload: Workload, folder: Path, *, compiler: str | None = None) -> None:
+        self.compiler = compiler
         self.device = device
         self.workload = workload
         self.folder = folder
@@ -128,7 +133,8 @@ class Session:
     def ours(self) -> Ours:
         """The engine of this run, as the worker has one for all of its life."""
         if self._ours is None:
-            self._ours = Ours(self.catalog(), self.device, cache_bytes=self.workload.cache_bytes)
+            budgets = Budgets(device=self.workload.cache_bytes)
+            self._ours = Ours(self.catalog(), self.device, budgets=budgets, compiler=self.compiler)
         return self._ours
 
     def without_engine(self) -> None:

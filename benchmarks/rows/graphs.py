@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch._dynamo.utils import counters
 
+from benchmarks.ours import Ours
 from benchmarks.results import Measured, Target
 from benchmarks.rows.row import Row, orders_for
 from benchmarks.session import Session
@@ -16,16 +17,15 @@ from benchmarks.timing import Sample
 
 
 def _second_checkpoint(session: Session) -> Measured:
-    files, side = session.files(session.workload.main, 2), session.workload.side
+    files, side = session.files(session.workload.many, 2), session.workload.many_side
     session.without_engine()
+    engine = Ours(session.catalog(), session.device, compiler="inductor")
     with _counting() as captures:
         before = _graphs()
-        session.warm(*orders_for(files.name(0), side, 1))
+        _draw_often(engine, files.name(0), side)
         compiled, captured = _graphs() - before, len(captures)
-        session.warm(*orders_for(files.name(1), side, 1))
+        _draw_often(engine, files.name(1), side)
         compiled_more, captured_more = _graphs() - before - compiled, len(captures) - captured
-    if compiled + captured == 0:
-        return Measured(skipped="nothing is compiled on this machine")
     return Measured(
         ours=Sample(values=(float(compiled_more + captured_more),)),
         notes={
@@ -35,6 +35,12 @@ def _second_checkpoint(session: Session) -> Measured:
             "CUDA graphs captured for the second": captured_more,
         },
     )
+
+
+def _draw_often(engine: Ours, model: str, side: int) -> None:
+    """A loop is captured when it comes again."""
+    for seed in range(3):
+        engine.draw(*orders_for(model, side, 1, first_seed=seed))
 
 
 def _graphs() -> int:
@@ -63,10 +69,10 @@ ROWS = (
     Row(
         name="graphs",
         number="9",
-        title="graphs compiled for a second checkpoint",
+        title="graphs compiled for a second checkpoint ({many})",
         baseline="",
         measure=_second_checkpoint,
-        bound_s={"cpu": 120, "cuda": 25},
+        bound_s={"cpu": 300, "cuda": 90},
         targets={"cpu": Target(limit=0), "cuda": Target(limit=0)},
         shown="count",
     ),

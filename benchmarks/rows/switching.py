@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import statistics
 from collections.abc import Callable, Sequence
@@ -14,9 +13,8 @@ from benchmarks.results import Likeness, Measured, Target
 from benchmarks.rows.row import Row, orders_for
 from benchmarks.session import Session
 from benchmarks.timing import Sample, interleave, timed
-from inference.engine import Engine
+from inference.budgets import Budgets
 
-FROM_HOST = "host_cache_bytes"
 DRAWINGS = 5
 """Drawings with the same model in a row: the last ones show what a drawing without a switch takes."""
 
@@ -31,11 +29,9 @@ def _resident(session: Session) -> Measured:
 
 def _from_host(session: Session) -> Measured:
     """With room for one model beside the host's copy of both."""
-    if FROM_HOST not in inspect.signature(Engine.__init__).parameters:
-        return Measured(skipped="this engine keeps no models in host memory")
     session.without_engine()
     files = session.files(session.workload.main, 2)
-    engine = Ours(session.catalog(), session.device, cache_bytes=1, **{FROM_HOST: 64 * 2**30})
+    engine = Ours(session.catalog(), session.device, budgets=Budgets(device=1, host=64 * 2**30))
     for name in files.names:
         engine.draw(*orders_for(name, session.workload.side, 1))
     return _switch(session, files, engine)
