@@ -171,8 +171,8 @@ class Diary(FairQueue):
         super().__init__(**limits)
         self.events: list[Event] = []
 
-    def add(self, entry: Entry) -> None:
-        super().add(entry)
+    def add(self, entry: Entry, *, now: float = 0.0) -> None:
+        super().add(entry, now=now)
         self.events.append(Came(_order(entry)))
 
     def take(
