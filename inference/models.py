@@ -18,6 +18,7 @@ from inference.loading import ModelFiles, open_model
 from inference.memory.disk import Disk, default_budget
 from inference.memory.layout import Architecture
 from inference.memory.model import LoadedModel
+from inference.memory.packing import is_packed
 from inference.memory.part import flatten
 from inference.memory.shelves import Shelves
 from inference.memory.store import ModelStore
@@ -45,10 +46,17 @@ def model_store(
             host_bytes=default_host_cache_bytes(device) if budgets.host is None else budgets.host,
             compiler=compiler,
         ),
-        disk=_disk(budgets, f"{device.type} {precision} {compiler is not None}"),
+        disk=_disk(budgets, f"{_kind(device)} {precision} {compiler is not None}"),
         open_files=open_files,
         lay_out=layout_on(device, precision, compiled=compiler is not None),
     )
+
+
+def _kind(device: torch.device) -> str:
+    """What devices must agree in to share weights. A CPU's instructions and the library decide how it packs kernels."""
+    if device.type != "cpu":
+        return device.type
+    return f"cpu {torch.backends.cpu.get_cpu_capability()} {torch.__version__}"
 
 
 def _disk(budgets: Budgets, variant: str) -> Disk | None:
@@ -88,10 +96,12 @@ def layout_on(
     """How the weights of a model's networks lie on ``device``.
 
     channels_last pays on the CPU, and wherever code is compiled; in eager code on CUDA, GroupNorm undoes it at every
-    step. Stock SDXL's VAE overflows in fp16 and says so in its configuration: it stays in fp32 there. That of other
-    families does not, whatever the default of that entry.
+    step. Kernels are packed on the CPU, unless what is compiled reads them. Stock SDXL's VAE overflows in fp16 and says
+    so in its configuration: it stays in fp32 there. That of other families does not, whatever the default of that
+    entry.
     """
     channels_last = device.type == "cpu" or compiled
+    packs = is_packed if device.type == "cpu" and not compiled else None
 
     def lay_out(networks: Mapping[str, nn.Module]) -> dict[str, Architecture]:
         def precision_of(network: Any) -> torch.dtype:
@@ -99,7 +109,7 @@ def layout_on(
             return torch.float32 if precision is torch.float16 and overflows else precision
 
         return {
-            name: Architecture.of(network, precision_of(network), channels_last=channels_last)
+            name: Architecture.of(network, precision_of(network), channels_last=channels_last, is_packed=packs)
             for name, network in networks.items()
         }
 

@@ -86,7 +86,7 @@ class Disk:
     def _write(self, part: Part) -> None:
         unfinished = self._unfinished(part.label.digest)
         try:
-            save_file({FLAT: part.flat}, unfinished, metadata={"architecture": part.label.architecture.json})
+            save_file({FLAT: part.whole()}, unfinished, metadata={"architecture": part.label.architecture.json})
             with unfinished.open("rb+") as file:
                 os.fsync(file.fileno())
             unfinished.replace(self._path(part.label.digest))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from math import prod
@@ -26,14 +26,18 @@ CLASSES: Mapping[str, Any] = {kind.__name__: kind for kind in (*DIFFUSERS, *TRAN
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """A parameter or buffer: where it begins, in bytes, and what it is. ``dtype`` is torch's name without its
-    prefix."""
+    """A parameter or buffer: where it begins, in bytes, and what it is.
+
+    ``dtype`` is torch's name without its prefix. ``packed``: in memory it is kept beside the buffer, in the order in
+    which a CPU reads it (see ``inference.memory.packing``).
+    """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     stride: tuple[int, ...]
     offset: int
+    packed: bool = False
 
     def of(self, flat: Tensor) -> Tensor:
         """The tensor as a view of the flat buffer (uint8)."""
@@ -56,18 +60,33 @@ class Architecture:
     bytes: int
 
     @classmethod
-    def of(cls, network: nn.Module, precision: torch.dtype, *, channels_last: bool = False) -> Architecture:
-        """That of ``network`` with its floating-point numbers in ``precision``; ``channels_last`` concerns the kernels
-        of convolutions.
+    def of(
+        cls,
+        network: nn.Module,
+        precision: torch.dtype,
+        *,
+        channels_last: bool = False,
+        is_packed: Callable[[tuple[int, ...], torch.dtype], bool] | None = None,
+    ) -> Architecture:
+        """That of ``network`` with its floating-point numbers in ``precision``.
+
+        ``channels_last`` and ``is_packed`` concern the kernels of convolutions; packed ones lie at the end.
         """
-        tensors, end = [], 0
+        kernels = {f"{path}.weight" for path, module in network.named_modules() if isinstance(module, nn.Conv2d)}
+        plain: list[tuple[str, Tensor, torch.dtype]] = []
+        packed: list[tuple[str, Tensor, torch.dtype]] = []
         for name, tensor in named_tensors(network):
             dtype = precision if tensor.is_floating_point() else tensor.dtype
-            last = channels_last and tensor.ndim == 4
-            like = torch.empty(tensor.shape, device="meta").contiguous(
-                memory_format=torch.channels_last if last else torch.contiguous_format
-            )
-            tensors.append(TensorSpec(name, str(dtype).removeprefix("torch."), (*tensor.shape,), like.stride(), end))
+            last = is_packed is not None and name in kernels and is_packed(tuple(tensor.shape), dtype)
+            (packed if last else plain).append((name, tensor, dtype))
+        tensors: list[TensorSpec] = []
+        end = 0
+        for name, tensor, dtype in (*plain, *packed):
+            last = len(tensors) >= len(plain)
+            order = torch.channels_last if channels_last and tensor.ndim == 4 and not last else torch.contiguous_format
+            stride = torch.empty(tensor.shape, device="meta", memory_format=order).stride()
+            written = str(dtype).removeprefix("torch.")
+            tensors.append(TensorSpec(name, written, (*tensor.shape,), stride, end, packed=last))
             end = _aligned(end + tensor.numel() * dtype.itemsize)
         return cls(kind=type(network).__name__, config=_config_of(network), tensors=tuple(tensors), bytes=end)
 
@@ -92,9 +111,19 @@ class Architecture:
         """SHA-256 (hex) by which equal ones are recognised."""
         return hashlib.sha256(self.json.encode()).hexdigest()
 
+    @cached_property
+    def packed(self) -> tuple[TensorSpec, ...]:
+        """The tensors that are kept beside the buffer in memory."""
+        return tuple(spec for spec in self.tensors if spec.packed)
+
+    @property
+    def plain_bytes(self) -> int:
+        """How long the buffer is in memory, without the packed tensors."""
+        return self.packed[0].offset if self.packed else self.bytes
+
     def views(self, flat: Tensor) -> dict[str, Tensor]:
-        """Every tensor by name, as views of the flat buffer."""
-        return {spec.name: spec.of(flat) for spec in self.tensors}
+        """Every tensor that is not packed by name, as views of the flat buffer."""
+        return {spec.name: spec.of(flat) for spec in self.tensors if not spec.packed}
 
     def build(self) -> nn.Module:
         """The network in evaluation mode, its parameters without memory."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
 from inference.memory.layout import Architecture, named_tensors
+from inference.memory.packing import pack, unpack
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +29,14 @@ class Label:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Part:
-    """``flat``: uint8, as long as the architecture says, in the machine's memory or a device's. Never written to
-    again."""
+    """``flat``: uint8, in the machine's memory or a device's. Never written to again.
+
+    It is as long as the architecture says; on a CPU, without what is ``packed``.
+    """
 
     label: Label
     flat: Tensor
+    packed: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def bytes(self) -> int:
@@ -39,23 +44,43 @@ class Part:
 
     @cached_property
     def views(self) -> dict[str, Tensor]:
-        """Every tensor by name."""
-        return self.label.architecture.views(self.flat)
+        """Every tensor by name, as the live network takes it."""
+        return self.label.architecture.views(self.flat) | dict(self.packed)
 
     def copied(self, into: Tensor) -> Part:
         """The same weights in other memory, which may still be on their way there."""
         return Part(label=self.label, flat=into.copy_(self.flat, non_blocking=True))
 
+    def settled(self, *, pinned: bool = False) -> Part:
+        """A copy in memory of its own, ready for use, of weights that lie whole in ``flat``.
+
+        ``pinned`` (page-locked) memory reaches a GPU faster.
+        """
+        architecture = self.label.architecture
+        flat = torch.empty(architecture.plain_bytes, dtype=torch.uint8, pin_memory=pinned)
+        flat.copy_(self.flat[: architecture.plain_bytes])
+        packed = {spec.name: pack(spec.of(self.flat)) for spec in architecture.packed}
+        return Part(label=self.label, flat=flat, packed=packed)
+
+    def whole(self) -> Tensor:
+        """All weights in one flat buffer, as they are written to disk."""
+        if not self.packed:
+            return self.flat
+        flat = torch.zeros(self.bytes, dtype=torch.uint8)
+        flat[: self.flat.numel()] = self.flat
+        for spec in self.label.architecture.packed:
+            spec.of(flat).copy_(unpack(self.packed[spec.name]))
+        return flat
+
 
 def flatten(network: nn.Module, architecture: Architecture, *, pinned: bool = False) -> Part:
-    """The weights of ``network`` as ``architecture`` wants them; the network itself is left as it is.
-
-    ``pinned`` (page-locked) memory reaches a GPU faster.
-    """
+    """The weights of ``network`` as ``architecture`` wants them; the network itself is left as it is."""
     flat = torch.zeros(architecture.bytes, dtype=torch.uint8, pin_memory=pinned)
-    for spec, (_, tensor) in zip(architecture.tensors, named_tensors(network), strict=True):
-        spec.of(flat).copy_(tensor)
-    return Part(label=Label(_digest(architecture, flat), architecture), flat=flat)
+    tensors = dict(named_tensors(network))
+    for spec in architecture.tensors:
+        spec.of(flat).copy_(tensors[spec.name])
+    part = Part(label=Label(_digest(architecture, flat), architecture), flat=flat)
+    return part.settled() if architecture.packed else part
 
 
 def _digest(architecture: Architecture, flat: Tensor) -> str:

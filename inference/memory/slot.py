@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from inference.memory.group_norm import normalise_rows_alone
 from inference.memory.layout import Architecture
+from inference.memory.packing import convolve_packed
 from inference.memory.part import Part
 
 SHAPES = 64
@@ -41,6 +42,11 @@ class Slot:
         self._tensors = _give_memory(self.network, self._nothing if self._pointed else architecture.views(self._memory))
         if compiler is not None:
             _compile(self.network, compiler)
+        self._convolutions = {
+            spec.name: self.network.get_submodule(spec.name.removesuffix(".weight")) for spec in architecture.packed
+        }
+        for convolution in self._convolutions.values():
+            convolve_packed(convolution)
 
     @property
     def bytes(self) -> int:
@@ -66,7 +72,10 @@ class Slot:
 
     def _point(self, views: dict[str, Tensor]) -> None:
         for name, tensor in self._tensors.items():
-            tensor.data = views[name]
+            if name in self._convolutions:
+                self._convolutions[name].packed = views[name]
+            else:
+                tensor.data = views[name]
 
 
 def _give_memory(network: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -13,9 +13,9 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
 import torch
@@ -54,7 +54,7 @@ class _Load:
     files: Files
     ahead: bool
     parts_read: int = 0
-    future: Future[dict[str, Part]] | None = None
+    future: Future[dict[str, Part]] = field(default_factory=Future)
 
 
 class ModelStore(Generic[Key]):
@@ -79,7 +79,8 @@ class ModelStore(Generic[Key]):
         self._lock = threading.Lock()
         self._sheets: OrderedDict[Key, Sheet] = OrderedDict()
         self._loads: dict[Key, _Load] = {}
-        self._reader = ThreadPoolExecutor(1, "weights-reader")
+        self._turn = threading.Lock()
+        self._readers: set[threading.Thread] = set()
         self._threads = torch.get_num_threads()
 
     @property
@@ -120,8 +121,9 @@ class ModelStore(Generic[Key]):
         self._shelves.free(sheet.parts.values() if sheet else ())
 
     def close(self) -> None:
-        """Wait for what is being read or written; nothing can be used afterwards."""
-        self._reader.shutdown(cancel_futures=True)
+        """Wait for what is being read or written."""
+        for reader in list(self._readers):
+            reader.join()
 
     def _found(self, key: Key) -> bool:
         with self._lock:
@@ -141,11 +143,28 @@ class ModelStore(Generic[Key]):
             load = self._loads.get(key)
             if load is None:
                 load = self._loads[key] = _Load(self._open_files(key), ahead)
-                load.future = self._reader.submit(self._read, key, load)
+                self._in_a_thread(self._read, key, load)
             return load
 
+    def _in_a_thread(self, work: Callable[..., None], *arguments: object) -> None:
+        """One after the other, each in a thread of its own.
+
+        A thread that has computed with others keeps those until it ends, and as long as there are more of them than
+        cores, OpenMP lets all threads of the process sleep between any two operations: drawing takes twice as long.
+        """
+
+        def run() -> None:
+            try:
+                with self._turn:
+                    work(*arguments)
+            finally:
+                self._readers.discard(threading.current_thread())
+
+        reader = threading.Thread(target=run, name="weights-reader")
+        self._readers.add(reader)
+        reader.start()
+
     def _wait(self, load: _Load, on_wait: Callable[[int], None]) -> Mapping[str, Part]:
-        assert load.future is not None
         while True:
             on_wait(load.parts_read)
             try:
@@ -156,30 +175,40 @@ class ModelStore(Generic[Key]):
 
     # -- in the reading thread -----------------------------------------------------------------------------------------
 
-    def _read(self, key: Key, load: _Load) -> dict[str, Part]:
+    def _read(self, key: Key, load: _Load) -> None:
+        try:
+            arriving = self._bring(key, load)
+        except BaseException as error:
+            self._forget(key)
+            load.future.set_exception(error)
+        else:
+            self._forget(key)
+            load.future.set_result(arriving)
+
+    def _bring(self, key: Key, load: _Load) -> dict[str, Part]:
         """Returns the parts by digest if no shelf has room for them. Such a model is not brought up ahead of its
         use."""
-        try:
-            torch.set_num_threads(1 if load.ahead else self._threads)
-            started = time.perf_counter()
-            kept = self._disk.parts(load.files.key) if self._disk else None
-            source = _Kept(kept) if kept else _Read(load, self._lay_out)
-            room = self._shelves.make_room(source.bytes)
-            if load.ahead and not room:
-                return {}
-            parts = source.parts(pinned=room and self._shelves.pinned)
-            labels = {name: part.label for name, part in parts.items()}
-            if room:
-                self._shelves.keep(parts.values(), seconds=time.perf_counter() - started)
-            self._note(key, load.files.sheet(labels))
-            if load.ahead:
-                self._shelves.lift(labels.values())
-            if self._disk and not kept:
-                self._reader.submit(self._write, load.files.key, labels)
-            return {} if room else {part.label.digest: part for part in parts.values()}
-        finally:
-            with self._lock:
-                del self._loads[key]
+        torch.set_num_threads(1 if load.ahead else self._threads)
+        started = time.perf_counter()
+        kept = self._disk.parts(load.files.key) if self._disk else None
+        source = _Kept(kept) if kept else _Read(load, self._lay_out)
+        room = self._shelves.make_room(source.bytes)
+        if load.ahead and not room:
+            return {}
+        parts = source.parts(pinned=room and self._shelves.pinned)
+        labels = {name: part.label for name, part in parts.items()}
+        if room:
+            self._shelves.keep(parts.values(), seconds=time.perf_counter() - started)
+        self._note(key, load.files.sheet(labels))
+        if load.ahead:
+            self._shelves.lift(labels.values())
+        if self._disk and not kept:
+            self._in_a_thread(self._write, load.files.key, labels)
+        return {} if room else {part.label.digest: part for part in parts.values()}
+
+    def _forget(self, key: Key) -> None:
+        with self._lock:
+            del self._loads[key]
 
     def _note(self, key: Key, sheet: Sheet) -> None:
         with self._lock:
@@ -189,6 +218,7 @@ class ModelStore(Generic[Key]):
 
     def _write(self, key: str, labels: Mapping[str, Label]) -> None:
         """Keep on disk what is still in memory."""
+        torch.set_num_threads(1)
         parts = {name: self._shelves.peek(label) for name, label in labels.items()}
         if self._disk:
             self._disk.keep(key, {name: part for name, part in parts.items() if part})
@@ -222,7 +252,4 @@ class _Kept:
 
     def parts(self, *, pinned: bool) -> dict[str, Part]:
         """Copies in memory of their own: files may be cut short under a mapping, and lie at any address."""
-        return {
-            name: part.copied(torch.empty(part.bytes, dtype=torch.uint8, pin_memory=pinned))
-            for name, part in self._parts.items()
-        }
+        return {name: part.settled(pinned=pinned) for name, part in self._parts.items()}

@@ -1,0 +1,79 @@
+"""Convolution kernels on a CPU, in the order in which oneDNN reads them.
+
+It brings a plain kernel into that order at every call, which takes longer than the convolution itself where kernels are
+large and pictures small: most of a step of Stable Diffusion. Here that is done once, when a kernel comes into memory.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from functools import lru_cache, partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+WORTH = 2**16
+"""Numbers in a kernel from which it is worth it."""
+SHAPES = ((1, 4), (8, 8), (1, 32), (8, 32), (1, 64))
+"""Batches and sides of latents by which it is found out whether the order depends on them."""
+
+
+@lru_cache(maxsize=256)
+def is_packed(shape: tuple[int, ...], dtype: torch.dtype) -> bool:
+    """Whether kernels of this shape (outputs, inputs, height, width) are kept packed on this machine.
+
+    Only in bf16, where packed and plain kernels give the same bits, and only where the order is the same whatever is
+    convolved: a kernel in the wrong one is brought into another at every call, and slowly.
+    """
+    if dtype is not torch.bfloat16 or len(shape) != 4 or shape[2:] == (1, 1) or math.prod(shape) < WORTH:
+        return False
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return False
+    kernel = torch.arange(math.prod(shape), dtype=torch.int16).view(torch.bfloat16).reshape(shape)
+    return len({_bytes(_packed_for(kernel, *likely)) for likely in SHAPES}) == 1
+
+
+def pack(kernel: Tensor) -> Tensor:
+    """A kernel in oneDNN's order, as a tensor that only its convolutions can read."""
+    return _packed_for(kernel.contiguous(), *SHAPES[0])
+
+
+def unpack(packed: Tensor) -> Tensor:
+    """The plain kernel."""
+    return packed.to_dense().contiguous()
+
+
+def convolve_packed(convolution: Any) -> None:
+    """Have a ``Conv2d`` compute with the kernel that it is given as its ``packed``."""
+    convolution.forward = partial(_forward, convolution)
+
+
+def _forward(convolution: Any, input: Tensor) -> Tensor:  # noqa: A002 (as torch calls it)
+    result: Tensor = torch.ops.mkldnn._convolution_pointwise(
+        input,
+        convolution.packed,
+        convolution.bias,
+        convolution.padding,
+        convolution.stride,
+        convolution.dilation,
+        convolution.groups,
+        "none",
+        [],
+        "",
+    )
+    return result
+
+
+def _packed_for(kernel: Tensor, batch: int, side: int) -> Tensor:
+    padding = [size // 2 for size in kernel.shape[2:]]
+    likely = [batch, kernel.shape[1], side, side]
+    with torch.inference_mode():
+        packed: Tensor = torch.ops.mkldnn._reorder_convolution_weight(kernel, padding, [1, 1], [1, 1], 1, likely)
+    return packed
+
+
+def _bytes(packed: Tensor) -> bytes:
+    address, size = torch.ops.mkldnn.data_ptr(packed), torch.ops.mkldnn._nbytes(packed)
+    return ctypes.string_at(address, size)
