@@ -36,15 +36,18 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=128)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--orders", type=int, default=200)
+    parser.add_argument("--compile", action="store_true")
     options = parser.parse_args()
     request = _request(options.model, options.side)
     match options.what:
         case "queue":
             figures = asyncio.run(_overhead(options.catalog, request, options.orders))
         case "worker":
-            figures = asyncio.run(_stalls_of_worker(options.catalog, request, options.device))
+            figures = asyncio.run(_stalls_of_worker(options.catalog, request, options.device, options.compile))
         case _:
-            figures = asyncio.run(_stalls_of_thread(_drawing(options.catalog, request, options.device)))
+            figures = asyncio.run(
+                _stalls_of_thread(_drawing(options.catalog, request, options.device, options.compile))
+            )
     print(json.dumps(figures))
 
 
@@ -61,8 +64,10 @@ async def _overhead(catalog: Path, request: ImageRequest, orders: int) -> dict[s
     return {"alone_s": alone, "among_many_s": among}
 
 
-async def _stalls_of_worker(catalog: Path, request: ImageRequest, device: str) -> dict[str, list[float]]:
-    async with _house(catalog, device, draw_for_parent) as dispatcher:
+async def _stalls_of_worker(
+    catalog: Path, request: ImageRequest, device: str, compiles: bool
+) -> dict[str, list[float]]:
+    async with _house(catalog, device, draw_for_parent, compiles=compiles) as dispatcher:
         lags, took = await _watched(lambda: _order(dispatcher, request))
     return {"lags_s": lags, "took_s": [took]}
 
@@ -77,14 +82,15 @@ async def _stalls_of_thread(work: Callable[[], None]) -> dict[str, list[float]]:
     return {"lags_s": lags, "took_s": [took]}
 
 
-def _drawing(catalog: Path, request: ImageRequest, device: str) -> Callable[[], None]:
+def _drawing(catalog: Path, request: ImageRequest, device: str, compiles: bool) -> Callable[[], None]:
     """What a bot without a worker process does in a thread; the libraries are imported before anything is watched."""
     from benchmarks.ours import Ours
     from inference.catalog import Catalog
     from inference.devices import choose_device
     from inference.orders import batch_of
 
-    engine = Ours(Catalog.load(catalog), choose_device(device)).engine
+    compiler = "inductor" if compiles else None
+    engine = Ours(Catalog.load(catalog), choose_device(device), compiler=compiler).engine
     batch = batch_of({str(uuid.uuid4()): request})
 
     def work() -> None:
@@ -113,10 +119,14 @@ async def _tick(lags: list[float]) -> None:
 
 
 @asynccontextmanager
-async def _house(catalog: Path, device: str, worker_main: WorkerMain) -> AsyncIterator[Dispatcher]:
+async def _house(
+    catalog: Path, device: str, worker_main: WorkerMain, *, compiles: bool = False
+) -> AsyncIterator[Dispatcher]:
     """The bot's queue with a running worker."""
     with tempfile.TemporaryDirectory() as pictures:
-        spec = WorkerSpec(catalog_path=catalog, pictures_dir=Path(pictures), device=device, safety_check=False)
+        spec = WorkerSpec(
+            catalog_path=catalog, pictures_dir=Path(pictures), device=device, safety_check=False, compile=compiles
+        )
         worker = WorkerProcess(spec=spec, main=worker_main)
         dispatcher = Dispatcher(workers=[worker], queue=FairQueue(limit=1000, limit_per_owner=1000))
         await worker.start()

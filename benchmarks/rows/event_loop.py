@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.architectures import Architecture
 from benchmarks.results import Measured, Target
 from benchmarks.rows.row import Row
 from benchmarks.session import Session
@@ -27,20 +28,31 @@ def probe(what: str, *arguments: str) -> dict[str, Any]:
     return figures
 
 
-def _stalls(session: Session) -> Measured:
-    files = session.files(session.workload.main)
+def _longest(session: Session) -> Measured:
+    return _stalls(session, session.workload.main, session.workload.side, 1.0)
+
+
+def _nearly_longest(session: Session) -> Measured:
+    return _stalls(session, session.workload.main, session.workload.side, 0.999)
+
+
+def _longest_compiling(session: Session) -> Measured:
+    return _stalls(session, session.workload.many, session.workload.many_side, 1.0, "--compile")
+
+
+def _stalls(session: Session, shape: Architecture, side: int, share: float, *more: str) -> Measured:
+    """How late the loop woke: in each round, what the ``share`` of its ticks did not exceed."""
+    files = session.files(shape)
     session.catalog()
     session.without_engine()
     arguments = [f"--catalog={session.catalog_path.resolve()}", f"--model={files.name()}"]
-    arguments += [f"--side={session.workload.side}", f"--device={session.device.type}"]
-    longest: dict[str, list[float]] = {"worker": [], "thread": []}
+    arguments += [f"--side={side}", f"--device={session.device.type}", *more]
     took: dict[str, list[float]] = {"worker": [], "thread": []}
 
     def stall(what: str) -> float:
         figures = probe(what, *arguments)
-        longest[what].append(max(figures["lags_s"]))
         took[what] += figures["took_s"]
-        return percentile(figures["lags_s"], 0.999)
+        return percentile(figures["lags_s"], share)
 
     a, b = interleave(
         lambda: stall("thread"),
@@ -53,8 +65,6 @@ def _stalls(session: Session) -> Measured:
         ours=b,
         theirs=a,
         notes={
-            "longest of all, ours, s": longest["worker"],
-            "longest of all, thread, s": longest["thread"],
             "loading and drawing took, ours, s": took["worker"],
             "loading and drawing took, thread, s": took["thread"],
         },
@@ -71,10 +81,28 @@ ROWS = (
     Row(
         name="event-loop",
         number="10",
-        title="event loop's stall while an {main} model loads, p99.9",
+        title="event loop's longest stall while an {main} model loads",
         baseline="in a thread",
-        measure=_stalls,
+        measure=_longest,
         bound_s={"cpu": 300, "cuda": 40},
-        targets={"cpu": Target(ratio=5, limit=0.010), "cuda": Target(ratio=5, limit=0.010)},
+        targets={"cpu": Target(ratio=5), "cuda": Target(ratio=5)},
+    ),
+    Row(
+        name="event-loop-p999",
+        number="10b",
+        title="the same, 999 of 1,000 times",
+        baseline="in a thread",
+        measure=_nearly_longest,
+        bound_s={"cpu": 300, "cuda": 40},
+        targets={"cpu": Target(limit=0.010), "cuda": Target(limit=0.010)},
+    ),
+    Row(
+        name="event-loop-compiling",
+        number="10c",
+        title="its longest stall while a model ({many}) loads and compiles",
+        baseline="in a thread",
+        measure=_longest_compiling,
+        bound_s={"cpu": 400, "cuda": 60},
+        targets={"cpu": Target(ratio=5), "cuda": Target(ratio=5)},
     ),
 )

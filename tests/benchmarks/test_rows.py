@@ -15,7 +15,7 @@ from benchmarks.rows.row import Row
 from benchmarks.run import run_rows
 from benchmarks.session import Session
 
-FAST = [row for row in ROWS if "cpu" in row.bound_s and row.name != "event-loop"]
+FAST = [row for row in ROWS if "cpu" in row.bound_s and not row.name.startswith("event-loop")]
 LIKE = {"throughput", "throughput-tiny-vae", "latency", "switch", "zipf", "style"}
 
 

@@ -84,7 +84,7 @@ def test_what_lies_beyond_the_tokens_that_are_read_is_told(engine: Engine, model
     ]
     drawn = engine.draw(batch(*rows, model=model, bucket=4), silent)
     assert [unread.prompt for unread in drawn.unread] == ["", "o", "bb cc"]
-    same = engine.draw(batch(row(0, prompt="abcde  fghij klmn"), model=model, bucket=4), silent)
+    same = engine.draw(batch(row(0, prompt="abcde  fghij klmn"), model=model, bucket=4, guided_bucket=4), silent)
     assert np.array_equal(drawn.pixels[1], same.pixels[0])
 
 
