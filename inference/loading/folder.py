@@ -15,6 +15,7 @@ import transformers
 from diffusers import AutoencoderKL, AutoencoderTiny, LCMScheduler, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
+from inference.construction import ONE_AT_A_TIME
 from inference.header import read_header
 from inference.loading.fingerprint import folder_digest
 from inference.loading.schedule import schedule_of
@@ -128,7 +129,7 @@ def load_network(kind: Any, folder: Path, variant: str | None, **options: Any) -
         )
     for path in files:
         read_header(path)
-    with _quietly():
+    with ONE_AT_A_TIME, _quietly():
         network, report = kind.from_pretrained(
             folder,
             variant=variant,

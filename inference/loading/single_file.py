@@ -17,6 +17,7 @@ from safetensors import safe_open
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
+from inference.construction import ONE_AT_A_TIME
 from inference.entries import Prediction
 from inference.header import Header, read_header
 from inference.loading.clip_words import END, clip_tokenizer
@@ -157,7 +158,7 @@ class SingleFile:
         if section is None:
             raise UnsupportedError(f"there is no {part} in it, only {' and '.join(self.sections)}")
         weights = self._read(section)
-        with init_empty_weights():
+        with ONE_AT_A_TIME, init_empty_weights():
             network = BUILDERS[part, section.open_clip](weights, self.sdxl)
         return filled(network, weights, part)
 

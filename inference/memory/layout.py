@@ -16,6 +16,8 @@ from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
+from inference.construction import ONE_AT_A_TIME
+
 ALIGNMENT = 64
 """Bytes: what vector instructions load at once. Matrix products may round otherwise at other addresses."""
 
@@ -128,7 +130,7 @@ class Architecture:
     def build(self) -> nn.Module:
         """The network in evaluation mode, its parameters without memory."""
         kind, config = CLASSES[self.kind], json.loads(self.config)
-        with init_empty_weights():
+        with ONE_AT_A_TIME, init_empty_weights():
             built = kind(CLIPTextConfig.from_dict(config)) if kind in TRANSFORMERS else kind.from_config(config)
         network: nn.Module = built
         return network.eval().requires_grad_(False)

@@ -6,7 +6,8 @@ import gc
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -19,6 +20,8 @@ from inference.contract import Adapter
 from inference.engine import Engine
 from inference.errors import InferenceError, UnknownModel, WeightsMissing
 from inference.loading import load as load_module
+from inference.loading import open_model
+from inference.memory.layout import Architecture
 from inference.memory.store import ModelStore
 from inference.models import ModelKey, model_store
 from tests.checkpoints import TinyModels
@@ -270,3 +273,19 @@ def test_changed_files_are_read_and_not_what_was_kept_of_them(tiny_models: TinyM
         summed, _ = use(store, ("tiny-lora", (Adapter(name="flat", strength=strength),)))
         store.close()
         assert summed == use(store_of(tiny_models), ("tiny-lora", (Adapter(name="flat", strength=strength),)))[0]
+
+
+def test_two_threads_that_build_networks_leave_torch_as_it_was(tiny_models: TinyModels) -> None:
+    catalog = Catalog.load(tiny_models.catalog)
+    files = open_model(catalog, catalog["tiny"], ())
+    architectures = [Architecture.of(network, torch.float32) for network in files.networks(lambda: None).values()]
+    builds = [files.networks, lambda _: [architecture.build() for architecture in architectures]]
+
+    def often(build: Callable[[Callable[[], None]], object]) -> None:
+        for _ in range(15):
+            build(lambda: None)
+
+    with ThreadPoolExecutor() as threads:
+        list(threads.map(often, builds))
+    assert torch.nn.Linear(2, 2).weight.device == CPU, "it would be without memory"
+    assert torch.nn.Module.register_parameter.__module__ == "torch.nn.modules.module"
