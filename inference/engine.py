@@ -96,7 +96,7 @@ class Engine:
         self._models = model_store(
             catalog, device=self._device, precision=self._precision, budgets=budgets or Budgets(), compiler=compiler
         )
-        self._loop: Loop = GraphedLoop().sample if self._device.type == "cuda" else sample
+        self._loop: Loop = GraphedLoop() if self._device.type == "cuda" else sample
         self._compiles = compiler is not None
         self._compiled: set[tuple[object, ...]] = set()
         self._versions = library_versions()
@@ -133,8 +133,8 @@ class Engine:
     def draw(self, batch: Batch, on_progress: OnProgress) -> Drawn:
         """Draw every row of ``batch``.
 
-        Where memory runs out, other models give way and the batch is halved, down to single pictures (their recipes say
-        so); then a picture is decoded in tiles.
+        Where memory runs out, the batch is halved, down to single pictures (their recipes say so); then other models
+        give way; then a picture is decoded in tiles.
 
         ``on_progress`` hears of loading (now and then, while a model is brought up), of every step, and of decoding;
         what it raises passes through, between two steps, and nothing of the batch remains.
@@ -152,20 +152,21 @@ class Engine:
             parts = [self.draw(half, on_progress) for half in halves(batch)]
             return _joined(parts)
         if drawn is None:
+            self._make_room(batch)
             drawn = self._try(batch, on_progress) or self._try(batch, on_progress, tiled=True)
         if drawn is None:
             raise InferenceError(OutOfMemory(model=batch.model, width=batch.width, height=batch.height))
         return drawn
 
     def _try(self, batch: Batch, on_progress: OnProgress, *, tiled: bool = False) -> Drawn | None:
-        """Draw, or make room and return None if memory does not suffice."""
+        """Draw, or return None if memory does not suffice."""
         try:
             return self._draw(batch, on_progress, tiled=tiled)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
         # Outside the handler: the failed drawing's frames, and with them its tensors, would live on with the error.
-        self._free(batch)
+        self._sweep()
         return None
 
     def _draw(self, batch: Batch, on_progress: OnProgress, *, tiled: bool) -> Drawn:
@@ -238,13 +239,19 @@ class Engine:
             versions=self._versions,
         )
 
-    def _free(self, batch: Batch) -> None:
-        """Give back what the failed batch and other models held."""
+    def _make_room(self, batch: Batch) -> None:
+        """Give back what everything holds that ``batch`` does not need."""
         self._models.free(keep=_key(batch))
+        if isinstance(self._loop, GraphedLoop):
+            self._loop.clear()
         if self._safety is not None:
             self._safety.clear()
         if self._previews is not None:
             self._previews.clear()
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Give back what the failed batch held."""
         gc.collect()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()

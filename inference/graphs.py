@@ -38,7 +38,11 @@ class GraphedLoop:
         self._graphs: WeakKeyDictionary[Any, OrderedDict[Shape, _Captured | None]] = WeakKeyDictionary()
         self._pool = torch.cuda.graph_pool_handle()
 
-    def sample(
+    def clear(self) -> None:
+        """Give back the memory of all graphs."""
+        self._graphs.clear()
+
+    def __call__(
         self,
         network: Any,
         schedule: Schedule,

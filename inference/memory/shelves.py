@@ -33,12 +33,19 @@ class Shelves:
     ) -> None:
         self._device = device
         self._compiler = compiler
+        self.enter_thread()
         self._apart = device.type != "cpu"
         self._lock = threading.RLock()
         self._slots: dict[str, Slot] = {}
         self._near: ByteCache[str, Slot | Part] = ByteCache(device_bytes, self._left)
         self._far: ByteCache[str, Part] = ByteCache(host_bytes if self._apart else 0)
         self._side = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+
+    def enter_thread(self) -> None:
+        """To be called first in every thread: CUDA's present device, which page-locked memory belongs to, is a thread's
+        own."""
+        if self._device.type == "cuda":
+            torch.cuda.set_device(self._device)
 
     @property
     def pinned(self) -> bool:

@@ -155,6 +155,7 @@ class ModelStore(Generic[Key]):
 
         def run() -> None:
             try:
+                self._shelves.enter_thread()
                 with self._turn:
                     work(*arguments)
             finally:

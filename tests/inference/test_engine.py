@@ -335,6 +335,17 @@ def test_a_batch_that_does_not_fit_is_halved_and_its_recipes_say_so(engine: Engi
     assert psnr(whole.pixels, halved.pixels) > 40
 
 
+def test_other_models_give_way_only_where_a_single_picture_does_not_fit(engine: Engine) -> None:
+    engine.draw(batch(model="tiny-flat"), silent)
+    short_of_memory(engine, rows=1)
+    engine.draw(batch(row(0), row(1), bucket=2), silent)
+    assert set(engine.resident) == {"tiny-flat", "tiny"}
+    short_of_memory(engine, rows=0)
+    with pytest.raises(InferenceError):
+        engine.draw(batch(row(0), row(1), bucket=2), silent)
+    assert engine.resident == ("tiny",)
+
+
 def test_each_half_counts_its_own_guided_rows(engine: Engine) -> None:
     rows = [row(index, seed=index, guidance=guidance) for index, guidance in enumerate((1.0, 1.5, 2.0, 2.0, 1.0))]
     engine.draw(batch(model="tiny-lora"), silent)
