@@ -20,11 +20,13 @@ def draw(results: Path, target: Path) -> None:
     grown = [figures for figures in kept.rows.values() if figures.measured.points]
     pyplot.rcParams |= {"svg.hashsalt": "benchmarks", "svg.fonttype": "none", "font.size": 9}
     pyplot.rcParams |= {"axes.spines.right": False, "axes.spines.top": False}
-    figure, axes = pyplot.subplots(1, len(grown), figsize=(3.2 * len(grown), 2.6), squeeze=False, sharey=True)
+    figure, axes = pyplot.subplots(1, len(grown), figsize=(3.4 * len(grown), 2.6), squeeze=False, sharey=True)
     for panel, figures in zip(axes[0], grown, strict=True):
         _panel(panel, figures)
     axes[0][0].set_ylabel("seconds per picture")
-    figure.suptitle(kept.machine.name, fontsize=9)
+    figure.suptitle(
+        f"{kept.machine.name}, {kept.machine.cores} cores: {grown[0].title.partition(' at ')[0]} model", fontsize=9
+    )
     figure.tight_layout()
     target.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(target, metadata={"Date": None})
@@ -39,7 +41,8 @@ def _panel(panel: Any, figures: Figures) -> None:
         ("this bot", OURS, [point.ours for point in points]),
     ):
         panel.plot(places, values, marker="o", markersize=3, color=colour, label=label)
-        panel.annotate(duration(values[-1]), (places[-1], values[-1]), fontsize=7, color=colour)
+        beside = {"xytext": (5, 0), "textcoords": "offset points", "va": "center", "annotation_clip": False}
+        panel.annotate(duration(values[-1]), (places[-1], values[-1]), fontsize=7, color=colour, **beside)
     panel.set_xscale("log", base=2)
     panel.set_yscale("log")
     panel.yaxis.set_major_formatter("{x:g}")
