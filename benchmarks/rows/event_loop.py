@@ -84,7 +84,7 @@ ROWS = (
         title="event loop's longest stall while an {main} model loads",
         baseline="in a thread",
         measure=_longest,
-        bound_s={"cpu": 300, "cuda": 40},
+        bound_s={"cpu": 300, "cuda": 25},
         targets={"cpu": Target(ratio=5), "cuda": Target(ratio=5)},
     ),
     Row(
@@ -93,7 +93,7 @@ ROWS = (
         title="the same, 999 of 1,000 times",
         baseline="in a thread",
         measure=_nearly_longest,
-        bound_s={"cpu": 300, "cuda": 40},
+        bound_s={"cpu": 300, "cuda": 20},
         targets={"cpu": Target(limit=0.010), "cuda": Target(limit=0.010)},
     ),
     Row(
@@ -102,7 +102,7 @@ ROWS = (
         title="its longest stall while a model ({many}) loads and compiles",
         baseline="in a thread",
         measure=_longest_compiling,
-        bound_s={"cpu": 400, "cuda": 60},
+        bound_s={"cpu": 400, "cuda": 30},
         targets={"cpu": Target(ratio=5), "cuda": Target(ratio=5)},
     ),
 )

@@ -72,7 +72,7 @@ ROWS = (
         title="graphs compiled for a second checkpoint ({many})",
         baseline="",
         measure=_second_checkpoint,
-        bound_s={"cpu": 300, "cuda": 90},
+        bound_s={"cpu": 300, "cuda": 45},
         targets={"cpu": Target(limit=0), "cuda": Target(limit=0)},
         shown="count",
     ),

@@ -108,7 +108,7 @@ ROWS = tuple(
         title=f"{{many}}: seconds per picture by {axis}",
         baseline=baseline,
         measure=measure,
-        bound_s={"cpu": 120, "cuda": 20},
+        bound_s={"cpu": 120, "cuda": 15},
         shown="growth",
     )
     for name, axis, baseline, measure in (

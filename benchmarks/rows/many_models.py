@@ -72,7 +72,7 @@ ROWS = (
         title="{requests} orders for {models} models ({many}), Zipf, per picture",
         baseline="reload",
         measure=_zipf,
-        bound_s={"cpu": 420, "cuda": 75},
+        bound_s={"cpu": 420, "cuda": 60},
         targets={"cpu": Target(ratio=20), "cuda": Target(ratio=150)},
     ),
 )
