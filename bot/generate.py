@@ -162,9 +162,13 @@ class Generator:
         await self.forget(job)
 
     async def forget(self, job: Job) -> None:
-        """Take an order back if it is not finished, and remove all that there is of it."""
+        """Take an order back if it is not finished, and remove all that there is of it.
+
+        Its row goes first: whoever follows the order then finds none at its end, and shows nothing more of it.
+        """
+        pictures = await self._jobs.delete(job.id)
         self._dispatcher.cancel(job.id)
-        await self._gallery.remove(await self._jobs.delete(job.id))
+        await self._gallery.remove(pictures)
 
     async def job(self, job_id: str) -> Job:
         """The job of a card; raises ``Refused`` if it was deleted."""
