@@ -105,7 +105,7 @@ class ModelStore(Generic[Key]):
                 continue
             with self._shelves.hold(sheet.parts.values()):
                 if all(label.digest in arriving or self._shelves.has(label) for label in sheet.parts.values()):
-                    self._sheets.move_to_end(key)
+                    self._used_last(key, sheet)
                     yield self._model(sheet, arriving)
                     return
 
@@ -129,6 +129,11 @@ class ModelStore(Generic[Key]):
         with self._lock:
             sheet = self._sheets.get(key)
             return sheet is not None and self._is_here(sheet)
+
+    def _used_last(self, key: Key, sheet: Sheet) -> None:
+        with self._lock:
+            self._sheets[key] = sheet
+            self._sheets.move_to_end(key)
 
     def _is_here(self, sheet: Sheet) -> bool:
         return all(map(self._shelves.has, sheet.parts.values()))
@@ -218,11 +223,12 @@ class ModelStore(Generic[Key]):
             self._sheets[key] = sheet
 
     def _write(self, key: str, labels: Mapping[str, Label]) -> None:
-        """Keep on disk what is still in memory."""
+        """Keep a model on disk, if all of it is still in memory."""
         torch.set_num_threads(1)
         parts = {name: self._shelves.peek(label) for name, label in labels.items()}
-        if self._disk:
-            self._disk.keep(key, {name: part for name, part in parts.items() if part})
+        here = {name: part for name, part in parts.items() if part}
+        if self._disk and len(here) == len(labels):
+            self._disk.keep(key, here)
 
 
 class _Read:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import random
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -289,3 +290,15 @@ def test_two_threads_that_build_networks_leave_torch_as_it_was(tiny_models: Tiny
         list(threads.map(often, builds))
     assert torch.nn.Linear(2, 2).weight.device == CPU, "it would be without memory"
     assert torch.nn.Module.register_parameter.__module__ == "torch.nn.modules.module"
+
+
+def test_a_model_of_which_a_part_has_left_is_not_kept_on_disk(tiny_models: TinyModels, tmp_path: Path) -> None:
+    budgets = Budgets(folder=tmp_path / "weights", disk=10**9)
+    store = store_of(tiny_models, budgets)
+    with store.use(TINY, silent):
+        labels = dict(store._sheets[TINY].parts)
+    store.close()
+    shutil.rmtree(tmp_path / "weights")
+    store._shelves._near.drop(labels["vae"].digest)
+    store._write("a key", labels)
+    assert not (tmp_path / "weights").exists()
