@@ -52,8 +52,8 @@ class Settings:
     )
     compile: bool = _setting(
         False,
-        "Whether networks are compiled (torch.compile): on or off. The first batch of every size then takes minutes, "
-        "later ones are faster on a GPU.",
+        "Whether networks are compiled (torch.compile): on or off. Meant for GPUs; the first batch of every size may "
+        "then take minutes.",
     )
     max_batch: int = _setting(8, "Pictures drawn together at most, a power of two.", low=4, high=64)
     batch_wait_ms: float = _setting(

@@ -10,7 +10,17 @@ from torch import Tensor
 
 from inference.contract import Batch, Row
 from inference.memory.model import LoadedModel
-from inference.sampler import Conditions, Guidance, Loop, NegativePass, OnStep, draw_noise, guidance_embedding, sample
+from inference.sampler import (
+    Conditions,
+    Guidance,
+    Loop,
+    NegativePass,
+    OnStep,
+    draw_noise,
+    guidance_embedding,
+    iterate,
+    sample,
+)
 from inference.text import Embedding, PromptCache
 
 T = TypeVar("T")
@@ -18,7 +28,7 @@ T = TypeVar("T")
 
 @torch.inference_mode()
 def draw_latents(
-    model: LoadedModel, prompts: PromptCache, batch: Batch, on_step: OnStep, loop: Loop = sample
+    model: LoadedModel, prompts: PromptCache, batch: Batch, on_step: OnStep, loop: Loop = iterate
 ) -> Tensor:
     """The latents of every row up to the bucket, (bucket, channels, height / 8, width / 8) in float32 on the device.
 
@@ -28,7 +38,8 @@ def draw_latents(
     shape = (model.latent_channels, batch.height // model.vae_factor, batch.width // model.vae_factor)
     noise = draw_noise([row.seed for row in rows], batch.steps, shape).to(model.unet.device)
     conditions = _conditions(batch, [prompts.embed(model, row.prompt) for row in rows])
-    return loop(model.unet, model.schedule, noise, conditions, _guidance(model, prompts, batch, rows), on_step)
+    guidance = _guidance(model, prompts, batch, rows)
+    return sample(model.unet, model.schedule, noise, conditions, guidance, on_step, loop)
 
 
 @torch.inference_mode()

@@ -35,7 +35,7 @@ from inference.orders import halves
 from inference.previews import Previews
 from inference.recipe import Recipe, library_versions
 from inference.safety import Safety
-from inference.sampler import Loop, OnStep, sample
+from inference.sampler import Loop, OnStep, iterate
 from inference.text import PromptCache, unread
 
 OnProgress = Callable[[Progress], None]
@@ -66,7 +66,7 @@ class Engine:
     are kept. ``threads`` compute on a CPU, None chooses (see ``steady_threads``). Without ``safety_check`` nobody looks
     whether pictures are explicit; with it, a model that is not harmless draws only if its checker can be loaded. With
     ``previews`` the progress of slow batches shows what their pictures look like by then. ``compiler`` is a backend of
-    ``torch.compile``, such as ``inductor``; the first batch of a shape then takes minutes, later ones are faster. A
+    ``torch.compile``, such as ``inductor``; the first batch of a shape may then take minutes. A
     batch that fails or is stopped leaves the engine as it was.
 
     Raises:
@@ -96,7 +96,7 @@ class Engine:
         self._models = model_store(
             catalog, device=self._device, precision=self._precision, budgets=budgets or Budgets(), compiler=compiler
         )
-        self._loop: Loop = GraphedLoop() if self._device.type == "cuda" else sample
+        self._loop: Loop = GraphedLoop() if self._device.type == "cuda" else iterate
         self._compiles = compiler is not None
         self._compiled: set[tuple[object, ...]] = set()
         self._versions = library_versions()
@@ -186,15 +186,17 @@ class Engine:
                 pixels=pictures.cpu().numpy(),
                 recipes=tuple(self._recipe(model, batch, row) for row in batch.rows),
                 verdicts=verdicts,
-                unread=tuple(unread(model, row) for row in batch.rows),
+                unread=tuple(unread(model, self._prompts, row) for row in batch.rows),
                 load_s=loaded - started,
                 draw_s=time.perf_counter() - loaded,
             )
 
     def _compile_for(self, model: LoadedModel, batch: Batch, on_progress: OnProgress) -> None:
         """Compiling counts as loading. It happens when a network sees its first batch of a shape."""
+        if not self._compiles:
+            return
         shape = (model.architecture, batch.bucket, batch.guided_bucket, batch.width, batch.height)
-        if self._compiles and shape not in self._compiled:
+        if shape not in self._compiled:
             on_progress(Progress(phase=Phase.LOADING))
             once = draw_latents(model, self._prompts, replace(batch, steps=1), lambda step, estimate: None)
             decode(model, once[:1])

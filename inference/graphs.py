@@ -10,7 +10,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -18,84 +18,79 @@ import torch
 from torch import Tensor
 
 from inference.devices import is_out_of_memory
-from inference.sampler import Conditions, Guidance, LoopInputs, OnStep, Schedule, iterate
+from inference.sampler import LoopInputs, OnStep, Schedule, iterate
 
 log = logging.getLogger("inference.graphs")
 
 QUICK_S = 2.0
+"""What takes longer gains nothing from a graph."""
 KEPT = 16
 """Graphs of one network: their inputs and results take memory, megabytes each."""
 Shape: TypeAlias = tuple[Schedule, tuple[tuple[torch.Size, torch.dtype], ...], int]
 
 
+@dataclass(slots=True)
+class _Known:
+    """What there is of one network: graphs, the one used last at the end; shapes that came once and were quick; and
+    those that get no graph, because they were slow or could not be captured."""
+
+    graphs: OrderedDict[Shape, _Captured] = field(default_factory=OrderedDict)
+    quick: set[Shape] = field(default_factory=set)
+    eager: set[Shape] = field(default_factory=set)
+
+
 class GraphedLoop:
-    """Samples like ``inference.sampler.sample``, on a CUDA device, in one thread.
+    """Does what ``inference.sampler.iterate`` does, on a CUDA device, in one thread; from the second time on, a shape's
+    ``on_step`` is only called with 0 and at the end.
 
     Graphs refer to the addresses of a network's weights, which stay as long as the network does.
     """
 
     def __init__(self) -> None:
-        self._graphs: WeakKeyDictionary[Any, OrderedDict[Shape, _Captured | None]] = WeakKeyDictionary()
+        self._known: WeakKeyDictionary[Any, _Known] = WeakKeyDictionary()
         self._pool = torch.cuda.graph_pool_handle()
 
     def clear(self) -> None:
         """Give back the memory of all graphs."""
-        self._graphs.clear()
+        self._known.clear()
 
-    def __call__(
-        self,
-        network: Any,
-        schedule: Schedule,
-        noise: Tensor,
-        conditions: Conditions,
-        guidance: Guidance,
-        on_step: OnStep,
-    ) -> Tensor:
-        """See ``inference.sampler.sample``; from the second time on, ``on_step`` is only called with 0 and at the
-        end."""
-        timesteps = torch.tensor(schedule.timesteps(noise.shape[0]), device=noise.device)
-        inputs = LoopInputs(noise=noise, timesteps=timesteps, conditions=conditions, guidance=guidance)
-        graphs = self._graphs.setdefault(network, OrderedDict())
-        shape = shape_of(schedule, inputs)
-        if shape not in graphs:
-            return self._first(graphs, shape, network, schedule, inputs, on_step)
-        if graphs[shape] is None:
-            graphs[shape] = self._capture(network, schedule, inputs)
-        graphs.move_to_end(shape)
-        captured = graphs[shape]
-        if captured is None:
+    def __call__(self, network: Any, schedule: Schedule, inputs: LoopInputs, on_step: OnStep) -> Tensor:
+        known, shape = self._known.setdefault(network, _Known()), shape_of(schedule, inputs)
+        if shape in known.quick and shape not in known.graphs:
+            self._capture(known, shape, network, schedule, inputs)
+        if shape in known.eager:
             return iterate(network, schedule, inputs, on_step)
+        if shape not in known.graphs:
+            return _timed(known, shape, network, schedule, inputs, on_step)
+        known.graphs.move_to_end(shape)
         on_step(0, None)
-        latents = captured.replay(inputs)
-        on_step(noise.shape[0], latents)
+        latents = known.graphs[shape].replay(inputs)
+        on_step(len(inputs.noise), latents)
         return latents
 
-    def _first(
-        self,
-        graphs: OrderedDict[Shape, _Captured | None],
-        shape: Shape,
-        network: Any,
-        schedule: Schedule,
-        inputs: LoopInputs,
-        on_step: OnStep,
-    ) -> Tensor:
-        started = time.perf_counter()
-        latents = iterate(network, schedule, inputs, on_step)
-        torch.cuda.synchronize(inputs.noise.device)
-        if time.perf_counter() - started < QUICK_S:
-            graphs[shape] = None
-        if len(graphs) > KEPT:
-            graphs.popitem(last=False)
-        return latents
-
-    def _capture(self, network: Any, schedule: Schedule, inputs: LoopInputs) -> _Captured | None:
+    def _capture(self, known: _Known, shape: Shape, network: Any, schedule: Schedule, inputs: LoopInputs) -> None:
         try:
-            return _Captured(network, schedule, inputs, self._pool)
+            known.graphs[shape] = _Captured(network, schedule, inputs, self._pool)
         except RuntimeError as error:
             if is_out_of_memory(error):
                 raise
             log.warning("a loop could not be captured as a graph", exc_info=True)
-            return None
+            known.quick.discard(shape)
+            known.eager.add(shape)
+        if len(known.graphs) > KEPT:
+            known.graphs.popitem(last=False)
+
+
+def _timed(
+    known: _Known, shape: Shape, network: Any, schedule: Schedule, inputs: LoopInputs, on_step: OnStep
+) -> Tensor:
+    """The first time of a shape, by which it is decided whether a graph is worth it."""
+    started = time.perf_counter()
+    latents = iterate(network, schedule, inputs, on_step)
+    torch.cuda.synchronize(inputs.noise.device)
+    is_quick = time.perf_counter() - started < QUICK_S
+    (known.quick if is_quick else known.eager).add(shape)
+    return latents
 
 
 class _Captured:
@@ -130,8 +125,8 @@ def shape_of(schedule: Schedule, inputs: LoopInputs) -> Shape:
 
 def tensors_of(inputs: Any) -> Iterator[Tensor]:
     """Every tensor in nested dataclasses, always in the same order."""
-    for field in fields(inputs):
-        value = getattr(inputs, field.name)
+    for each in fields(inputs):
+        value = getattr(inputs, each.name)
         if isinstance(value, Tensor):
             yield value
         elif is_dataclass(value):
@@ -140,12 +135,12 @@ def tensors_of(inputs: Any) -> Iterator[Tensor]:
 
 def _cloned(inputs: Any) -> Any:
     changes = {}
-    for field in fields(inputs):
-        value = getattr(inputs, field.name)
+    for each in fields(inputs):
+        value = getattr(inputs, each.name)
         if isinstance(value, Tensor):
-            changes[field.name] = value.clone()
+            changes[each.name] = value.clone()
         elif is_dataclass(value):
-            changes[field.name] = _cloned(value)
+            changes[each.name] = _cloned(value)
     return replace(inputs, **changes)
 
 

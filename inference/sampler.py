@@ -123,20 +123,6 @@ OnStep: TypeAlias = Callable[[int, Tensor | None], None]
 without noise; None before the first step. What it raises ends the drawing."""
 
 
-class Loop(Protocol):
-    """What ``sample`` does, however it does it."""
-
-    def __call__(
-        self,
-        network: Any,
-        schedule: Schedule,
-        noise: Tensor,
-        conditions: Conditions,
-        guidance: Guidance,
-        on_step: OnStep,
-    ) -> Tensor: ...
-
-
 class Denoiser(Protocol):
     """A conditional UNet as diffusers defines it."""
 
@@ -201,27 +187,6 @@ class Guidance:
     negative: NegativePass | None = None
 
 
-def sample(
-    network: Denoiser,
-    schedule: Schedule,
-    noise: Tensor,
-    conditions: Conditions,
-    guidance: Guidance,
-    on_step: OnStep,
-) -> Tensor:
-    """Draw latents (B, channels, height, width), float32, from ``noise`` (steps, B, channels, height, width).
-
-    ``on_step`` is called before the first step with 0 and after step i with i and an estimate of the latents.
-    """
-    inputs = LoopInputs(
-        noise=noise,
-        timesteps=torch.tensor(schedule.timesteps(noise.shape[0]), device=noise.device),
-        conditions=conditions,
-        guidance=guidance,
-    )
-    return iterate(network, schedule, inputs, on_step)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopInputs:
     """All that the loop reads from the device. ``timesteps``: (steps,) in int64."""
@@ -232,8 +197,12 @@ class LoopInputs:
     guidance: Guidance
 
 
+Loop: TypeAlias = Callable[[Denoiser, Schedule, LoopInputs, OnStep], Tensor]
+"""``iterate``, or what does the same in another way."""
+
+
 def iterate(network: Denoiser, schedule: Schedule, inputs: LoopInputs, on_step: OnStep) -> Tensor:
-    """The loop of ``sample``: reads nothing back, moves nothing to the device, and so can be captured as a graph."""
+    """The loop itself: reads nothing back, moves nothing to the device, and so can be captured as a graph."""
     noise, steps = inputs.noise, inputs.noise.shape[0]
     latents = noise[0]
     on_step(0, None)
@@ -247,6 +216,28 @@ def iterate(network: Denoiser, schedule: Schedule, inputs: LoopInputs, on_step: 
             latents = step.signal_ahead * estimate + step.noise_ahead * noise[i + 1]
         on_step(i + 1, estimate)
     return latents
+
+
+def sample(
+    network: Denoiser,
+    schedule: Schedule,
+    noise: Tensor,
+    conditions: Conditions,
+    guidance: Guidance,
+    on_step: OnStep,
+    loop: Loop = iterate,
+) -> Tensor:
+    """Draw latents (B, channels, height, width), float32, from ``noise`` (steps, B, channels, height, width).
+
+    ``on_step`` is called before the first step with 0 and after step i with i and an estimate of the latents.
+    """
+    inputs = LoopInputs(
+        noise=noise,
+        timesteps=torch.tensor(schedule.timesteps(noise.shape[0]), device=noise.device),
+        conditions=conditions,
+        guidance=guidance,
+    )
+    return loop(network, schedule, inputs, on_step)
 
 
 def _predict(

@@ -6,7 +6,7 @@ Prompts are encoded one at a time: so an embedding never depends on what else is
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,10 +18,12 @@ from inference.memory.model import LoadedModel, TextStage
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Embedding:
-    """``tokens``: (1, tokens, width). ``pooled``: (1, width) in SDXL's shape, else None."""
+    """``tokens``: (1, tokens, width). ``pooled``: (1, width) in SDXL's shape, else None. ``unread``: the end of the
+    prompt that the encoders did not read."""
 
     tokens: Tensor
     pooled: Tensor | None
+    unread: str
 
 
 class PromptCache:
@@ -47,7 +49,7 @@ class PromptCache:
         embedding = self.embed(model, negative)
         if negative or not model.zero_empty_negative or embedding.pooled is None:
             return embedding
-        return Embedding(tokens=torch.zeros_like(embedding.tokens), pooled=torch.zeros_like(embedding.pooled))
+        return replace(embedding, tokens=torch.zeros_like(embedding.tokens), pooled=torch.zeros_like(embedding.pooled))
 
 
 def embed(model: LoadedModel, prompt: str) -> Embedding:
@@ -55,40 +57,31 @@ def embed(model: LoadedModel, prompt: str) -> Embedding:
 
     SD 1.5 takes the last layer; SDXL the last but one of both encoders, side by side, and the second's pooled output.
     """
+    outputs, unread = zip(*(_encode(stage, prompt) for stage in model.text), strict=True)
+    least_read = max(unread, key=len)
     if not model.two_encoders:
-        return Embedding(tokens=_encode(model.text[0], prompt)[0], pooled=None)
-    outputs = [_encode(stage, prompt) for stage in model.text]
-    return Embedding(tokens=torch.cat([output.hidden_states[-2] for output in outputs], dim=-1), pooled=outputs[1][0])
+        return Embedding(tokens=outputs[0][0], pooled=None, unread=least_read)
+    tokens = torch.cat([output.hidden_states[-2] for output in outputs], dim=-1)
+    return Embedding(tokens=tokens, pooled=outputs[1][0], unread=least_read)
 
 
-def unread(model: LoadedModel, row: Row) -> Unread:
-    """What ``model`` does not read of a row's prompts; of a negative prompt nothing matters where that does not act."""
-    acts = model.guidance_dim is None and row.guidance > 1.0
-    return Unread(prompt=_end_of(model, row.prompt), negative=_end_of(model, row.negative) if acts else "")
+def unread(model: LoadedModel, prompts: PromptCache, row: Row) -> Unread:
+    """What ``model`` did not read of a row's prompts; of a negative prompt nothing matters where that does not act."""
+    acts = model.guidance_dim is None and row.guided
+    negative = prompts.embed(model, row.negative).unread if acts else ""
+    return Unread(prompt=prompts.embed(model, row.prompt).unread, negative=negative)
 
 
-def _end_of(model: LoadedModel, prompt: str) -> str:
-    """What lies beyond the tokens that ``model``'s encoders read; of two, beyond those of the one that reads less."""
-    return prompt[min(_characters_read(stage.tokenizer, prompt) for stage in model.text) :].strip()
-
-
-def _characters_read(tokenizer: Any, prompt: str) -> int:
-    pieces = tokenizer(
-        prompt,
-        max_length=tokenizer.model_max_length,
-        truncation=True,
-        return_overflowing_tokens=True,
-        return_offsets_mapping=True,
-    )["offset_mapping"]
-    return len(prompt) if len(pieces) == 1 else max(end for _, end in pieces[0])
-
-
-def _encode(stage: TextStage, prompt: str) -> Any:
-    tokens = stage.tokenizer(
+def _encode(stage: TextStage, prompt: str) -> tuple[Any, str]:
+    """What the encoder makes of a prompt, and the end of it that it does not read."""
+    pieces = stage.tokenizer(
         prompt,
         padding="max_length",
         max_length=stage.tokenizer.model_max_length,
         truncation=True,
-        return_tensors="pt",
+        return_overflowing_tokens=True,
+        return_offsets_mapping=True,
     )
-    return stage.encoder(tokens.input_ids.to(stage.encoder.device), output_hidden_states=True)
+    tokens = torch.tensor(pieces["input_ids"][:1], device=stage.encoder.device)
+    read = len(prompt) if len(pieces["input_ids"]) == 1 else max(end for _, end in pieces["offset_mapping"][0])
+    return stage.encoder(tokens, output_hidden_states=True), prompt[read:].strip()

@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 import threading
+import time
 from collections.abc import Container, Mapping
 from pathlib import Path
 
@@ -24,6 +25,8 @@ FLAT = "weights"
 FORMAT = 1
 """Another number whenever files are read, merged or cast in another way than before."""
 
+ABANDONED_S = 3600.0
+"""After which nobody is writing an unfinished file any more."""
 BUFFER, LIST, UNFINISHED = ".safetensors", ".json", ".tmp"
 
 
@@ -108,10 +111,10 @@ class Disk:
                 continue
             files.append((stat.st_mtime, stat.st_size, path))
         taken = sum(size for _, size, _ in files)
-        for _, size, path in sorted(files):
+        for used_at, size, path in sorted(files):
             if taken + needed <= self._budget:
                 return
-            if path.stem not in wanted and path.suffix != UNFINISHED:
+            if path.stem not in wanted and (path.suffix != UNFINISHED or used_at < time.time() - ABANDONED_S):
                 path.unlink(missing_ok=True)
                 taken -= size
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -25,16 +25,23 @@ class Shelves:
     A device that computes in the machine's memory has one shelf, of ``device_bytes``. A GPU has its own, from which its
     live networks take, too, and behind it one of ``host_bytes`` in page-locked memory. A part that has its architecture
     to itself is on a GPU once, in its live network; parts that take turns are also kept beside it, because a copy
-    within the device is many times faster than one over the bus.
+    within the device is many times faster than one over the bus. ``apart`` says which of the two it is; None: by the
+    device.
     """
 
     def __init__(
-        self, device: torch.device, *, device_bytes: int, host_bytes: int, compiler: str | None = None
+        self,
+        device: torch.device,
+        *,
+        device_bytes: int,
+        host_bytes: int,
+        compiler: str | None = None,
+        apart: bool | None = None,
     ) -> None:
         self._device = device
         self._compiler = compiler
         self.enter_thread()
-        self._apart = device.type != "cpu"
+        self._apart = device.type != "cpu" if apart is None else apart
         self._lock = threading.RLock()
         self._slots: dict[str, Slot] = {}
         self._near: ByteCache[str, Slot | Part] = ByteCache(device_bytes, self._left)
@@ -90,18 +97,21 @@ class Shelves:
 
     @contextmanager
     def hold(self, labels: Iterable[Label]) -> Iterator[None]:
-        """Nothing of these leaves during the block."""
-        labels = list(labels)
+        """A use of these: nothing of them leaves during the block, and each has its live network."""
+        held = ExitStack()
         with self._lock:
-            slots = [f"slot {self._slot(label.architecture).architecture.digest}" for label in labels]
-            digests = [label.digest for label in labels]
-            near, far = self._near.hold(*slots, *digests), self._far.hold(*digests)
-            near.__enter__(), far.__enter__()
+            for label in labels:
+                self._slot(label.architecture)
+                for key in _keys(label):
+                    self._near.get(key)
+                    held.enter_context(self._near.hold(key))
+                self._far.get(label.digest)
+                held.enter_context(self._far.hold(label.digest))
         try:
             yield
         finally:
             with self._lock:
-                near.__exit__(None, None, None), far.__exit__(None, None, None)
+                held.close()
 
     def live(self, label: Label, arriving: Mapping[str, Part]) -> nn.Module:
         """The network of this architecture with these weights in it, of which the caller has a hold. ``arriving`` are
@@ -114,8 +124,6 @@ class Shelves:
             slot = self._slot(label.architecture)
             if slot.holds != label.digest:
                 slot.put(self._nearest(label, arriving, taking_turns=slot.holds is not None))
-            else:
-                self._near.get(label.digest)
             return slot.network
 
     def lift(self, labels: Iterable[Label]) -> None:
@@ -127,7 +135,7 @@ class Shelves:
 
     def free(self, keep: Iterable[Label] = ()) -> None:
         """Take everything off the device that is not held, but for ``keep``."""
-        with self.hold(keep), self._lock:
+        with self._lock, self._near.hold(*(key for label in keep for key in _keys(label))):
             self._near.clear()
 
     def _slot(self, architecture: Architecture) -> Slot:
@@ -136,10 +144,11 @@ class Shelves:
             started = time.perf_counter()
             if self._apart:
                 self._near.make_room(architecture.bytes)
-            slot = self._slots[architecture.digest] = Slot(architecture, self._device, self._compiler)
+            slot = Slot(architecture, self._device, self._compiler, pointed=not self._apart)
+            self._slots[architecture.digest] = slot
             if self._apart:
                 seconds = time.perf_counter() - started
-                self._near.put(f"slot {architecture.digest}", slot, bytes=slot.bytes, cost=seconds)
+                self._near.put(_slot_key(architecture), slot, bytes=slot.bytes, cost=seconds)
         return slot
 
     def _in_slot(self, label: Label) -> bool:
@@ -147,10 +156,10 @@ class Shelves:
         return slot is not None and slot.holds == label.digest
 
     def _nearest(self, label: Label, arriving: Mapping[str, Part], *, taking_turns: bool) -> Part:
-        near = self._near.get(label.digest)
+        near = self._near.peek(label.digest)
         if isinstance(near, Part):
             return near
-        part = self._far.get(label.digest) or arriving[label.digest]
+        part = self._far.peek(label.digest) or arriving[label.digest]
         lifted = self._lift(part) if self._apart and taking_turns else None
         return lifted or part
 
@@ -160,17 +169,13 @@ class Shelves:
         Memory is taken and given back in the order of the device's own stream; only the copying goes beside it.
         """
         with self._lock:
-            if (
-                part.label.digest in self._near
-                or part.bytes > self._near.budget
-                or not self._near.make_room(part.bytes)
-            ):
+            known, fits = part.label.digest in self._near, part.bytes <= self._near.budget
+            if known or not fits or not self._near.make_room(part.bytes):
                 return None
             flat = torch.empty(part.bytes, dtype=torch.uint8, device=self._device)
-        lifted = self._copied_beside(part, flat)
-        with self._lock:
+            lifted = self._copied_beside(part, flat)
             self._near.put(part.label.digest, lifted, bytes=part.bytes, cost=part.bytes / BUS_BYTES_PER_S)
-        return lifted
+            return lifted
 
     def _copied_beside(self, part: Part, flat: Tensor) -> Part:
         if self._side is None:
@@ -188,3 +193,12 @@ class Shelves:
         slot = self._slots.get(value.label.architecture.digest)
         if slot is not None:
             slot.let_go(value.label.digest)
+
+
+def _keys(label: Label) -> tuple[str, str]:
+    """Under which a device has a part and its live network."""
+    return label.digest, _slot_key(label.architecture)
+
+
+def _slot_key(architecture: Architecture) -> str:
+    return f"slot {architecture.digest}"

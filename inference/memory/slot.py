@@ -25,15 +25,18 @@ SHAPES = 64
 class Slot:
     """A live network. ``holds`` is the digest of the weights that are in it.
 
+    ``pointed``: whether it computes with the memory that parts lie in, or with its own, into which they are copied.
     ``compiler``: a backend of ``torch.compile`` for what computes most, the denoiser and the decoder; None: eager code.
     """
 
-    def __init__(self, architecture: Architecture, device: torch.device, compiler: str | None = None) -> None:
+    def __init__(
+        self, architecture: Architecture, device: torch.device, compiler: str | None = None, *, pointed: bool = True
+    ) -> None:
         self.architecture = architecture
         self.network = architecture.build()
         self.holds: str | None = None
-        self._pointed = device.type == "cpu"
-        if self._pointed:
+        self._pointed = pointed
+        if device.type == "cpu":
             normalise_rows_alone(self.network)
         self._memory = torch.zeros(0 if self._pointed else architecture.bytes, dtype=torch.uint8, device=device)
         self._nothing = {
