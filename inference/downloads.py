@@ -8,7 +8,6 @@ never looks complete.
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from inference.catalog import Catalog
+from inference.disk_space import existing, free_bytes
 from inference.errors import InferenceError, WeightsMissing
 from inference.hub import FULL, RemoteFile, Repository, cache_folder
 from inference.hub_errors import NoRoom, NoSafetensors, NotOnHub
@@ -141,8 +141,7 @@ def _no_safetensors(source: Source, repository: Repository, folder: PurePosixPat
 
 
 def _check_room(name: str, needed: int) -> None:
-    folder = _existing_cache()
-    free = shutil.disk_usage(folder).free
+    folder, free = existing(cache_folder()), free_bytes(cache_folder())
     if needed and free < needed + SPARE_BYTES:
         raise InferenceError(NoRoom(name=name, path=str(folder), needed_bytes=needed, free_bytes=free))
 
@@ -155,11 +154,5 @@ def _full_disk_told(name: str, needed: Callable[[], int]) -> Iterator[None]:
     except OSError as error:
         if error.errno not in FULL:
             raise
-        failure = NoRoom(name=name, path=str(_existing_cache()), needed_bytes=needed(), free_bytes=0)
+        failure = NoRoom(name=name, path=str(existing(cache_folder())), needed_bytes=needed(), free_bytes=0)
         raise InferenceError(failure) from error
-
-
-def _existing_cache() -> Path:
-    """The folder that the hub's files are kept in, or as much of its path as there is."""
-    folder = cache_folder()
-    return next(parent for parent in (folder, *folder.parents) if parent.exists())

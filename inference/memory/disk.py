@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import os
-import shutil
 import threading
 import time
 from collections.abc import Container, Mapping
@@ -16,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from inference.disk_space import free_bytes
 from inference.memory.layout import Architecture
 from inference.memory.part import Label, Part
 
@@ -33,8 +33,7 @@ BUFFER, LIST, UNFINISHED = ".safetensors", ".json", ".tmp"
 def default_budget(folder: Path) -> int:
     """A tenth of what is free on that disk, in bytes, what the folder itself takes counted as free."""
     inside = sum(path.stat().st_size for path in folder.iterdir()) if folder.is_dir() else 0
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    return (shutil.disk_usage(existing).free + inside) // 10
+    return (free_bytes(folder) + inside) // 10
 
 
 class Disk:
