@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from inference.errors import InferenceError, OutOfMemory, UnknownAdapter, Unknow
 from inference.orders import guided_bucket_for
 from tests.checkpoints import TinyModels
 from tests.inference.batches import batch, row
+from tests.inference.tensors import alive
 
 PRECISIONS = ("fp32", "bf16")
 MODELS = {"tiny": (3.0, 8.0, 13.0), "tiny-lora": (1.0, 1.5, 2.0), "tiny-xl": (8.0,), "tiny-xl-merged": (1.0, 2.0)}
@@ -374,18 +374,14 @@ def test_where_nothing_helps_it_is_said(engine: Engine) -> None:
 
 
 def test_nothing_of_a_batch_is_kept_after_it(engine: Engine) -> None:
-    def tensors() -> int:
-        gc.collect()
-        return sum(torch.is_tensor(thing) for thing in gc.get_objects())
-
     def draw(seed: int) -> Drawn:
         return engine.draw(batch(row(0, seed=seed)), silent)
 
     draw(1)
-    before = tensors()
+    before = len(alive())
     for seed in range(5):
         draw(seed)
-    assert tensors() == before
+    assert len(alive()) == before
 
 
 def test_an_engine_says_what_it_draws_with(engine: Engine) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import random
 import shutil
 import threading
@@ -27,6 +26,7 @@ from inference.memory.store import ModelStore
 from inference.models import ModelKey, model_store
 from tests.checkpoints import TinyModels
 from tests.inference.batches import batch, row
+from tests.inference.tensors import alive, alive_bytes
 
 CPU = torch.device("cpu")
 TINY: ModelKey = ("tiny", ())
@@ -177,20 +177,10 @@ def test_a_model_larger_than_the_budget_is_kept_by_itself(tiny_models: TinyModel
 def test_weights_that_left_give_their_memory_back(tiny_models: TinyModels) -> None:
     """By the storages that are really alive, not by our own account."""
     store = store_of(tiny_models, Budgets(device=1))
-
-    def alive() -> int:
-        gc.collect()
-        storages = {
-            thing.untyped_storage().data_ptr(): thing.untyped_storage().nbytes()
-            for thing in gc.get_objects()
-            if torch.is_tensor(thing) and thing.device.type == "cpu" and thing.layout is torch.strided
-        }
-        return sum(storages.values())
-
-    before = alive()
+    before = alive_bytes()
     for key in (TINY, XL, FLAT, TINY):
         _, needed = use(store, key)
-        assert alive() - before <= needed + 100_000
+        assert alive_bytes() - before <= needed + 100_000
 
 
 @pytest.mark.parametrize("budget", [6_000_000, 12_000_000])
@@ -242,14 +232,10 @@ def test_two_hundred_switches_leave_memory_flat(tiny_models: TinyModels) -> None
                 batch(row(prompt="a", guidance=guidance), model=name, adapters=adapters, steps=1), lambda _: None
             )
 
-    def tensors() -> int:
-        gc.collect()
-        return sum(torch.is_tensor(thing) for thing in gc.get_objects())
-
     switch(40)
-    objects, resident = tensors(), process.memory_info().rss
+    objects, resident = len(alive()), process.memory_info().rss
     switch(200)
-    assert abs(tensors() - objects) <= 4, "a live network more or less"
+    assert abs(len(alive()) - objects) <= 4, "a live network more or less"
     assert process.memory_info().rss - resident < 20_000_000
 
 
