@@ -27,7 +27,7 @@ from bot.settings import ROOT, Settings
 from bot.store import open_store
 from inference.catalog import Catalog
 from inference.contract import ImageRequest
-from inference.dispatcher import Dispatcher
+from inference.dispatch.dispatcher import Dispatcher
 
 WAITING = 200
 ORDERS, IDLE = 100, 20

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from inference.entries import Family
+from inference.catalog.entries import Family
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
 

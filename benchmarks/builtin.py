@@ -12,10 +12,10 @@ import sys
 import uuid
 from pathlib import Path
 
+from inference.batching import batch_of
 from inference.catalog import Catalog
 from inference.contract import ImageRequest
-from inference.engine import Engine
-from inference.orders import batch_of
+from inference.drawing.engine import Engine
 
 CATALOG = Path(__file__).resolve().parent.parent / "models" / "models.toml"
 PICTURES = 20

@@ -17,7 +17,7 @@ from inference.contract import (
     Shutdown,
     Stop,
 )
-from inference.process import WorkerSpec
+from inference.processes.handle import WorkerSpec
 
 
 def idle(connection: Connection, spec: WorkerSpec) -> None:

@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.notebook import STEPS
+from inference.batching import batch_of
 from inference.catalog import Catalog
 from inference.contract import Adapter, Batch, ImageRequest, Progress
-from inference.engine import Engine
-from inference.orders import batch_of
-from inference.queue import Entry, FairQueue
+from inference.dispatch.queue import Entry, FairQueue
+from inference.drawing.engine import Engine
 
 MAX_BATCH = 8
 """The bot's default for MAX_BATCH."""

@@ -19,9 +19,9 @@ from pathlib import Path
 
 from benchmarks.idle_worker import idle
 from inference.contract import Finished, ImageRequest
-from inference.dispatcher import Dispatcher
-from inference.process import WorkerMain, WorkerProcess, WorkerSpec, draw_for_parent
-from inference.queue import FairQueue
+from inference.dispatch.dispatcher import Dispatcher
+from inference.dispatch.queue import FairQueue
+from inference.processes.handle import WorkerMain, WorkerProcess, WorkerSpec, draw_for_parent
 
 TICK_S = 0.001
 WAITING = 64
@@ -85,9 +85,9 @@ async def _stalls_of_thread(work: Callable[[], None]) -> dict[str, list[float]]:
 def _drawing(catalog: Path, request: ImageRequest, device: str, compiles: bool) -> Callable[[], None]:
     """What a bot without a worker process does in a thread; the libraries are imported before anything is watched."""
     from benchmarks.ours import Ours
+    from inference.batching import batch_of
     from inference.catalog import Catalog
     from inference.devices import choose_device
-    from inference.orders import batch_of
 
     compiler = "inductor" if compiles else None
     engine = Ours(Catalog.load(catalog), choose_device(device), compiler=compiler).engine

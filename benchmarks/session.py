@@ -21,9 +21,9 @@ from benchmarks.notebook import Notebook, Reloading, baseline_precision
 from benchmarks.ours import Order, Ours
 from benchmarks.results import Arithmetic, Likeness, Measured
 from benchmarks.timing import Deadline
-from inference.budgets import Budgets
 from inference.catalog import Catalog
 from inference.devices import PRECISIONS, name_of
+from inference.memory.budgets import Budgets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,8 +12,8 @@ import discord
 from bot.rules import ChannelModels, Explicit, Rules, Scope
 from bot.store import Job
 from bot.words import _
+from inference.catalog.entries import ModelEntry
 from inference.contract import ImageRequest
-from inference.entries import ModelEntry
 
 
 class Refused(Exception):  # noqa: N818 (an answer, not a fault)

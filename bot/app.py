@@ -32,12 +32,12 @@ from bot.preview import PreviewError, preview
 from bot.settings import ROOT, Settings
 from bot.store import DatabaseError, Store, open_store
 from inference.catalog import Catalog, CatalogError
-from inference.dispatcher import Dispatcher
+from inference.dispatch.dispatcher import Dispatcher
+from inference.dispatch.queue import FairQueue
+from inference.dispatch.stations import Patience
 from inference.errors import describe
-from inference.fetching import Fetching
-from inference.process import WorkerGone, WorkerProcess, WorkerSpec
-from inference.queue import FairQueue
-from inference.stations import Patience
+from inference.hub.fetching import Fetching
+from inference.processes.handle import WorkerGone, WorkerProcess, WorkerSpec
 
 log = logging.getLogger("bot.app")
 

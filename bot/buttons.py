@@ -16,7 +16,7 @@ from bot.modals import remix_modal
 from bot.replies import answer_error
 from bot.requests import options_of
 from bot.words import _, speak
-from inference.entries import ModelEntry
+from inference.catalog.entries import ModelEntry
 
 if TYPE_CHECKING:
     from bot.client import PictureBot

@@ -17,6 +17,7 @@ from bot.buttons import Cancel, Delete, Edit, OtherModel, Reroll, SameSeed
 from bot.store import Job, StoredPicture
 from bot.words import _
 from inference.amounts import readable
+from inference.catalog.entries import Kind, ModelEntry
 from inference.contract import (
     Downloading,
     ImageRequest,
@@ -28,7 +29,6 @@ from inference.contract import (
     Unread,
     Waiting,
 )
-from inference.entries import Kind, ModelEntry
 from inference.errors import describe
 
 PROMPT_CHARACTERS = 300

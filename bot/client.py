@@ -30,7 +30,7 @@ from bot.replies import answer_error
 from bot.store import Store
 from bot.words import speak, translated
 from inference.catalog import Catalog
-from inference.dispatcher import Dispatcher
+from inference.dispatch.dispatcher import Dispatcher
 
 log = logging.getLogger("bot.client")
 

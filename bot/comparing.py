@@ -13,8 +13,8 @@ from bot.access import Refused
 from bot.flags import Options
 from bot.words import _
 from inference.catalog import Catalog
+from inference.catalog.entries import ModelEntry
 from inference.contract import Adapter, ImageRequest
-from inference.entries import ModelEntry
 from inference.errors import InferenceError, NotANumber
 
 MOST = 9

@@ -18,7 +18,8 @@ from bot.gallery import Gallery
 from bot.preferences import visible
 from bot.store import Job, Jobs, JobState, Origin, Preferences, StoredPicture
 from bot.words import _
-from inference.catalog import Catalog, ModelEntry
+from inference.catalog import Catalog
+from inference.catalog.entries import ModelEntry
 from inference.contract import ALL_READ
 from inference.errors import InferenceError
 

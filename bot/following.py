@@ -28,9 +28,9 @@ from inference.contract import (
     Waiting,
     picture_id,
 )
-from inference.dispatcher import Dispatcher
+from inference.dispatch.dispatcher import Dispatcher
+from inference.dispatch.ticket import Ticket
 from inference.errors import describe
-from inference.ticket import Ticket
 
 log = logging.getLogger("bot.following")
 

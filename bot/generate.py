@@ -29,11 +29,11 @@ from bot.rules import Rules
 from bot.store import Job, Jobs, Origin, Preferences
 from bot.words import _
 from inference.catalog import Catalog
+from inference.catalog.entries import ModelEntry
 from inference.contract import MAX_SEED, ImageRequest
-from inference.dispatcher import Dispatcher
-from inference.entries import ModelEntry
+from inference.dispatch.dispatcher import Dispatcher
+from inference.dispatch.ticket import Ticket
 from inference.errors import InferenceError
-from inference.ticket import Ticket
 
 log = logging.getLogger("bot.generate")
 

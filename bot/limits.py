@@ -9,7 +9,7 @@ from collections.abc import Callable
 from bot.access import Refused
 from bot.rules import Rules
 from bot.words import _
-from inference.dispatcher import Dispatcher
+from inference.dispatch.dispatcher import Dispatcher
 
 
 class Limits:

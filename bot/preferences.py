@@ -10,7 +10,7 @@ from bot.rules import Rules, Scope
 from bot.store import Preferences
 from bot.words import _
 from inference.catalog import Catalog
-from inference.entries import ModelEntry
+from inference.catalog.entries import ModelEntry
 from inference.errors import InferenceError
 
 

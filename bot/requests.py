@@ -10,11 +10,11 @@ from dataclasses import replace
 from bot.flags import Options
 from bot.store import StoredPicture
 from inference.catalog import Catalog
+from inference.catalog.entries import ModelEntry
 from inference.contract import SIZE_MULTIPLE, ImageRequest
-from inference.entries import ModelEntry
 from inference.errors import InferenceError, SizeUnreadable
-from inference.infotext import Infotext
-from inference.recipe import Recipe
+from inference.pictures.infotext import Infotext
+from inference.pictures.recipe import Recipe
 from inference.validation import check, parse_size
 
 RATIOS = ("1:1", "3:2", "2:3", "4:3", "3:4", "16:9", "9:16")

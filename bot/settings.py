@@ -7,7 +7,7 @@ from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from inference.budgets import Budgets
+from inference.memory.budgets import Budgets
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -13,7 +13,7 @@ from bot.orders import where
 from bot.preferences import choose, visible
 from bot.requests import suggest_aspects
 from bot.words import _
-from inference.entries import ModelEntry
+from inference.catalog.entries import ModelEntry
 from inference.errors import InferenceError
 
 if TYPE_CHECKING:

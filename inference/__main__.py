@@ -44,11 +44,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     catalog = Catalog.load(arguments.catalog)
     if arguments.command == "pull":
-        from inference.pulling import pull_all
+        from inference.cli.pull import pull_all
 
         pull_all(catalog, arguments.models, print)
         return 0
-    from inference import commands  # after --help, mistyped options and downloads, which need no torch
+    from inference.cli import commands  # after --help, mistyped options and downloads, which need no torch
 
     match arguments.command:
         case "draw":
@@ -60,7 +60,7 @@ def _run(arguments: argparse.Namespace) -> int:
             hardware = commands.Hardware(device=arguments.device, precision=arguments.precision)
             return 0 if commands.redraw(catalog, arguments.picture, hardware, print) else 1
         case "check":
-            from inference.checking import check_all
+            from inference.cli.check import check_all
 
             return 0 if check_all(catalog, print) else 1
         case _:

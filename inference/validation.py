@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from inference.catalog import Catalog
+from inference.catalog.entries import Limits, ModelEntry
 from inference.contract import (
     MAX_COUNT,
     MAX_PROMPT_CHARACTERS,
@@ -12,7 +13,6 @@ from inference.contract import (
     SIZE_MULTIPLE,
     ImageRequest,
 )
-from inference.entries import Limits, ModelEntry
 from inference.errors import InferenceError, OutOfRange, PromptEmpty, PromptTooLong, SizeNotPossible, SizeUnreadable
 
 SEEDS = Limits(default=0, low=0, high=MAX_SEED)

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from inference.entries import Family
+from inference.catalog.entries import Family
 from inference.loading.clip_words import END, clip_tokenizer
 from inference.loading.ldm import OPEN_CLIP, RESIDUAL_BLOCK, Names, unet_names, vae_names_of
 from tests.checkpoints import factors, lora_targets, quiet

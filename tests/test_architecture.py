@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -15,21 +16,29 @@ HEAVY = {"torch", "diffusers", "transformers", "peft", "accelerate", "safetensor
 LIGHT_FOR_THE_BOT = (
     "inference.contract",
     "inference.catalog",
-    "inference.dispatcher",
+    "inference.dispatch.dispatcher",
     "inference.errors",
-    "inference.fetching",
-    "inference.process",
-    "inference.queue",
+    "inference.hub.fetching",
+    "inference.processes.handle",
+    "inference.dispatch.queue",
     "inference.validation",
 )
 
 
-def imports(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+def imports(path: Path, *, types: bool = True) -> Iterator[str]:
+    """What a file imports; without ``types``, what it imports when it runs."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    if not types:
+        tree.body = [node for node in tree.body if not (isinstance(node, ast.If) and _is_for_types(node.test))]
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _is_for_types(test: ast.expr) -> bool:
+    return isinstance(test, ast.Name) and test.id == "TYPE_CHECKING"
 
 
 def modules(package: str) -> list[Path]:
@@ -48,8 +57,19 @@ def test_the_discord_side_knows_no_torch(path: Path) -> None:
 
 @pytest.mark.parametrize("path", modules("bot/cogs"), ids=str)
 def test_cogs_know_neither_the_store_nor_the_queue(path: Path) -> None:
-    forbidden = ("bot.store", "bot.delivery", "inference.dispatcher", "inference.queue")
+    forbidden = ("bot.store", "bot.delivery", "inference.dispatch.dispatcher", "inference.dispatch.queue")
     assert not [name for name in imports(path) if name.startswith(forbidden)]
+
+
+@pytest.mark.parametrize("package", ["bot", "inference"])
+def test_rooms_call_one_way(package: str) -> None:
+    """A folder, or a file beside the folders, is a room: none needs one that needs it, unless to name its types."""
+    needs: dict[str, set[str]] = {}
+    for path in modules(package):
+        room = path.relative_to(ROOT / package).parts[0].removesuffix(".py")
+        called = {name.split(".")[1] for name in imports(path, types=False) if name.startswith(f"{package}.")}
+        needs.setdefault(room, set()).update(called - {room})
+    TopologicalSorter(needs).prepare()  # raises CycleError, which names the rooms
 
 
 def test_the_bot_comes_up_without_torch() -> None:
@@ -61,7 +81,7 @@ def test_what_the_bot_uses_of_the_drawing_side_comes_without_torch() -> None:
 
 
 def test_a_worker_comes_up_without_discord() -> None:
-    assert "discord" not in loaded_after("import inference.worker")
+    assert "discord" not in loaded_after("import inference.processes.worker")
 
 
 def loaded_after(statement: str) -> set[str]:

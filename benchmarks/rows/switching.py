@@ -13,7 +13,7 @@ from benchmarks.results import Likeness, Measured, Target
 from benchmarks.rows.row import Row, orders_for
 from benchmarks.session import Session
 from benchmarks.timing import Sample, interleave, timed
-from inference.budgets import Budgets
+from inference.memory.budgets import Budgets
 
 DRAWINGS = 5
 """Drawings with the same model in a row: the last ones show what a drawing without a switch takes."""

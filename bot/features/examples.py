@@ -14,10 +14,10 @@ from bot.background import Background
 from bot.gallery import Gallery
 from bot.store import Store
 from inference.catalog import Catalog
+from inference.catalog.entries import ModelEntry
 from inference.contract import Finished, ImageRequest, picture_id
-from inference.dispatcher import Dispatcher
-from inference.entries import ModelEntry
-from inference.ticket import Ticket
+from inference.dispatch.dispatcher import Dispatcher
+from inference.dispatch.ticket import Ticket
 
 OWNER = "examples"
 """In the queue, examples take turns with people as one person would."""

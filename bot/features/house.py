@@ -15,7 +15,7 @@ from bot.rules import ChannelModels, Explicit, Rules, Scope
 from bot.store import Preferences
 from bot.words import N_, _
 from inference.catalog import Catalog
-from inference.entries import ModelEntry
+from inference.catalog.entries import ModelEntry
 
 
 class House:

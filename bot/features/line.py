@@ -18,7 +18,7 @@ from bot.store import Job, Jobs
 from bot.words import _
 from inference.catalog import Catalog
 from inference.contract import Downloading, Standing, Waiting
-from inference.dispatcher import Dispatcher
+from inference.dispatch.dispatcher import Dispatcher
 from inference.errors import InferenceError
 
 MOST_LINES = 20

@@ -24,10 +24,10 @@ from bot.rules import Scope
 from bot.store import Preferences
 from bot.words import N_, _
 from inference.catalog import Catalog
-from inference.dispatcher import Dispatcher
-from inference.entries import Kind, ModelEntry
+from inference.catalog.entries import Kind, ModelEntry
+from inference.dispatch.dispatcher import Dispatcher
+from inference.dispatch.ticket import Ticket
 from inference.errors import describe
-from inference.ticket import Ticket
 
 if TYPE_CHECKING:
     from bot.client import PictureBot

@@ -20,7 +20,7 @@ from bot.features import export
 from bot.gallery import Gallery
 from bot.store import Job, People, Person
 from bot.words import _
-from inference.dispatcher import Dispatcher
+from inference.dispatch.dispatcher import Dispatcher
 
 if TYPE_CHECKING:
     from bot.client import PictureBot

@@ -27,8 +27,8 @@ from bot.words import _
 from inference.catalog import Catalog
 from inference.contract import MAX_PROMPT_CHARACTERS, MAX_SEED, ImageRequest
 from inference.errors import InferenceError
-from inference.infotext import Infotext
-from inference.recipe import Recipe, read_recipe
+from inference.pictures.infotext import Infotext
+from inference.pictures.recipe import Recipe, read_recipe
 
 log = logging.getLogger("bot.recipes")
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AutoModelForImageClassification
 
-from inference.entries import SafetyEntry
+from inference.catalog.entries import SafetyEntry
 from inference.loading.damage import check_finite
 from inference.loading.folder import load_network
 from inference.loading.preprocessing import Preprocessing

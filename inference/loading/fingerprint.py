@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
-from inference.parts import TEXTS, is_weight_file
+from inference.catalog.parts import TEXTS, is_weight_file
 
 BLOB_NAME = re.compile(r"[0-9a-f]{64}")
 

@@ -15,13 +15,13 @@ import transformers
 from diffusers import AutoencoderKL, AutoencoderTiny, LCMScheduler, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from inference.construction import ONE_AT_A_TIME
-from inference.header import read_header
+from inference.catalog.header import read_header
+from inference.catalog.parts import is_weight_file
 from inference.loading.fingerprint import folder_digest
 from inference.loading.schedule import schedule_of
 from inference.loading.unsupported import UnsupportedError
-from inference.parts import is_weight_file
-from inference.sampler import Schedule
+from inference.memory.construction import ONE_AT_A_TIME
+from inference.schedule import Schedule
 
 NETWORKS: dict[str, Any] = {
     "UNet2DConditionModel": UNet2DConditionModel,

@@ -9,12 +9,12 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 
-from inference.entries import Prediction
+from inference.catalog.entries import Prediction
+from inference.catalog.sources import FILE, PICKLE_REFUSED, PICKLES
 from inference.loading.folder import NetworkFolder, PipelineFolder
 from inference.loading.single_file import SingleFile
 from inference.loading.unsupported import UnsupportedError
-from inference.sampler import Schedule
-from inference.sources import FILE, PICKLE_REFUSED, PICKLES
+from inference.schedule import Schedule
 
 
 class Networks(Protocol):

@@ -11,9 +11,11 @@ from pathlib import Path
 import torch
 
 from inference.catalog import Catalog
+from inference.catalog.entries import ModelEntry
+from inference.catalog.recognise import FAMILY_TITLES, read_info
+from inference.catalog.sources import Source
 from inference.contract import Adapter
 from inference.devices import is_out_of_memory
-from inference.entries import ModelEntry
 from inference.errors import AdapterUnfit, InferenceError, WeightsMissing, WeightsUnreadable
 from inference.loading.damage import MALFORMED, check_finite, reason_of
 from inference.loading.fingerprint import combine, file_digest
@@ -21,8 +23,6 @@ from inference.loading.formats import Format, Networks, Opened, Pipeline, open_w
 from inference.loading.lora import UnfitError, merge_lora, read_lora
 from inference.memory.model import Sheet
 from inference.memory.part import Label
-from inference.recognise import FAMILY_TITLES, read_info
-from inference.sources import Source
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from inference.header import read_header
+from inference.catalog.header import read_header
 from inference.loading.ldm import Names, unet_names
 
 COMPONENTS = {

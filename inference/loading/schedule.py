@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from inference.loading.unsupported import UnsupportedError
-from inference.sampler import Schedule
+from inference.schedule import Schedule
 
 
 def schedule_of(scheduler: Any) -> Schedule:

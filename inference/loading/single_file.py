@@ -17,17 +17,17 @@ from safetensors import safe_open
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from inference.construction import ONE_AT_A_TIME
-from inference.entries import Prediction
-from inference.header import Header, read_header
+from inference.catalog.entries import Prediction
+from inference.catalog.header import Header, read_header
+from inference.catalog.recognise import SD2_UNSAID
 from inference.loading.clip_words import END, clip_tokenizer
 from inference.loading.fingerprint import combine, file_digest
 from inference.loading.ldm import OPEN_CLIP, Names, unet_names_of, vae_names_of
 from inference.loading.schedule import schedule_of
 from inference.loading.shapes import text_config, unet_config, vae_config
 from inference.loading.unsupported import UnsupportedError
-from inference.recognise import SD2_UNSAID
-from inference.sampler import Schedule
+from inference.memory.construction import ONE_AT_A_TIME
+from inference.schedule import Schedule
 
 Weights = dict[str, Tensor]
 """By diffusers' or transformers' names."""

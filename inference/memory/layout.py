@@ -16,7 +16,7 @@ from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from inference.construction import ONE_AT_A_TIME
+from inference.memory.construction import ONE_AT_A_TIME
 
 ALIGNMENT = 64
 """Bytes: what vector instructions load at once. Matrix products may round otherwise at other addresses."""

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from inference.memory.part import Label
-from inference.sampler import Schedule
+from inference.schedule import Schedule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

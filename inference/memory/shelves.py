@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import Tensor, nn
 
-from inference.cache import ByteCache
+from inference.memory.cache import ByteCache
 from inference.memory.layout import Architecture
 from inference.memory.part import Label, Part
 from inference.memory.slot import Slot

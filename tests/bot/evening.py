@@ -24,9 +24,9 @@ from bot.settings import ROOT, Settings
 from bot.store import Job, JobState, StoredPicture, open_store
 from inference.catalog import Catalog
 from inference.contract import MAX_SEED, Running
-from inference.dispatcher import Dispatcher
-from inference.process import WorkerProcess, WorkerSpec, draw_for_parent
-from inference.queue import Entry, FairQueue
+from inference.dispatch.dispatcher import Dispatcher
+from inference.dispatch.queue import Entry, FairQueue
+from inference.processes.handle import WorkerProcess, WorkerSpec, draw_for_parent
 from tests.bot.studio import PATIENCE, Studio, text_of, until
 
 WEIGHTS = ROOT / "models"

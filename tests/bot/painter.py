@@ -37,7 +37,7 @@ from inference.contract import (
     Unread,
 )
 from inference.errors import OutOfMemory, WeightsUnreadable
-from inference.process import WorkerSpec
+from inference.processes.handle import WorkerSpec
 
 VERDICTS = {"explicit": True, "decent": False, "explicit sketch": True, "decent sketch": False}
 SKETCH = (200, 100, 50)

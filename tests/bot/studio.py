@@ -19,12 +19,12 @@ from bot.client import PictureBot
 from bot.settings import ROOT, Settings
 from bot.store import Job, JobState, Store, open_store
 from inference.catalog import Catalog
-from inference.dispatcher import Dispatcher
+from inference.dispatch.dispatcher import Dispatcher
+from inference.dispatch.queue import FairQueue
+from inference.dispatch.stations import Patience
 from inference.errors import InferenceError
-from inference.fetching import Fetching
-from inference.process import WorkerMain, WorkerProcess, WorkerSpec
-from inference.queue import FairQueue
-from inference.stations import Patience
+from inference.hub.fetching import Fetching
+from inference.processes.handle import WorkerMain, WorkerProcess, WorkerSpec
 from tests.bot import painter
 
 PATIENCE = Patience(first_backoff_s=0.01, longest_backoff_s=0.1)

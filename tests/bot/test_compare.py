@@ -10,8 +10,8 @@ from bot.comparing import Axes, labels, variants
 from bot.flags import Options
 from bot.store import JobState
 from inference.catalog import Catalog
+from inference.catalog.entries import ModelEntry
 from inference.contract import ImageRequest
-from inference.entries import ModelEntry
 from tests.bot.painter import pixels
 from tests.bot.studio import Studio, images_of, labels_of, menu_of, said, text_of
 

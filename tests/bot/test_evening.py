@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bot.store import Job, JobState, Origin
-from inference.pictures import pixels_sha256
-from inference.recipe import OUR_KEY, Recipe
+from inference.pictures.recipe import OUR_KEY, Recipe
+from inference.pictures.saving import pixels_sha256
 from tests import discord_schema
 from tests.bot import studio
 from tests.bot.evening import (

@@ -17,7 +17,7 @@ from bot.access import Refused
 from bot.features import recipes
 from bot.store import JobState, Origin
 from inference.contract import MAX_SEED, Adapter
-from inference.recipe import Recipe, png_texts
+from inference.pictures.recipe import Recipe, png_texts
 from tests.bot.painter import pixels
 from tests.bot.studio import Studio, images_of, labels_of, menu_of, said, text_of, until
 

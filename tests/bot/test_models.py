@@ -11,7 +11,7 @@ import discord
 import pytest
 
 from bot.rules import Explicit, Rules
-from inference.entries import ModelEntry
+from inference.catalog.entries import ModelEntry
 from tests.bot.painter import pixels
 from tests.bot.studio import Studio, age_restricted, covers, eventually, images_of, labels_of, said, text_of, until
 

@@ -23,7 +23,7 @@ from inference.errors import (
     SizeUnreadable,
     UnknownModel,
 )
-from inference.infotext import Infotext
+from inference.pictures.infotext import Infotext
 
 
 def order(options: Options, catalog: Catalog) -> ImageRequest:

@@ -12,7 +12,7 @@ import pytest
 from bot.settings import Settings
 from bot.store import JobState
 from inference.catalog import Catalog
-from inference.process import draw_for_parent
+from inference.processes.handle import draw_for_parent
 from tests.bot import studio as studio_module
 from tests.bot.studio import Studio, age_restricted, covers, open_studio, text_of
 from tests.checkers import save_classifier

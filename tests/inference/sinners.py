@@ -26,7 +26,7 @@ from inference.contract import (
     Stop,
 )
 from inference.errors import DeviceUnknown, Unexpected
-from inference.process import WorkerSpec, draw_for_parent
+from inference.processes.handle import WorkerSpec, draw_for_parent
 
 
 def innocent(connection: Connection, spec: WorkerSpec) -> None:

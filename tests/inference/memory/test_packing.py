@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 from inference.catalog import Catalog
-from inference.engine import Engine
+from inference.drawing.engine import Engine
+from inference.drawing.models import layout_on
 from inference.loading import open_model
 from inference.memory import packing
 from inference.memory.packing import convolve_packed, is_packed, pack, unpack
 from inference.memory.part import Part, flatten
-from inference.models import layout_on
 from tests.inference.batches import batch, row
 
 CATALOG = Path(__file__).resolve().parent.parent.parent.parent / "models" / "models.toml"

@@ -14,16 +14,16 @@ import psutil
 import pytest
 import torch
 
-from inference.budgets import Budgets
 from inference.catalog import Catalog
 from inference.contract import Adapter
-from inference.engine import Engine
+from inference.drawing.engine import Engine
+from inference.drawing.models import ModelKey, model_store
 from inference.errors import InferenceError, UnknownModel, WeightsMissing
 from inference.loading import load as load_module
 from inference.loading import open_model
+from inference.memory.budgets import Budgets
 from inference.memory.layout import Architecture
 from inference.memory.store import ModelStore
-from inference.models import ModelKey, model_store
 from tests.checkpoints import TinyModels
 from tests.inference.batches import batch, row
 from tests.inference.tensors import alive, alive_bytes

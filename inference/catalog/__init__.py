@@ -1,0 +1,5 @@
+"""What may be asked for: ``models.toml`` and what was dropped into its folders, and where the weights lie."""
+
+from inference.catalog.catalog import Catalog, CatalogError
+
+__all__ = ["Catalog", "CatalogError"]

@@ -1,0 +1,211 @@
+"""The catalogue: which models and LoRAs may be asked for, from ``models.toml`` and what was dropped into its folders.
+
+Knows nothing of torch or Discord.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from inference.catalog.dropped import Dropped, Unusable
+from inference.catalog.entries import AdapterEntry, Checked, Family, Kind, Limits, ModelEntry, SafetyEntry
+from inference.catalog.sources import Source
+from inference.catalog.toml import CatalogError, Document, read_document
+from inference.errors import CheckerMissing, InferenceError, UnknownAdapter, UnknownModel
+
+__all__ = [
+    "AdapterEntry",
+    "Catalog",
+    "CatalogError",
+    "Family",
+    "Kind",
+    "Limits",
+    "ModelEntry",
+    "SafetyEntry",
+    "Source",
+    "Unusable",
+]
+
+OWN_CHECKER, ITS_SETTINGS = "safety_checker", "feature_extractor"
+"""The folders of it in a diffusers pipeline."""
+CLASSIFIER = "safety"
+"""What the command line calls the classifier that checks for all models."""
+
+
+class Catalog:
+    """The models by name, in the order of the file, the style LoRAs beside them, and who checks their pictures.
+
+    ``safety`` is the classifier for models that are neither harmless nor have a checker of their own, if there is one.
+    """
+
+    def __init__(self, document: Document) -> None:
+        self._models = {entry.name: entry for entry in document.models}
+        self._adapters = {entry.name: entry for entry in document.adapters}
+        self._default = document.default
+        self.safety = document.safety
+        self._previews = document.previews
+        sources = [*(source for entry in document.models for source in _own(entry))]
+        sources += [entry.weights for entry in document.adapters]
+        self._dropped = Dropped(
+            document.folders,
+            known=frozenset(source.path.resolve() for source in sources if source.path is not None),
+            names=frozenset({*self._models, *self._adapters, CLASSIFIER}),
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> Catalog:
+        """Read ``path``; relative paths in it start at its own folder.
+
+        Raises:
+            CatalogError: the file is missing or no TOML, a key is unknown, missing or of the wrong type, or a name
+                leads nowhere. The message names the file, the entry and the key.
+        """
+        try:
+            table = tomllib.loads(path.read_text(encoding="utf-8"))
+            catalog = cls(read_document(table, path.resolve().parent))
+            catalog._check_names()
+        except OSError as error:
+            raise CatalogError(f"{path}: {error.strerror or error}") from error
+        except (ValueError, CatalogError) as error:
+            raise CatalogError(f"{path}: {error}") from error
+        return catalog
+
+    def __getitem__(self, name: str) -> ModelEntry:
+        """The model of this name; raises ``InferenceError(UnknownModel)``."""
+        models = self._models if name in self._models else {entry.name: entry for entry in self}
+        try:
+            return models[name]
+        except KeyError:
+            raise InferenceError(UnknownModel(name=name, known=tuple(models))) from None
+
+    def __iter__(self) -> Iterator[ModelEntry]:
+        """The entries of the file, then what was dropped into the folder of checkpoints."""
+        return iter((*self._models.values(), *self._dropped.look().models))
+
+    def __len__(self) -> int:
+        return len(self._models) + len(self._dropped.look().models)
+
+    @property
+    def unusable(self) -> tuple[Unusable, ...]:
+        """Dropped files that are no model or LoRA, with the reason."""
+        return self._dropped.look().unusable
+
+    @property
+    def default(self) -> ModelEntry:
+        """What is drawn with when nobody says."""
+        return self._models[self._default]
+
+    def adapters(self, family: Family) -> tuple[AdapterEntry, ...]:
+        """The style LoRAs that fit models of this family."""
+        every = (*self._adapters.values(), *self._dropped.look().adapters)
+        return tuple(entry for entry in every if entry.family is family)
+
+    def adapter(self, name: str, family: Family) -> AdapterEntry:
+        """The style LoRA of this name, if it fits the family; raises ``InferenceError(UnknownAdapter)``."""
+        fitting = {entry.name: entry for entry in self.adapters(family)}
+        try:
+            return fitting[name]
+        except KeyError:
+            raise InferenceError(UnknownAdapter(name=name, known=tuple(fitting))) from None
+
+    def on_disk(self, entry: ModelEntry) -> bool:
+        """Whether everything that ``entry`` draws with is on this machine, style LoRAs included.
+
+        Whether its checker is here is another matter: who waives the check needs none.
+        """
+        return not self.missing(entry.name, checked=False)
+
+    def missing(self, name: str, *, checked: bool = True) -> tuple[Source, ...]:
+        """What is not on this machine of the model or LoRA ``name``; raises ``InferenceError``.
+
+        What checks the model's pictures is part of it where they are to be ``checked``.
+        """
+        return tuple(source for source in self._called(name, checked) if source.locate() is None)
+
+    def is_downloadable(self, name: str) -> bool:
+        """Whether something is missing of the model or LoRA ``name``, and the hub has all of that."""
+        missing = self.missing(name, checked=False)
+        return bool(missing) and all(source.hub for source in missing)
+
+    def title(self, name: str) -> str:
+        """What people call the model or LoRA ``name``."""
+        entry = self._adapter_called(name) or self[name]
+        return entry.title
+
+    def sources(self, entry: ModelEntry) -> tuple[Source, ...]:
+        """All that ``entry`` draws with."""
+        return (*_own(entry), *(self.adapter(style.name, entry.family).weights for style in entry.styles))
+
+    def checker(self, entry: ModelEntry) -> Source | None:
+        """The folder of what checks the pictures of ``entry``; None if it is harmless, or the catalogue names none."""
+        if entry.harmless:
+            return None
+        if entry.checked is Checked.CATALOGUE:
+            return None if self.safety is None else self.safety.weights
+        if entry.weights.path is not None:
+            return replace(entry.weights, path=entry.weights.path / OWN_CHECKER, marker="config.json")
+        return replace(entry.weights, marker=f"{OWN_CHECKER}/config.json", beside=(ITS_SETTINGS,))
+
+    def preview(self, entry: ModelEntry) -> Source | None:
+        """The tiny autoencoder that shows what pictures of ``entry`` look like between two steps, if there is one."""
+        return self._previews.get(entry.family)
+
+    def missing_preview(self, name: str) -> Source | None:
+        """The same of the model ``name``, if it is not on this machine: nothing that drawing would need."""
+        entry = next((entry for entry in self if entry.name == name), None)
+        source = None if entry is None else self.preview(entry)
+        return None if source is None or source.locate() is not None else source
+
+    def missing_checker(self, entry: ModelEntry) -> CheckerMissing | None:
+        """Why nobody can check the pictures of ``entry``; None if somebody can, or need not."""
+        checker = self.checker(entry)
+        if entry.harmless or (checker is not None and checker.locate() is not None):
+            return None
+        if checker is None:
+            return CheckerMissing(model=entry.name, where=None)
+        if checker.path is not None:
+            return CheckerMissing(model=entry.name, where=str(checker.path))
+        pull = entry.name if entry.checked is Checked.OWN else CLASSIFIER
+        return CheckerMissing(model=entry.name, where=f"{checker.hub} of the Hugging Face hub", pull=pull)
+
+    def to_be_checked(self) -> tuple[ModelEntry, ...]:
+        """The models on this machine that are not harmless."""
+        return tuple(entry for entry in self if not entry.harmless and self.on_disk(entry))
+
+    def _called(self, name: str, checked: bool) -> tuple[Source, ...]:
+        adapter = self._adapter_called(name)
+        if adapter is not None:
+            return (adapter.weights,)
+        if name == CLASSIFIER and self.safety is not None:
+            return (self.safety.weights,)
+        entry = self[name]
+        checker = self.checker(entry) if checked else None
+        return self.sources(entry) + (() if checker is None else (checker,))
+
+    def _adapter_called(self, name: str) -> AdapterEntry | None:
+        """The style LoRA of this name, of whatever family; no model has the same."""
+        if name in self._adapters or name in self._models:
+            return self._adapters.get(name)
+        return next((entry for entry in self._dropped.look().adapters if entry.name == name), None)
+
+    def _check_names(self) -> None:
+        if self._default not in self._models:
+            raise CatalogError(f"default: there is no model “{self._default}”")
+        for name in self._models.keys() & self._adapters.keys():
+            raise CatalogError(f"[adapters.{name}]: a model has this name too; “pull” cannot tell them apart")
+        if CLASSIFIER in {*self._models, *self._adapters}:
+            raise CatalogError(f"no model or LoRA may be called “{CLASSIFIER}”: “pull” means the classifier by it")
+        for entry in self:
+            fitting = {adapter.name for adapter in self.adapters(entry.family)}
+            for style in entry.styles:
+                if style.name not in fitting:
+                    raise CatalogError(f"[models.{entry.name}] styles: “{style.name}” is no adapter of its family")
+
+
+def _own(entry: ModelEntry) -> tuple[Source, ...]:
+    """What an entry itself names."""
+    named = (entry.weights, entry.unet, entry.vae, entry.lcm_lora)
+    return tuple(source for source in named if source is not None)

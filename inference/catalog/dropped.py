@@ -1,0 +1,225 @@
+"""Files that people drop into the models folder: each is a model or a LoRA of its own, told from its header alone."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+from inference.catalog.entries import GUIDANCE, STEPS, AdapterEntry, Family, Kind, ModelEntry
+from inference.catalog.header import HeaderError
+from inference.catalog.recognise import (
+    DENOISER_CONFIG,
+    FAMILY_TITLES,
+    SD2_UNSAID,
+    FileInfo,
+    What,
+    read_folder_info,
+    read_info,
+)
+from inference.catalog.sources import FILE, PICKLE_REFUSED, PICKLES, PIPELINE_INDEX, Source
+
+SIDES = {
+    Family.SD15: (512, 256, 1024),
+    Family.SD21: (768, 256, 1024),
+    Family.SDXL: (1024, 512, 1536),
+    Family.SSD1B: (1024, 512, 1536),
+    Family.VEGA: (1024, 512, 1536),
+}
+"""What a family draws best, and the smallest and largest side that are accepted, in pixels."""
+
+LCM_IN_ITS_NAME = re.compile(r"(?<![a-z])lcm(?![a-z])|lcm$", re.IGNORECASE)
+"""How checkpoints with an LCM-LoRA already merged in are called; nothing in the file tells."""
+
+Glimpse = tuple[str, int, int]
+"""Path, size and time (in ns): what tells that a file has changed."""
+Seen = tuple[Glimpse, ...]
+"""Everything in a folder."""
+REMEMBERED = 4096
+"""Files whose headers need not be read again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Folders:
+    """``[scan]`` of the catalogue: where files may be dropped, and the LCM-LoRA that a family's checkpoints get."""
+
+    checkpoints: Path | None = None
+    loras: Path | None = None
+    lcm_loras: Mapping[Family, Source] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unusable:
+    """A dropped file that is no model or LoRA, and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What lies in the folders."""
+
+    models: tuple[ModelEntry, ...] = ()
+    adapters: tuple[AdapterEntry, ...] = ()
+    unusable: tuple[Unusable, ...] = ()
+
+
+class Dropped:
+    """Looks into the folders, and reads the headers of those files that are new, have changed or could not be read.
+
+    ``known`` are the paths that the catalogue names itself, and ``names`` the names that it has given away.
+    """
+
+    def __init__(self, folders: Folders, *, known: frozenset[Path], names: frozenset[str]) -> None:
+        self._folders = folders
+        self._known = known
+        self._names = names
+        self._seen: tuple[Seen, Seen] | None = None
+        self._found = Found()
+
+    def look(self) -> Found:
+        """What is there now; the same object as long as nothing changes. Blocks for the reading of new headers."""
+        seen = (_glance(self._folders.checkpoints), _glance(self._folders.loras))
+        if seen != self._seen:
+            self._found = self._read(*seen)
+            self._seen = seen
+        return self._found
+
+    def _read(self, checkpoints: Seen, loras: Seen) -> Found:
+        taken = set(self._names)
+        unusable: list[Unusable] = []
+        models = [*self._models(self._new(checkpoints), taken, unusable)]
+        adapters = [*self._adapters(self._new(loras), taken, unusable)]
+        return Found(models=tuple(models), adapters=tuple(adapters), unusable=tuple(unusable))
+
+    def _new(self, seen: Seen) -> Seen:
+        return tuple(glimpse for glimpse in seen if Path(glimpse[0]).resolve() not in self._known)
+
+    def _models(self, files: Seen, taken: set[str], unusable: list[Unusable]) -> Iterator[ModelEntry]:
+        for file in files:
+            path = Path(file[0])
+            try:
+                yield self._model(path, _read(file), _name(path, taken))
+            except (ValueError, OSError) as error:
+                unusable.append(Unusable(path=path, reason=str(error)))
+
+    def _model(self, path: Path, info: FileInfo, name: str) -> ModelEntry:
+        family = _checkpoint_family(info)
+        kind = _kind(path, info)
+        if family is Family.SD21 and path.is_file():
+            raise HeaderError(SD2_UNSAID)
+        if kind is Kind.LORA and family not in self._folders.lcm_loras:
+            raise HeaderError(f"a checkpoint of {FAMILY_TITLES[family]}, for which no LCM-LoRA is given under [scan]")
+        side, smallest, largest = SIDES[family]
+        return ModelEntry(
+            name=name,
+            title=info.title or path.stem,
+            family=family,
+            kind=kind,
+            weights=Source(path=path, marker=PIPELINE_INDEX),
+            lcm_lora=self._folders.lcm_loras[family] if kind is Kind.LORA else None,
+            steps=STEPS,
+            guidance=GUIDANCE[kind],
+            width=side,
+            height=side,
+            smallest_side=smallest,
+            largest_side=largest,
+            licence="unknown",
+            description=path.name,
+        )
+
+    def _adapters(self, files: Seen, taken: set[str], unusable: list[Unusable]) -> Iterator[AdapterEntry]:
+        for file in files:
+            path = Path(file[0])
+            try:
+                info = _read(file)
+                family = _lora_family(info)
+            except (ValueError, OSError) as error:
+                unusable.append(Unusable(path=path, reason=str(error)))
+                continue
+            yield AdapterEntry(
+                name=_name(path, taken),
+                title=info.title or path.stem,
+                family=family,
+                weights=Source(path=path, marker=path.name),
+                licence="unknown",
+                description=path.name,
+                triggers=info.triggers,
+            )
+
+
+def _glance(folder: Path | None) -> Seen:
+    """Files and diffusers folders, without looking into them."""
+    if folder is None or not folder.is_dir():
+        return ()
+    found = (_glimpse(item.path, is_folder=item.is_dir()) for item in os.scandir(folder))
+    return tuple(sorted(filter(None, found)))
+
+
+def _glimpse(name: str, *, is_folder: bool) -> Glimpse | None:
+    """None for what is neither; of a folder, the size and time of both files that tell what it is."""
+    path = Path(name)
+    marker = path / PIPELINE_INDEX if is_folder else path
+    if not is_folder and path.suffix not in (FILE, *PICKLES):
+        return None
+    try:
+        stats = [marker.stat()]
+    except OSError:  # no diffusers folder, or gone meanwhile
+        return None
+    if is_folder:
+        with suppress(OSError):  # still being copied, or a pipeline without a denoiser
+            stats.append((path / DENOISER_CONFIG).stat())
+    return name, sum(stat.st_size for stat in stats), max(stat.st_mtime_ns for stat in stats)
+
+
+@lru_cache(REMEMBERED)
+def _read(file: Glimpse) -> FileInfo:
+    """What a file is; size and time are only there so that it is read again once they differ."""
+    path = Path(file[0])
+    if path.suffix in PICKLES:
+        raise HeaderError(PICKLE_REFUSED.format(ending=path.suffix))
+    return read_folder_info(path) if path.is_dir() else read_info(path)
+
+
+def _kind(path: Path, info: FileInfo) -> Kind:
+    if info.native:
+        return Kind.NATIVE
+    return Kind.MERGED if LCM_IN_ITS_NAME.search(path.stem) else Kind.LORA
+
+
+def _checkpoint_family(info: FileInfo) -> Family:
+    if info.what is What.LORA:
+        raise HeaderError(f"{info.words}: it belongs into the folder of LoRAs")
+    if info.what is not What.CHECKPOINT or info.family is None or info.family not in SIDES:
+        raise HeaderError(f"{info.words}: no checkpoint of {_listed(SIDES)}")
+    return info.family
+
+
+def _lora_family(info: FileInfo) -> Family:
+    if info.what is What.CHECKPOINT:
+        raise HeaderError(f"{info.words}: it belongs into the folder of checkpoints")
+    if info.what is not What.LORA or info.algorithm is not None:
+        raise HeaderError(f"{info.words}: only LoRAs can be merged here")
+    if info.family is None:
+        raise HeaderError(f"a LoRA for other models than {_listed(SIDES)}")
+    return info.family
+
+
+def _listed(families: Iterable[Family]) -> str:
+    return ", ".join(FAMILY_TITLES[family] for family in families)
+
+
+def _name(path: Path, taken: set[str]) -> str:
+    """A name to ask for it by: the file's own in small letters and hyphens, with a number where it is taken."""
+    stem = path.name.removesuffix(FILE)
+    name = base = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-") or "model"
+    number = 2
+    while name in taken:
+        name, number = f"{base}-{number}", number + 1
+    taken.add(name)
+    return name

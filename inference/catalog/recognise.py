@@ -1,0 +1,209 @@
+"""What a safetensors file is and which models it fits, from its header alone: so that every “no” can say why."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from inference.catalog.entries import Family
+from inference.catalog.header import Header, read_header
+
+
+class What(StrEnum):
+    """Kinds of files, as they are called in a sentence."""
+
+    CHECKPOINT = "a whole checkpoint"
+    LORA = "a LoRA"
+    UNET = "a denoiser by itself"
+    VAE = "an autoencoder by itself"
+    OTHER = "a file of another program"
+
+
+FAMILY_TITLES = {
+    Family.EMOJI: "the built-in model",
+    Family.SD15: "Stable Diffusion 1.5",
+    Family.SD21: "Stable Diffusion 2.1",
+    Family.SDXL: "Stable Diffusion XL",
+    Family.SSD1B: "SSD-1B",
+    Family.VEGA: "Segmind-Vega",
+}
+
+_UNET, _SECOND = "model.diffusion_model.", "conditioner.embedders.1."
+CHECKPOINTS: tuple[tuple[Family, tuple[str, ...], tuple[str, ...]], ...] = (
+    (Family.SD15, ("cond_stage_model.transformer.",), ()),
+    (Family.SD21, ("cond_stage_model.model.",), ()),
+    (Family.SDXL, (_SECOND, f"{_UNET}middle_block.1."), ()),
+    (Family.SSD1B, (_SECOND, f"{_UNET}input_blocks.7.1.transformer_blocks.3."), (f"{_UNET}middle_block.1.",)),
+    (Family.VEGA, (_SECOND, _UNET), (f"{_UNET}middle_block.1.",)),
+)
+"""Families of checkpoints in one file, the first that fits: beginnings of names that are there, and that are not."""
+
+SD2_UNSAID = (
+    "a single file of Stable Diffusion 2 does not say how it predicts: name it in the catalogue with "
+    "prediction = “v_prediction” (trained for 768 pixels) or “epsilon” (512), or use its diffusers folder"
+)
+CONTEXT_WIDTHS = {768: Family.SD15, 1024: Family.SD21, 2048: Family.SDXL}
+"""Width of the text that cross-attention reads."""
+BEYOND_SSD1B = (
+    "mid_block_attentions",
+    "middle_block_1_",
+    "down_blocks_2_attentions_0_transformer_blocks_4_",
+    "input_blocks_7_1_transformer_blocks_4_",
+)
+"""Layers of SDXL that SSD-1B was distilled without; a LoRA for SDXL usually changes some of them."""
+
+DENOISER_CONFIG = Path("unet", "config.json")
+"""In a diffusers folder, what tells the family."""
+_FULL_MIDDLE = "UNetMidBlock2DCrossAttn"
+
+ALGORITHMS = {
+    "hada_w": "a LoHa",
+    "lokr_w": "a LoKr",
+    "dora_scale": "a DoRA",
+    "lora_magnitude_vector": "a DoRA",
+    "oft_": "an OFT adapter",
+    "on_input": "an IA³ adapter",
+    "lora_mid": "a LoCon with a Tucker decomposition",
+    ".a1.": "a GLoRA",
+    "emb_params": "a textual inversion embedding",
+    "string_to_param": "a textual inversion embedding",
+    "bundle_emb": "a LoRA bundled with embeddings",
+    "input_hint_block": "a ControlNet",
+    "controlnet_cond_embedding": "a ControlNet",
+    "double_blocks": "made for Flux",
+    "single_transformer_blocks": "made for Flux",
+    "joint_blocks": "made for Stable Diffusion 3",
+    "lora_transformer_": "made for a transformer model such as Flux or Stable Diffusion 3",
+}
+"""What a part of a name betrays of files that are no LoRA for these models."""
+WHOLE_DIFFERENCE = ".diff"
+"""How names end in files that hold differences of full rank."""
+
+TRIGGERS = 8
+"""How many of the training's most frequent words are told."""
+LARGEST_NOTE = 4 * 2**20
+"""Characters of one entry of the metadata that are still looked into."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileInfo:
+    """What a file is. ``native`` marks a checkpoint distilled as a whole, with its guidance built in."""
+
+    what: What
+    algorithm: str | None = None
+    family: Family | None = None
+    native: bool = False
+    title: str = ""
+    triggers: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> str:
+        """What it is, for the middle of a sentence."""
+        kind = self.algorithm or self.what.value
+        return f"{kind} for {FAMILY_TITLES[self.family]}" if self.family and not self.algorithm else kind
+
+
+def read_info(path: Path) -> FileInfo:
+    """What the file at ``path`` is; raises ``HeaderError`` or ``OSError``."""
+    return recognise(read_header(path))
+
+
+def read_folder_info(path: Path) -> FileInfo:
+    """What the diffusers folder at ``path`` is, by its denoiser's configuration; raises ``ValueError``, ``OSError``."""
+    config = json.loads((path / DENOISER_CONFIG).read_text(encoding="utf-8"))
+    if not isinstance(config, dict):
+        raise ValueError("unet/config.json is no table")
+    width = config.get("cross_attention_dim")
+    family = CONTEXT_WIDTHS.get(width) if isinstance(width, int) else None
+    if family is Family.SDXL and config.get("mid_block_type", _FULL_MIDDLE) != _FULL_MIDDLE:
+        depths = config.get("transformer_layers_per_block")
+        family = Family.SSD1B if isinstance(depths, list) and depths[-1:] == [[4, 4]] else Family.VEGA
+    return FileInfo(what=What.CHECKPOINT, family=family, native=bool(config.get("time_cond_proj_dim")))
+
+
+def recognise(header: Header) -> FileInfo:
+    """What a file with this header is."""
+    what = _what(header)
+    family = {What.CHECKPOINT: _checkpoint_family, What.LORA: _lora_family}.get(what, lambda _: None)(header)
+    return FileInfo(
+        what=what,
+        algorithm=None if what is What.CHECKPOINT else _algorithm(header),
+        family=family,
+        native=any("cond_proj" in name for name in header.shapes),
+        title=header.metadata.get("modelspec.title") or header.metadata.get("ss_output_name", ""),
+        triggers=trigger_words(header.metadata),
+    )
+
+
+def _algorithm(header: Header) -> str | None:
+    if any(name.endswith(WHOLE_DIFFERENCE) for name in header.shapes):
+        return "a set of whole weight differences"
+    return next((words for part, words in ALGORITHMS.items() if any(part in name for name in header.shapes)), None)
+
+
+def _what(header: Header) -> What:
+    marks = {
+        What.LORA: ("lora", "hada_w", "lokr_w", "dora_scale", "oft_"),
+        What.CHECKPOINT: ("model.diffusion_model.",),
+        What.UNET: ("input_blocks.0.0.", "down_blocks.0.resnets."),
+        What.VAE: ("decoder.conv_in.", "decoder.layers.0."),
+    }
+    for what, parts in marks.items():
+        if any(part in name for name in header.shapes for part in parts):
+            return what
+    return What.OTHER
+
+
+def _checkpoint_family(header: Header) -> Family | None:
+    for family, there, missing in CHECKPOINTS:
+        if all(header.has(name) for name in there) and not any(header.has(name) for name in missing):
+            return family
+    return None
+
+
+def _lora_family(header: Header) -> Family | None:
+    flat = {name.replace(".", "_"): shape for name, shape in header.shapes.items()}
+    widths = {name: _inputs(shape) for name, shape in flat.items() if "down_weight" in name or "lora_A" in name}
+    by_attention = [CONTEXT_WIDTHS.get(widths[name]) for name in widths if "attn2_to_k" in name or "attn2_to_v" in name]
+    family: Family | None = by_attention[0] if by_attention else None
+    if family is None and any(name.startswith(("lora_te1_", "lora_te2_", "text_encoder_2_")) for name in flat):
+        family = Family.SDXL
+    elif family is None:
+        family = next((CONTEXT_WIDTHS.get(widths[name]) for name in widths if "self_attn" in name), None)
+    if family is Family.SDXL and not any(layer in name for name in flat for layer in BEYOND_SSD1B):
+        return Family.SSD1B if any("attentions_" in name or "_blocks_" in name for name in flat) else family
+    return family
+
+
+def _inputs(shape: tuple[int, ...]) -> int:
+    return shape[1] if len(shape) > 1 else 0
+
+
+def trigger_words(metadata: Mapping[str, str]) -> tuple[str, ...]:
+    """The words that a LoRA answers to: its author's own, else those most frequent in the captions it was trained on.
+
+    As written by kohya's trainer (``ss_tag_frequency``: a table of counts by folder) and by the ModelSpec.
+    """
+    said = metadata.get("modelspec.trigger_phrase", "").strip()
+    if said:
+        return (said,)
+    counts: Counter[str] = Counter()
+    for folder in _notes(metadata.get("ss_tag_frequency", "")).values():
+        for word, count in (folder if isinstance(folder, dict) else {}).items():
+            if isinstance(count, int) and isinstance(word, str):
+                counts[word.strip()] += count
+    return tuple(word for word, _ in counts.most_common(TRIGGERS) if word)
+
+
+def _notes(text: str) -> dict[str, object]:
+    if len(text) > LARGEST_NOTE:
+        return {}
+    try:
+        notes = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        return {}
+    return notes if isinstance(notes, dict) else {}

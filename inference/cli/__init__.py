@@ -1,0 +1,1 @@
+"""What ``python -m inference`` does: draw, list, check, pull, draw again."""

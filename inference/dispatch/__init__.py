@@ -1,0 +1,1 @@
+"""The queue and what drains it: orders in, batches to the workers, news and one end back to each order."""

@@ -1,0 +1,257 @@
+"""The async queue and the tasks that drain it: next batch to the worker, its messages back to those who ordered.
+
+One draining task per worker. What a device gets is decided by ``feeding``, what becomes of the orders it had in hand by
+``hearing``; every order ends in exactly one place, ``open_orders``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from inference.batching import batch_of
+from inference.contract import (
+    Cancelled,
+    Downloading,
+    Failed,
+    ImageRequest,
+    Phase,
+    Progress,
+    Running,
+    Standing,
+    Stop,
+)
+from inference.dispatch.feeding import Feeding, Held
+from inference.dispatch.hearing import Hearing
+from inference.dispatch.open_orders import OpenOrders
+from inference.dispatch.outlook import Outlook
+from inference.dispatch.pace import Pace
+from inference.dispatch.queue import Entry, FairQueue
+from inference.dispatch.stations import Patience, Station
+from inference.dispatch.ticket import Ticket
+from inference.errors import Failure, InferenceError, WorkerUnavailable, describe
+from inference.hub.fetching import Fetching
+from inference.processes.handle import WorkerGone, WorkerProcess
+
+log = logging.getLogger("inference.dispatch.dispatcher")
+
+
+class Dispatcher:
+    """Takes orders, keeps them in fair order, and feeds the workers. Lives on one event loop.
+
+    ``hire`` makes a worker for a device by name: for those that the first worker reports beside its own. ``fetching``
+    brings models here; without it, orders for those that are missing fail when they are drawn. ``batch_wait_s`` bounds
+    how long a batch is held while more orders of its kind keep coming.
+    """
+
+    def __init__(
+        self,
+        *,
+        workers: Sequence[WorkerProcess],
+        queue: FairQueue,
+        patience: Patience | None = None,
+        hire: Callable[[str], WorkerProcess] | None = None,
+        fetching: Fetching | None = None,
+        batch_wait_s: float = 0.02,
+    ) -> None:
+        self._stations = [Station(worker) for worker in workers]
+        self._hire = hire
+        self._fetching = fetching
+        self._drains: asyncio.TaskGroup | None = None
+        self._queue = queue
+        pace = Pace()
+        self._outlook = Outlook(queue=queue, pace=pace, devices=self._stations)
+        self._patience = patience or Patience()
+        self._orders = OpenOrders()
+        self._feeding = Feeding(queue=queue, stations=self._stations, wait_s=batch_wait_s)
+        self._hearing = Hearing(queue=queue, orders=self._orders, pace=pace)
+
+    def __len__(self) -> int:
+        """How many orders wait."""
+        return len(self._queue)
+
+    @property
+    def resident(self) -> frozenset[str]:
+        """The models that are in some device's memory."""
+        return frozenset[str]().union(*(station.resident for station in self._stations))
+
+    @property
+    def ailing(self) -> Mapping[str, Failure]:
+        """Why a model could not be loaded the last time, by its name."""
+        return self._hearing.ailing
+
+    def waiting_for(self, owner: str) -> int:
+        """How many orders of this person wait."""
+        return self._queue.waiting_for(owner)
+
+    def waiting_in(self, group: str) -> int:
+        """How many orders of this community wait."""
+        return self._queue.waiting_in(group)
+
+    def standing(self) -> dict[str, Standing]:
+        """Where every open order stands, by job id."""
+        return self._orders.standing()
+
+    def seconds_until_room(self) -> float | None:
+        """Until the next batch is drawn; None where that has never been timed."""
+        return self._outlook.seconds_until_room()
+
+    # -- taking orders -------------------------------------------------------------------------------------------------
+
+    def check_room(self, owner: str, *, orders: int = 1) -> None:
+        """Raise ``InferenceError`` if so many more orders of this person would be refused now."""
+        self._queue.check_room(owner, orders=orders, retry_after_s=self.seconds_until_room())
+
+    def to_fetch(self, request: ImageRequest) -> tuple[str, ...]:
+        """What of an order has to be downloaded first; raises ``InferenceError`` where that is switched off."""
+        return () if self._fetching is None else self._fetching.needs(request)
+
+    def submit(
+        self, *, job_id: str, owner: str, request: ImageRequest, group: str | None = None, resumed: bool = False
+    ) -> Ticket:
+        """Queue an order of a person in a community (``group``); raises ``InferenceError`` like ``check_room``
+        and ``to_fetch``.
+
+        A ``resumed`` order was accepted before a restart and is not turned away now.
+        """
+        if not resumed:
+            self.check_room(owner)
+            self.to_fetch(request)
+        ticket = self._orders.open(job_id)
+        self._take_in(Entry(job_id=job_id, owner=owner, group=group, request=request))
+        return ticket
+
+    def _take_in(self, entry: Entry) -> None:
+        """Into the queue, or where its model has to be downloaded first, beside it."""
+        try:
+            missing = self.to_fetch(entry.request)
+        except InferenceError as refusal:
+            self._orders.settle(entry.job_id, Failed(failure=refusal.failure))
+            return
+        if missing and self._fetching is not None:
+            self._queue.park(entry)
+            self._orders.tell(entry.job_id, self._fetching.park(entry.job_id, missing))
+            return
+        self._queue.add(entry, now=time.monotonic())
+        self._wake()
+        self._tell_positions()
+
+    def _hear_of_download(self, job_id: str, news: Downloading | Failed | None) -> None:
+        match news:
+            case Downloading():
+                self._orders.tell(job_id, news)
+            case Failed():
+                self._queue.remove(job_id)
+                self._orders.settle(job_id, news)
+            case None:
+                self._queue.unpark(job_id, now=time.monotonic())
+                self._wake()
+                self._tell_positions()
+
+    def cancel(self, job_id: str) -> bool:
+        """Take an order back, waiting or running; False if it is not here (any more)."""
+        if job_id not in self._orders:
+            return False
+        self._queue.remove(job_id)
+        if self._fetching is not None:
+            self._fetching.forget(job_id)
+        self._orders.settle(job_id, Cancelled())
+        for station in self._stations:
+            if any(entry.job_id == job_id for entry in station.on_device()):
+                station.worker.send(Stop(job_id=job_id))
+        self._wake()
+        self._tell_positions()
+        return True
+
+    # -- draining ------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Drain the queue until cancelled, which also ends the workers; unfinished orders stay open for the next start.
+
+        If this dies of anything else, the bot has to: nothing would ever be drawn again.
+        """
+        async with asyncio.TaskGroup() as self._drains:
+            for station in self._stations:
+                self._drains.create_task(self._drain(station))
+            if self._fetching is not None:
+                self._drains.create_task(self._fetching.run(self._hear_of_download))
+
+    async def _drain(self, station: Station) -> None:
+        try:
+            while True:
+                try:
+                    await self._serve(station)
+                except WorkerGone as gone:
+                    await self._recover(station, gone.failure)
+        finally:
+            await station.worker.stop()
+
+    async def _serve(self, station: Station) -> None:
+        """Start the worker, then feed it and hear it until it is gone."""
+        ready = await station.worker.start()
+        station.failed_starts, station.ready = 0, True
+        self._grow(ready.others)
+        log.info("worker %s draws on %s in %s", station.worker.pid, ready.device, ready.precision)
+        while True:
+            self._feed(station)
+            self._prepare(station)
+            message = await station.worker.receive(timeout_s=station.silence_left(self._patience))
+            if message is not None:
+                self._hearing.hear(station, message)
+
+    def _grow(self, devices: Sequence[str]) -> None:
+        """Put the devices to work that nobody drives yet, once."""
+        if self._hire is None or self._drains is None:
+            return
+        hire, self._hire = self._hire, None
+        for name in devices:
+            station = Station(hire(name))
+            self._stations.append(station)
+            self._drains.create_task(self._drain(station))
+
+    def _feed(self, station: Station) -> None:
+        """Send the next batch if there is one for this device, or look again when it has been held long enough."""
+        entries = self._feeding.next_orders(station, now=time.monotonic())
+        station.silence_alarm()
+        if isinstance(entries, Held):
+            station.alarm = asyncio.get_running_loop().call_later(entries.seconds, station.worker.wake)
+            return
+        if not entries:
+            return
+        for entry in entries:
+            self._orders.begin_attempt(entry.job_id)
+            self._orders.tell(entry.job_id, Running(progress=Progress(phase=Phase.LOADING)))
+        station.begin(batch_of({entry.job_id: entry.request for entry in entries}), entries)
+        self._tell_positions()
+
+    def _prepare(self, station: Station) -> None:
+        """Have the worker bring up, while it draws, what its next batch will probably need."""
+        ahead = self._feeding.to_prepare(station, ailing=self._hearing.ailing)
+        if ahead is not None:
+            station.prepare(ahead)
+
+    async def _recover(self, station: Station, failure: Failure) -> None:
+        """After a worker's death: another is started; if even that fails, slower and slower."""
+        log.warning("worker lost: %s", describe(failure))
+        if not self._hearing.bury(station, failure):
+            await self._back_off(station, failure)
+
+    async def _back_off(self, station: Station, failure: Failure) -> None:
+        station.failed_starts += 1
+        hopeless = not any(other.ready for other in self._stations)
+        if hopeless and station.failed_starts >= self._patience.starts_before_giving_up:
+            for entry in list(self._queue.in_order()):
+                self._queue.remove(entry.job_id)
+                self._orders.settle(entry.job_id, Failed(failure=WorkerUnavailable(reason=describe(failure))))
+        doubled = self._patience.first_backoff_s * 2 ** (station.failed_starts - 1)
+        await asyncio.sleep(min(doubled, self._patience.longest_backoff_s))
+
+    def _tell_positions(self) -> None:
+        for job_id, waiting in self._outlook.waiting():
+            self._orders.tell(job_id, waiting)
+
+    def _wake(self) -> None:
+        for station in self._stations:
+            station.worker.wake()

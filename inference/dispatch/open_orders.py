@@ -1,0 +1,46 @@
+"""The orders that have not ended: what their owners hear, and the one place where each of them ends."""
+
+from __future__ import annotations
+
+from inference.contract import Outcome, Standing
+from inference.dispatch.ticket import Ticket
+
+
+class OpenOrders:
+    """Tickets by job id. Whatever happens to an order that is not among them (any more) is not told to anybody: one
+    that was cancelled and whose worker then crashes must not be answered twice."""
+
+    def __init__(self) -> None:
+        self._tickets: dict[str, Ticket] = {}
+
+    def __contains__(self, job_id: str) -> bool:
+        return job_id in self._tickets
+
+    def open(self, job_id: str) -> Ticket:
+        """From now on there is this order."""
+        ticket = self._tickets[job_id] = Ticket(job_id)
+        return ticket
+
+    def standing(self) -> dict[str, Standing]:
+        """Where every open order stands, by job id."""
+        told = ((job_id, ticket.latest) for job_id, ticket in self._tickets.items())
+        return {job_id: event for job_id, event in told if isinstance(event, Standing)}
+
+    def tell(self, job_id: str, event: Standing) -> None:
+        """News for the owner."""
+        if job_id in self._tickets:
+            self._tickets[job_id].tell(event)
+
+    def begin_attempt(self, job_id: str) -> None:
+        """A worker gets the order in hand."""
+        self._tickets[job_id].attempts += 1
+
+    def may_try_again(self, job_id: str) -> bool:
+        """Whether it was given to a worker only once so far."""
+        return self._tickets[job_id].attempts <= 1
+
+    def settle(self, job_id: str, outcome: Outcome) -> None:
+        """The one place where an order ends."""
+        ticket = self._tickets.pop(job_id, None)
+        if ticket is not None:
+            ticket.settle(outcome)

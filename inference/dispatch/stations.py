@@ -1,0 +1,112 @@
+"""A worker as the dispatcher sees it: what it has in hand, and how much longer it may be silent. Decides nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field, replace
+
+from inference.contract import Batch, Draw, Phase, Prepare, Preview, Progress
+from inference.dispatch.queue import Entry
+from inference.processes.handle import WorkerProcess
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long a silent worker is waited for before it is ended, and how a failing start is repeated."""
+
+    load_timeout_s: float = 600.0
+    step_timeout_s: float = 120.0
+    first_backoff_s: float = 1.0
+    longest_backoff_s: float = 60.0
+    starts_before_giving_up: int = 3
+
+
+@dataclass(slots=True, eq=False)
+class Station:
+    """A worker with what it has in hand: a batch on the device, and jobs whose pictures are being saved.
+
+    Times are monotonic seconds.
+    """
+
+    worker: WorkerProcess
+    batch: Batch | None = None
+    phase: Phase = Phase.LOADING
+    batch_since: float = 0.0
+    heard_at: float = 0.0
+    jobs: dict[str, Entry] = field(default_factory=dict)
+    previews: dict[tuple[str, int], Preview] = field(default_factory=dict)
+    resident: frozenset[str] = frozenset()
+    ready: bool = False
+    failed_starts: int = 0
+    preparing: Prepare | None = None
+    """What it was told last to bring up, until that is drawn with."""
+    is_told: bool = False
+    """Whether that was while the batch in hand was drawn."""
+    held_since: float | None = None
+    """Since when its next batch, which could be drawn, is held because more may join it."""
+    alarm: asyncio.TimerHandle | None = None
+    """Wakes it when the hold is over."""
+
+    @property
+    def holds(self) -> frozenset[str]:
+        """The models that are in its memory, or on their way there."""
+        return self.resident | {found.model for found in (self.batch, self.preparing) if found}
+
+    @property
+    def has_one_alone(self) -> bool:
+        """Whether it draws or saves an order that has the worker to itself."""
+        return any(entry.alone for entry in self.jobs.values())
+
+    def on_device(self) -> list[Entry]:
+        """The orders of the batch in hand."""
+        ids = {row.job_id for row in self.batch.rows} if self.batch else set()
+        return [entry for job_id, entry in self.jobs.items() if job_id in ids]
+
+    def begin(self, batch: Batch, entries: tuple[Entry, ...]) -> None:
+        """Put a batch of these orders on the device."""
+        self.batch, self.phase, self.previews, self.is_told = batch, Phase.LOADING, {}, False
+        if self.preparing == Prepare(model=batch.model, adapters=batch.adapters):
+            self.preparing = None
+        self.batch_since = self.heard_at = time.monotonic()
+        self.jobs.update({entry.job_id: entry for entry in entries})
+        self.worker.send(Draw(batch=batch))
+
+    def prepare(self, ahead: Prepare) -> None:
+        """Have a model brought up while the batch in hand is drawn."""
+        self.preparing, self.is_told = ahead, True
+        self.worker.send(ahead)
+
+    def release(self) -> list[Entry]:
+        """Take the batch off the device; its orders, which it then has no more to do with."""
+        entries = self.on_device()
+        self.batch = None
+        for entry in entries:
+            del self.jobs[entry.job_id]
+        return entries
+
+    def clear(self) -> list[Entry]:
+        """Forget everything, because the worker is gone; the orders that it had in hand."""
+        entries = list(self.jobs.values())
+        self.jobs.clear()
+        self.batch, self.preparing, self.resident, self.ready = None, None, frozenset(), False
+        return entries
+
+    def progress_of(self, job_id: str, progress: Progress) -> Progress:
+        """The batch's progress with the latest previews of this job's pictures."""
+        own = [preview for preview in self.previews.values() if preview.job_id == job_id]
+        return replace(progress, previews=tuple(sorted(own, key=lambda preview: preview.index)))
+
+    def silence_alarm(self) -> None:
+        """Wake it no more because of a hold."""
+        if self.alarm is not None:
+            self.alarm.cancel()
+            self.alarm = None
+
+    def silence_left(self, patience: Patience) -> float | None:
+        """How many more seconds the worker may stay silent; None while it has nothing to do."""
+        if not self.jobs:
+            return None
+        loading = self.batch is not None and self.phase is Phase.LOADING
+        limit_s = patience.load_timeout_s if loading else patience.step_timeout_s
+        return max(0.0, self.heard_at + limit_s - time.monotonic())

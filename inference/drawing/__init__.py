@@ -1,0 +1,1 @@
+"""A batch becomes pixels: prompts, noise, few steps, decoding, previews and the safety check."""

@@ -1,0 +1,119 @@
+"""Drawing a batch with a loaded model: prompts to conditions, noise to latents, latents to bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from inference.contract import Batch, Row
+from inference.drawing.sampler import (
+    Conditions,
+    Guidance,
+    Loop,
+    NegativePass,
+    OnStep,
+    draw_noise,
+    guidance_embedding,
+    iterate,
+    sample,
+)
+from inference.drawing.text import Embedding, PromptCache
+from inference.memory.model import LoadedModel
+
+T = TypeVar("T")
+
+
+@torch.inference_mode()
+def draw_latents(
+    model: LoadedModel, prompts: PromptCache, batch: Batch, on_step: OnStep, loop: Loop = iterate
+) -> Tensor:
+    """The latents of every row up to the bucket, (bucket, channels, height / 8, width / 8) in float32 on the device.
+
+    ``on_step`` hears 0 before the first step, and after step i of i and of all rows' latents as far as they are known.
+    """
+    rows = padded(batch)
+    shape = (model.latent_channels, batch.height // model.vae_factor, batch.width // model.vae_factor)
+    noise = draw_noise([row.seed for row in rows], batch.steps, shape).to(model.unet.device)
+    conditions = _conditions(batch, [prompts.embed(model, row.prompt) for row in rows])
+    guidance = _guidance(model, prompts, batch, rows)
+    return sample(model.unet, model.schedule, noise, conditions, guidance, on_step, loop)
+
+
+@torch.inference_mode()
+def decode(model: LoadedModel, latents: Tensor, *, tiled: bool = False) -> Tensor:
+    """Latents (B, channels, h, w) to pixels on the device, (B, 8 h, 8 w, 3) in uint8.
+
+    ``tiled`` takes less memory and shows faint seams.
+
+    One picture at a time: the VAE is bound by arithmetic, so a picture costs the same alone, and padding costs nothing.
+    """
+    if tiled:
+        model.vae.enable_tiling()
+    try:
+        return torch.cat([to_uint8(decode_float(model, row)) for row in torch.split(latents, 1)])
+    finally:
+        if tiled:
+            model.vae.disable_tiling()
+
+
+def decode_float(model: LoadedModel, latents: Tensor) -> Tensor:
+    """Latents (B, channels, h, w) to pictures (B, 3, 8 h, 8 w) in float32, nominally from -1 to 1."""
+    config = model.vae.config
+    scaled = latents / config.scaling_factor
+    mean, std = config.get("latents_mean"), config.get("latents_std")
+    if mean is not None and std is not None:
+        scaled = scaled * latents.new_tensor(std).reshape(1, -1, 1, 1) + latents.new_tensor(mean).reshape(1, -1, 1, 1)
+    picture: Tensor = model.vae.decode(scaled.to(model.vae.dtype), return_dict=False)[0]
+    return picture.float()
+
+
+def to_uint8(pictures: Tensor) -> Tensor:
+    """(B, 3, H, W) from -1…1 to (B, H, W, 3) from 0 to 255, rounded to nearest as diffusers' image processor does."""
+    unit = (pictures * 0.5 + 0.5).clamp(0.0, 1.0)
+    return (unit * 255.0).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+
+def padded(batch: Batch) -> tuple[Row, ...]:
+    """The rows, filled up to the bucket with copies of the last one, whose pictures nobody asked for."""
+    return tuple(filled_up(batch.rows, batch.bucket))
+
+
+def filled_up(items: Sequence[T], size: int) -> list[T]:
+    """``items``, and copies of the last one until there are ``size``."""
+    return [*items, *[items[-1]] * (size - len(items))]
+
+
+def _conditions(batch: Batch, embeddings: list[Embedding]) -> Conditions:
+    """The rows' embeddings; SDXL is also told the size, as original and as target, and that nothing is cut off.
+
+    The sizes stay in float32: bf16 has no 1,032.
+    """
+    text = torch.cat([embedding.tokens for embedding in embeddings])
+    pooled = [embedding.pooled for embedding in embeddings if embedding.pooled is not None]
+    if not pooled:
+        return Conditions(text=text)
+    size = [batch.height, batch.width]
+    time_ids = torch.tensor([[*size, 0, 0, *size]] * len(embeddings), dtype=torch.float32, device=text.device)
+    return Conditions(text=text, pooled=torch.cat(pooled), time_ids=time_ids)
+
+
+def _guidance(model: LoadedModel, prompts: PromptCache, batch: Batch, rows: tuple[Row, ...]) -> Guidance:
+    unet = model.unet
+    if model.guidance_dim is not None:
+        scales = [row.guidance for row in rows]
+        return Guidance(embedding=guidance_embedding(scales, model.guidance_dim).to(unet.device, unet.dtype))
+    guided = [index for index, row in enumerate(batch.rows) if row.guided]
+    if not guided:
+        return Guidance()
+    places = filled_up(guided, batch.guided_bucket)
+    scales = [rows[place].guidance for place in places]
+    negative = NegativePass(
+        conditions=_conditions(batch, [prompts.embed_negative(model, rows[place].negative) for place in places]),
+        scales=torch.tensor(scales, device=unet.device).reshape(-1, 1, 1, 1),
+        rows=torch.tensor(places, device=unet.device),
+        count=len(guided),
+    )
+    return Guidance(negative=negative)

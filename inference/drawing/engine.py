@@ -1,0 +1,278 @@
+"""The engine: one batch in, pixels out. Resolves the model, embeds the prompts, samples, decodes; decides nothing."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from inference.batching import halves
+from inference.catalog import Catalog
+from inference.contract import Adapter, Batch, Phase, Progress, Row, Unread
+from inference.devices import (
+    AUTO,
+    choose_device,
+    choose_precision,
+    is_out_of_memory,
+    name_of,
+    siblings,
+    steady_threads,
+)
+from inference.drawing.batch import decode, draw_latents
+from inference.drawing.graphs import GraphedLoop
+from inference.drawing.models import ModelKey, model_store
+from inference.drawing.previews import Previews
+from inference.drawing.safety import Safety
+from inference.drawing.sampler import Loop, OnStep, iterate
+from inference.drawing.text import PromptCache, unread
+from inference.errors import Failure, InferenceError, OutOfMemory
+from inference.loading.checker import Checker, Verdict
+from inference.memory.budgets import Budgets
+from inference.memory.model import LoadedModel
+from inference.pictures.recipe import Recipe, library_versions
+
+OnProgress = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Drawn:
+    """A batch's pictures. ``pixels``: uint8, (rows, height, width, 3); ``recipes``: what redraws each of them;
+    ``verdicts``: what the safety check says of each, None where nobody checked; ``unread``: the ends of their
+    prompts that the model's text encoders did not read.
+
+    ``load_s`` are the seconds that bringing the model up took (0 if it was there), ``draw_s`` those from prompt to
+    pixels.
+    """
+
+    pixels: NDArray[np.uint8]
+    recipes: tuple[Recipe, ...]
+    verdicts: tuple[Verdict | None, ...]
+    unread: tuple[Unread, ...]
+    load_s: float
+    draw_s: float
+
+
+class Engine:
+    """Draws on one device, in one thread, with the models of a catalogue.
+
+    ``device`` and ``precision`` are names or ``auto`` (see ``inference.devices``); ``budgets`` bound the models that
+    are kept. ``threads`` compute on a CPU, None chooses (see ``steady_threads``). Without ``safety_check`` nobody looks
+    whether pictures are explicit; with it, a model that is not harmless draws only if its checker can be loaded. With
+    ``previews`` the progress of slow batches shows what their pictures look like by then. ``compiler`` is a backend of
+    ``torch.compile``, such as ``inductor``; the first batch of a shape may then take minutes. A
+    batch that fails or is stopped leaves the engine as it was.
+
+    Raises:
+        InferenceError: with DeviceUnknown or PrecisionUnknown.
+    """
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        device: str = AUTO,
+        precision: str = AUTO,
+        budgets: Budgets | None = None,
+        threads: int | None = None,
+        safety_check: bool = True,
+        previews: bool = False,
+        compiler: str | None = None,
+    ) -> None:
+        self._catalog = catalog
+        self._device = choose_device(device)
+        self._precision = choose_precision(self._device, precision)
+        self._safety = Safety(catalog=catalog, device=self._device, precision=self._precision) if safety_check else None
+        self._previews = Previews(catalog=catalog, device=self._device, precision=self._precision) if previews else None
+        self._prompts = PromptCache()
+        if self._device.type == "cpu":
+            torch.set_num_threads(threads or steady_threads())
+        self._models = model_store(
+            catalog, device=self._device, precision=self._precision, budgets=budgets or Budgets(), compiler=compiler
+        )
+        self._loop: Loop = GraphedLoop() if self._device.type == "cuda" else iterate
+        self._compiles = compiler is not None
+        self._compiled: set[tuple[object, ...]] = set()
+        self._versions = library_versions()
+
+    @property
+    def device_name(self) -> str:
+        """torch's name: ``cuda:0``, ``cpu``."""
+        return str(self._device)
+
+    @property
+    def sibling_names(self) -> tuple[str, ...]:
+        """The other devices of this kind."""
+        return siblings(self._device)
+
+    @property
+    def precision_name(self) -> str:
+        """torch's name: ``bfloat16``."""
+        return name_of(self._precision)
+
+    @property
+    def resident(self) -> tuple[str, ...]:
+        """Names of the models in memory, the one used last at the end."""
+        return tuple(dict.fromkeys(name for name, _ in self._models.resident))
+
+    def safety_faults(self) -> tuple[Failure, ...]:
+        """Why pictures of models on this machine cannot be checked; loads the checkers to find out."""
+        return self._safety.faults() if self._safety else ()
+
+    def prefetch(self, model: str, adapters: tuple[Adapter, ...]) -> None:
+        """Begin to bring a model up beside the drawing; returns at once. What is wrong with it is told when it
+        draws."""
+        self._models.prefetch((model, adapters))
+
+    def draw(self, batch: Batch, on_progress: OnProgress) -> Drawn:
+        """Draw every row of ``batch``.
+
+        Where memory runs out, the batch is halved, down to single pictures (their recipes say so); then other models
+        give way; then a picture is decoded in tiles.
+
+        ``on_progress`` hears of loading (now and then, while a model is brought up), of every step, and of decoding;
+        what it raises passes through, between two steps, and nothing of the batch remains.
+
+        Raises:
+            InferenceError: with UnknownModel, UnknownAdapter, WeightsMissing, WeightsUnreadable, CheckerMissing,
+                CheckerUnusable or OutOfMemory.
+        """
+        if not 1 <= len(batch.rows) <= batch.bucket:
+            raise ValueError(f"{len(batch.rows)} rows do not fit a bucket of {batch.bucket}")
+        if (guided := sum(row.guided for row in batch.rows)) > batch.guided_bucket:
+            raise ValueError(f"{guided} guided rows do not fit a guided bucket of {batch.guided_bucket}")
+        drawn = self._try(batch, on_progress)
+        if drawn is None and batch.bucket > 1:
+            parts = [self.draw(half, on_progress) for half in halves(batch)]
+            return _joined(parts)
+        if drawn is None:
+            self._make_room(batch)
+            drawn = self._try(batch, on_progress) or self._try(batch, on_progress, tiled=True)
+        if drawn is None:
+            raise InferenceError(OutOfMemory(model=batch.model, width=batch.width, height=batch.height))
+        return drawn
+
+    def _try(self, batch: Batch, on_progress: OnProgress, *, tiled: bool = False) -> Drawn | None:
+        """Draw, or return None if memory does not suffice."""
+        try:
+            return self._draw(batch, on_progress, tiled=tiled)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        # Outside the handler: the failed drawing's frames, and with them its tensors, would live on with the error.
+        self._sweep()
+        return None
+
+    def _draw(self, batch: Batch, on_progress: OnProgress, *, tiled: bool) -> Drawn:
+        started = time.perf_counter()
+        with (
+            self._models.use(_key(batch), _parts_of(on_progress)) as model,
+            self._checker(batch, on_progress) as checker,
+        ):
+            self._compile_for(model, batch, on_progress)
+            loaded = time.perf_counter()
+            on_step = self._steps(batch, model, checker, on_progress)
+            latents = draw_latents(model, self._prompts, batch, on_step, self._loop)
+            on_progress(Progress(phase=Phase.DECODING))
+            pictures = decode(model, latents[: len(batch.rows)], tiled=tiled)
+            verdicts = checker.judge(pictures) if checker else (None,) * len(batch.rows)
+            return Drawn(
+                pixels=pictures.cpu().numpy(),
+                recipes=tuple(self._recipe(model, batch, row) for row in batch.rows),
+                verdicts=verdicts,
+                unread=tuple(unread(model, self._prompts, row) for row in batch.rows),
+                load_s=loaded - started,
+                draw_s=time.perf_counter() - loaded,
+            )
+
+    def _compile_for(self, model: LoadedModel, batch: Batch, on_progress: OnProgress) -> None:
+        """Compiling counts as loading. It happens when a network sees its first batch of a shape."""
+        if not self._compiles:
+            return
+        shape = (model.architecture, batch.bucket, batch.guided_bucket, batch.width, batch.height)
+        if shape not in self._compiled:
+            on_progress(Progress(phase=Phase.LOADING))
+            once = draw_latents(model, self._prompts, replace(batch, steps=1), lambda step, estimate: None)
+            decode(model, once[:1])
+            self._compiled.add(shape)
+
+    def _steps(self, batch: Batch, model: LoadedModel, checker: Checker | None, on_progress: OnProgress) -> OnStep:
+        sketches = self._previews.of(batch, model.vae, checker) if self._previews else None
+
+        def on_step(step: int, estimate: Tensor | None) -> None:
+            made = sketches.after(step, estimate) if sketches else ()
+            on_progress(Progress(phase=Phase.DRAWING, step=step, steps=batch.steps, previews=made))
+
+        return on_step
+
+    @contextmanager
+    def _checker(self, batch: Batch, on_progress: OnProgress) -> Iterator[Checker | None]:
+        if self._safety is None:
+            yield None
+            return
+        loading = Progress(phase=Phase.LOADING)
+        with self._safety.checker(self._catalog[batch.model], on_part=lambda: on_progress(loading)) as checker:
+            yield checker
+
+    def _recipe(self, model: LoadedModel, batch: Batch, row: Row) -> Recipe:
+        second_pass = row.guided and model.guidance_dim is None
+        return Recipe(
+            prompt=row.prompt,
+            negative=row.negative,
+            model=batch.model,
+            weights=model.fingerprint,
+            adapters=batch.adapters,
+            seed=row.seed,
+            steps=batch.steps,
+            guidance=row.guidance,
+            width=batch.width,
+            height=batch.height,
+            bucket=batch.bucket,
+            guided_bucket=batch.guided_bucket if second_pass else 0,
+            precision=self.precision_name,
+            device=self._device.type,
+            threads=torch.get_num_threads() if self._device.type == "cpu" else 0,
+            versions=self._versions,
+        )
+
+    def _make_room(self, batch: Batch) -> None:
+        """Give back what everything holds that ``batch`` does not need."""
+        self._models.free(keep=_key(batch))
+        if isinstance(self._loop, GraphedLoop):
+            self._loop.clear()
+        if self._safety is not None:
+            self._safety.clear()
+        if self._previews is not None:
+            self._previews.clear()
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Give back what the failed batch held."""
+        gc.collect()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _key(batch: Batch) -> ModelKey:
+    return batch.model, batch.adapters
+
+
+def _parts_of(on_progress: OnProgress) -> Callable[[int], None]:
+    return lambda parts: on_progress(Progress(phase=Phase.LOADING, step=parts))
+
+
+def _joined(parts: list[Drawn]) -> Drawn:
+    return Drawn(
+        pixels=np.concatenate([part.pixels for part in parts]),
+        recipes=tuple(recipe for part in parts for recipe in part.recipes),
+        verdicts=tuple(verdict for part in parts for verdict in part.verdicts),
+        unread=tuple(unread for part in parts for unread in part.unread),
+        load_s=sum(part.load_s for part in parts),
+        draw_s=sum(part.draw_s for part in parts),
+    )

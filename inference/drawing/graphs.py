@@ -1,0 +1,149 @@
+"""Whole sampling loops as CUDA graphs: one launch instead of some thousand, which is what a lone picture waits for.
+
+A loop is captured when its shape comes the second time, and only if the first time was quick: slow devices gain
+nothing, and in a graph there is no news between two steps.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any, TypeAlias
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from inference.devices import is_out_of_memory
+from inference.drawing.sampler import LoopInputs, OnStep, iterate
+from inference.schedule import Schedule
+
+log = logging.getLogger("inference.drawing.graphs")
+
+QUICK_S = 2.0
+"""What takes longer gains nothing from a graph."""
+KEPT = 16
+"""Graphs of one network: their inputs and results take memory, megabytes each."""
+Shape: TypeAlias = tuple[Schedule, tuple[tuple[torch.Size, torch.dtype], ...], int]
+
+
+@dataclass(slots=True)
+class _Known:
+    """What there is of one network: graphs, the one used last at the end; shapes that came once and were quick; and
+    those that get no graph, because they were slow or could not be captured."""
+
+    graphs: OrderedDict[Shape, _Captured] = field(default_factory=OrderedDict)
+    quick: set[Shape] = field(default_factory=set)
+    eager: set[Shape] = field(default_factory=set)
+
+
+class GraphedLoop:
+    """Does what ``sampler.iterate`` does, on a CUDA device, in one thread; from the second time on, a shape's
+    ``on_step`` is only called with 0 and at the end.
+
+    Graphs refer to the addresses of a network's weights, which stay as long as the network does.
+    """
+
+    def __init__(self) -> None:
+        self._known: WeakKeyDictionary[Any, _Known] = WeakKeyDictionary()
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def clear(self) -> None:
+        """Give back the memory of all graphs."""
+        self._known.clear()
+
+    def __call__(self, network: Any, schedule: Schedule, inputs: LoopInputs, on_step: OnStep) -> Tensor:
+        known, shape = self._known.setdefault(network, _Known()), shape_of(schedule, inputs)
+        if shape in known.quick and shape not in known.graphs:
+            self._capture(known, shape, network, schedule, inputs)
+        if shape in known.eager:
+            return iterate(network, schedule, inputs, on_step)
+        if shape not in known.graphs:
+            return _timed(known, shape, network, schedule, inputs, on_step)
+        known.graphs.move_to_end(shape)
+        on_step(0, None)
+        latents = known.graphs[shape].replay(inputs)
+        on_step(len(inputs.noise), latents)
+        return latents
+
+    def _capture(self, known: _Known, shape: Shape, network: Any, schedule: Schedule, inputs: LoopInputs) -> None:
+        try:
+            known.graphs[shape] = _Captured(network, schedule, inputs, self._pool)
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
+            log.warning("a loop could not be captured as a graph", exc_info=True)
+            known.quick.discard(shape)
+            known.eager.add(shape)
+        if len(known.graphs) > KEPT:
+            known.graphs.popitem(last=False)
+
+
+def _timed(
+    known: _Known, shape: Shape, network: Any, schedule: Schedule, inputs: LoopInputs, on_step: OnStep
+) -> Tensor:
+    """The first time of a shape, by which it is decided whether a graph is worth it."""
+    started = time.perf_counter()
+    latents = iterate(network, schedule, inputs, on_step)
+    torch.cuda.synchronize(inputs.noise.device)
+    is_quick = time.perf_counter() - started < QUICK_S
+    (known.quick if is_quick else known.eager).add(shape)
+    return latents
+
+
+class _Captured:
+    """A graph with the memory that it reads from and writes to."""
+
+    def __init__(self, network: Any, schedule: Schedule, inputs: LoopInputs, pool: Any) -> None:
+        self._inputs = _cloned(inputs)
+        device = inputs.noise.device
+        side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        side.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(side):
+            iterate(network, schedule, self._inputs, _nobody)
+        torch.cuda.current_stream(device).wait_stream(side)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local"):
+            self._latents = iterate(network, schedule, self._inputs, _nobody)
+
+    def replay(self, inputs: LoopInputs) -> Tensor:
+        """The latents for other inputs of the same shape."""
+        for mine, theirs in zip(tensors_of(self._inputs), tensors_of(inputs), strict=True):
+            mine.copy_(theirs)
+        self._graph.replay()
+        return self._latents.clone()
+
+
+def shape_of(schedule: Schedule, inputs: LoopInputs) -> Shape:
+    """What has to agree for a graph to serve other inputs."""
+    negative = inputs.guidance.negative
+    shapes = tuple((tensor.shape, tensor.dtype) for tensor in tensors_of(inputs))
+    return schedule, shapes, negative.count if negative else 0
+
+
+def tensors_of(inputs: Any) -> Iterator[Tensor]:
+    """Every tensor in nested dataclasses, always in the same order."""
+    for each in fields(inputs):
+        value = getattr(inputs, each.name)
+        if isinstance(value, Tensor):
+            yield value
+        elif is_dataclass(value):
+            yield from tensors_of(value)
+
+
+def _cloned(inputs: Any) -> Any:
+    changes = {}
+    for each in fields(inputs):
+        value = getattr(inputs, each.name)
+        if isinstance(value, Tensor):
+            changes[each.name] = value.clone()
+        elif is_dataclass(value):
+            changes[each.name] = _cloned(value)
+    return replace(inputs, **changes)
+
+
+def _nobody(step: int, estimate: Tensor | None) -> None:
+    """Listens while a graph is captured."""

@@ -1,0 +1,190 @@
+"""The few-step sampler of Latent Consistency Models: from seeds and prompt embeddings to latents.
+
+All coefficients are Python floats, computed before the loop: nothing inside it reads a value back from the device.
+Latents and arithmetic are float32 whatever the network computes in. Every picture's noise comes from its own seed, on
+the CPU: so it is the same on every device and whatever shares the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+import torch
+from torch import Tensor
+
+from inference.schedule import Schedule
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conditions:
+    """What the network is told beside latents and time, one row per picture.
+
+    ``text``: (B, tokens, width). ``pooled``: (B, width) and ``time_ids``: (B, 6) for SDXL, else None.
+    """
+
+    text: Tensor
+    pooled: Tensor | None = None
+    time_ids: Tensor | None = None
+
+    @property
+    def added(self) -> dict[str, Tensor] | None:
+        """As diffusers' UNet takes SDXL's conditions."""
+        if self.pooled is None or self.time_ids is None:
+            return None
+        return {"text_embeds": self.pooled, "time_ids": self.time_ids}
+
+
+OnStep: TypeAlias = Callable[[int, Tensor | None], None]
+"""Hears how many steps are done and what the pictures look like by now: the consistency function's output f, latents
+without noise; None before the first step. What it raises ends the drawing."""
+
+
+class Denoiser(Protocol):
+    """A conditional UNet as diffusers defines it."""
+
+    def __call__(
+        self,
+        sample: Tensor,
+        timestep: Tensor,
+        encoder_hidden_states: Tensor,
+        *,
+        timestep_cond: Tensor | None,
+        added_cond_kwargs: dict[str, Tensor] | None,
+        return_dict: bool,
+    ) -> Any: ...
+
+
+def draw_noise(seeds: Sequence[int], steps: int, shape: tuple[int, int, int]) -> Tensor:
+    """Standard normal noise in float32 on the CPU, shape (steps, rows, channels, height, width).
+
+    Every row comes from a generator of its own; its first draw makes the initial latents, the others are added after
+    each step but the last, in that order: as diffusers' pipelines draw it when given one generator per picture.
+    """
+    rows = []
+    for seed in seeds:
+        generator = torch.Generator("cpu").manual_seed(seed)
+        rows.append(torch.stack([torch.randn(shape, generator=generator) for _ in range(steps)]))
+    return torch.stack(rows, dim=1)
+
+
+def guidance_embedding(guidance: Sequence[float], dim: int) -> Tensor:
+    """Sinusoids of w = guidance - 1, shape (rows, dim), float32: sines, then cosines (arXiv 2310.04378, section 4.2; as
+    ``get_guidance_scale_embedding`` of diffusers, after google-research/vdm)."""
+    half = dim // 2
+    frequencies = torch.exp(torch.arange(half, dtype=torch.float32) * -(torch.log(torch.tensor(10_000.0)) / (half - 1)))
+    angles = [torch.tensor(scale - 1.0) * 1_000.0 * frequencies for scale in guidance]  # in float32, as in training
+    rows = torch.stack([torch.cat([torch.sin(angle), torch.cos(angle)]) for angle in angles])
+    return torch.nn.functional.pad(rows, (0, dim % 2))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NegativePass:
+    """The second pass of classifier-free guidance, over the guided rows alone, padded to G rows.
+
+    ``conditions`` of the negative prompts, the ``scales`` (G, 1, 1, 1), and which ``rows`` of the batch they belong to,
+    (G,) in int64; from ``count`` on they only fill it up.
+    """
+
+    conditions: Conditions
+    scales: Tensor
+    rows: Tensor
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guidance:
+    """How the rows are guided: one of the two ways of Latent Consistency Models.
+
+    ``embedding``: (B, dim) for a native LCM. ``negative``: classifier-free, for some rows; the others come out exactly
+    as without it. Neither: unguided.
+    """
+
+    embedding: Tensor | None = None
+    negative: NegativePass | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopInputs:
+    """All that the loop reads from the device. ``timesteps``: (steps,) in int64."""
+
+    noise: Tensor
+    timesteps: Tensor
+    conditions: Conditions
+    guidance: Guidance
+
+
+Loop: TypeAlias = Callable[[Denoiser, Schedule, LoopInputs, OnStep], Tensor]
+"""``iterate``, or what does the same in another way."""
+
+
+def iterate(network: Denoiser, schedule: Schedule, inputs: LoopInputs, on_step: OnStep) -> Tensor:
+    """The loop itself: reads nothing back, moves nothing to the device, and so can be captured as a graph."""
+    noise, steps = inputs.noise, inputs.noise.shape[0]
+    latents = noise[0]
+    on_step(0, None)
+    for i, step in enumerate(schedule.coefficients(steps)):
+        output = _predict(network, latents, inputs.timesteps[i], inputs.conditions, inputs.guidance)
+        x0 = step.x0_from_sample * latents + step.x0_from_output * output
+        if schedule.clip is not None:
+            x0 = x0.clamp(-schedule.clip, schedule.clip)
+        latents = estimate = step.c_out * x0 + step.c_skip * latents
+        if i + 1 < steps:
+            latents = step.signal_ahead * estimate + step.noise_ahead * noise[i + 1]
+        on_step(i + 1, estimate)
+    return latents
+
+
+def sample(
+    network: Denoiser,
+    schedule: Schedule,
+    noise: Tensor,
+    conditions: Conditions,
+    guidance: Guidance,
+    on_step: OnStep,
+    loop: Loop = iterate,
+) -> Tensor:
+    """Draw latents (B, channels, height, width), float32, from ``noise`` (steps, B, channels, height, width).
+
+    ``on_step`` is called before the first step with 0 and after step i with i and an estimate of the latents.
+    """
+    inputs = LoopInputs(
+        noise=noise,
+        timesteps=torch.tensor(schedule.timesteps(noise.shape[0]), device=noise.device),
+        conditions=conditions,
+        guidance=guidance,
+    )
+    return loop(network, schedule, inputs, on_step)
+
+
+def _predict(
+    network: Denoiser, latents: Tensor, timestep: Tensor, conditions: Conditions, guidance: Guidance
+) -> Tensor:
+    """The network's output in float32, after classifier-free guidance if there is any (arXiv 2207.12598, equation 6).
+
+    The first pass has the shape of an unguided one, instead of growing by the guided rows: a row that is not guided
+    then gets the same bits whether a neighbour is guided or not. Which rows are is known beforehand, so nothing here
+    waits for the device.
+    """
+    output = _forward(network, latents, timestep, conditions, guidance.embedding)
+    negative = guidance.negative
+    if negative is None:
+        return output
+    opposite = _forward(network, latents.index_select(0, negative.rows), timestep, negative.conditions, None)
+    guided = opposite + negative.scales * (output.index_select(0, negative.rows) - opposite)
+    return output.index_copy(0, negative.rows[: negative.count], guided[: negative.count])
+
+
+def _forward(
+    network: Denoiser, latents: Tensor, timestep: Tensor, conditions: Conditions, embedding: Tensor | None
+) -> Tensor:
+    prediction: Tensor = network(
+        latents.to(conditions.text.dtype),
+        timestep,
+        conditions.text,
+        timestep_cond=embedding,
+        added_cond_kwargs=conditions.added,
+        return_dict=False,
+    )[0]
+    return prediction.float()

@@ -1,0 +1,1 @@
+"""Models brought here from the Hugging Face hub."""

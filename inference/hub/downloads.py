@@ -1,0 +1,158 @@
+"""A model brought here from the hub: which of the repositories' files it needs, then all of them, then their names.
+
+What has arrived stays in the hub's cache whatever happens, and is gone on from at the next attempt. Names in the
+snapshot are given when every file of every repository is here and checked, the marker's last: an interrupted download
+never looks complete.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+from inference.catalog import Catalog
+from inference.catalog.parts import NETWORKS, SETTINGS, parts_named, texts_in, weights_in
+from inference.catalog.sources import Source
+from inference.disk_space import existing, free_bytes
+from inference.errors import InferenceError, WeightsMissing
+from inference.hub.repository import FULL, RemoteFile, Repository, cache_folder
+from inference.hub_errors import NoRoom, NoSafetensors, NotOnHub
+
+log = logging.getLogger("inference.hub.downloads")
+
+OnProgress = Callable[[int, int], None]
+"""Hears how many bytes are here, and of how many."""
+SPARE_BYTES = 2**26
+"""Left free on the disk beside what is downloaded."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """The files that are needed of one repository, the marker last."""
+
+    repository: Repository
+    files: tuple[RemoteFile, ...]
+
+
+def pull(catalog: Catalog, name: str, on_progress: OnProgress, *, checked: bool = True) -> None:
+    """Bring everything of the model or LoRA ``name`` here; does nothing where all is here.
+
+    What checks the model's pictures comes with it if they are to be ``checked``; and last, without a word, what makes
+    its previews: nobody is kept from drawing because that does not come.
+
+    Raises:
+        InferenceError: one of ``inference.hub_errors``, UnknownModel, or WeightsMissing for what is not on the hub.
+    """
+    _bring(name, catalog.missing(name, checked=checked), on_progress)
+    preview = catalog.missing_preview(name)
+    if preview is None or preview.hub is None:
+        return
+    try:
+        _bring(name, [preview], lambda here, total: None)
+    except InferenceError as error:
+        log.warning("There will be no previews of “%s” while it is drawn: %s", name, error)
+
+
+def _bring(name: str, sources: Sequence[Source], on_progress: OnProgress) -> None:
+    """Fetch all files that are needed of ``sources``, then give them their names."""
+    with _full_disk_told(name, lambda: SPARE_BYTES):
+        plans = [_plan(source, name) for source in sources]
+    here = {(plan.repository.folder, file.digest): plan.repository.bytes_here(file) for plan, file in _each(plans)}
+    total = sum({(plan.repository.folder, file.digest): file.size for plan, file in _each(plans)}.values())
+    _check_room(name, total - sum(here.values()))
+
+    def hear(key: tuple[Path, str], arrived: int) -> None:
+        here[key] = arrived
+        on_progress(sum(here.values()), total)
+
+    with _full_disk_told(name, lambda: total - sum(here.values())):
+        for plan, file in _each(plans):
+            plan.repository.fetch(file, partial(hear, (plan.repository.folder, file.digest)))
+        for plan in plans:
+            for file in plan.files:
+                plan.repository.place(file)
+            plan.repository.note_revision()
+
+
+def _each(plans: Iterable[_Plan]) -> list[tuple[_Plan, RemoteFile]]:
+    return [(plan, file) for plan in plans for file in plan.files]
+
+
+def _plan(source: Source, name: str) -> _Plan:
+    if source.hub is None:
+        raise InferenceError(WeightsMissing(model=name, path=source.whereabouts(name)))
+    repository = Repository(source, name=name)
+    marker = repository.files.get(PurePosixPath(source.marker))
+    if marker is None:
+        raise _no_marker(source, repository)
+    if source.is_one_file:
+        files: list[PurePosixPath] = []
+    elif source.is_pipeline:
+        files = _of_pipeline(source, repository, marker)
+    else:
+        files = _of_network(source, repository, marker.path.parent)
+    for folder in source.beside:
+        files += texts_in(PurePosixPath(folder), repository.files)
+    others = sorted(set(files) - {marker.path})
+    return _Plan(repository=repository, files=(*(repository.files[path] for path in others), marker))
+
+
+def _of_pipeline(source: Source, repository: Repository, marker: RemoteFile) -> list[PurePosixPath]:
+    """The files of the parts that the index names: the index itself is fetched, but not yet given its name."""
+    index = repository.fetch(marker, lambda _: None).read_bytes()
+    try:
+        named = parts_named(index)
+    except ValueError:
+        raise _no_marker(source, repository) from None
+    files: list[PurePosixPath] = []
+    for part in named:
+        if part in SETTINGS:
+            files += texts_in(marker.path.parent / part, repository.files)
+        elif part in NETWORKS and part not in source.without:
+            files += _of_network(source, repository, marker.path.parent / part)
+    return files
+
+
+def _of_network(source: Source, repository: Repository, folder: PurePosixPath) -> list[PurePosixPath]:
+    weights = weights_in(folder, repository.files, source.variant)
+    if not weights:
+        raise _no_safetensors(source, repository, folder)
+    return [*texts_in(folder, repository.files), *weights]
+
+
+def _no_marker(source: Source, repository: Repository) -> InferenceError:
+    """A file is missing; if it is one of weights, others of its folder may be what people expect."""
+    if source.is_one_file and len(repository.files) > 0:
+        return _no_safetensors(source, repository, PurePosixPath(source.marker).parent)
+    what = f"{source.hub}/{source.marker} ({repository.revision})"
+    return InferenceError(NotOnHub(name=repository.name, what=what, host=repository.host))
+
+
+def _no_safetensors(source: Source, repository: Repository, folder: PurePosixPath) -> InferenceError:
+    there = sorted(path.name for path in repository.files if path.parent == folder and path.suffix != ".json")
+    where = str(PurePosixPath(repository.hub, folder))
+    return InferenceError(
+        NoSafetensors(name=repository.name, where=where, variant=source.variant, there=tuple(there[:10]))
+    )
+
+
+def _check_room(name: str, needed: int) -> None:
+    folder, free = existing(cache_folder()), free_bytes(cache_folder())
+    if needed and free < needed + SPARE_BYTES:
+        raise InferenceError(NoRoom(name=name, path=str(folder), needed_bytes=needed, free_bytes=free))
+
+
+@contextmanager
+def _full_disk_told(name: str, needed: Callable[[], int]) -> Iterator[None]:
+    """Turns the operating system's word that nothing more fits into a failure: others write to the disk as well."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        failure = NoRoom(name=name, path=str(existing(cache_folder())), needed_bytes=needed(), free_bytes=0)
+        raise InferenceError(failure) from error

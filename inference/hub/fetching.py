@@ -1,0 +1,167 @@
+"""Downloads that orders wait for: a process for each model, shared by all who asked for it, beside the drawing."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import multiprocessing
+import secrets
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TypeAlias
+
+from inference.catalog import Catalog
+from inference.contract import DownloadEnded, Downloading, DownloadProgress, Failed, FromFetcher, ImageRequest
+from inference.errors import Failure, InferenceError, Unexpected, describe
+from inference.hub.fetcher import FetchSpec, fetch_for_parent
+from inference.hub_errors import DownloadInterrupted, DownloadsOff
+from inference.processes.pipe import how_it_ended, read_into
+
+log = logging.getLogger("inference.hub.fetching")
+
+FetchMain: TypeAlias = Callable[[Connection, FetchSpec], None]
+Report: TypeAlias = Callable[[str, "Downloading | Failed | None"], None]
+"""Hears of an order, by its job id: how far its model is, that it will not come, or (None) that it is here."""
+
+
+@dataclass(slots=True, eq=False)
+class _Download:
+    """A download under way, and the orders that wait for it."""
+
+    names: tuple[str, ...]
+    latest: Downloading
+    waiting: list[str] = field(default_factory=list)
+    task: asyncio.Task[None] | None = None
+
+
+class Fetching:
+    """Brings models here that orders need. Lives on one event loop; its tasks are made by ``run``."""
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        catalog_path: Path,
+        allowed: bool = True,
+        checked: bool = True,
+        main: FetchMain = fetch_for_parent,
+    ) -> None:
+        self._catalog = catalog
+        self._catalog_path = catalog_path
+        self._allowed = allowed
+        self._checked = checked
+        self._main = main
+        self._downloads: dict[tuple[str, ...], _Download] = {}
+        self._begun: asyncio.Queue[_Download] = asyncio.Queue()
+
+    def needs(self, request: ImageRequest) -> tuple[str, ...]:
+        """The model and LoRAs of ``request`` that have to be downloaded first. Looks at a few files, so it is quick.
+
+        Nothing where that would be in vain: drawing then says what is missing. Raises ``InferenceError`` where
+        downloads are switched off.
+        """
+        try:
+            wanted = (request.model, *_loras(request))
+            missing = {name: self._catalog.missing(name, checked=self._checked) for name in wanted}
+        except InferenceError:
+            return ()
+        names = tuple(name for name, sources in missing.items() if sources)
+        if not all(source.hub for sources in missing.values() for source in sources):
+            return ()
+        if names and not self._allowed:
+            raise InferenceError(DownloadsOff(name=names[0]))
+        return names
+
+    def park(self, job_id: str, names: tuple[str, ...]) -> Downloading:
+        """Have the order wait for ``names``; says how far they are."""
+        download = self._downloads.get(names)
+        if download is None:
+            download = self._downloads[names] = _Download(names, self._news(names[0]))
+            self._begun.put_nowait(download)
+        download.waiting.append(job_id)
+        return download.latest
+
+    def forget(self, job_id: str) -> None:
+        """The order is taken back; a download that nobody waits for any more is stopped."""
+        for download in list(self._downloads.values()):
+            if download.waiting == [job_id]:
+                del self._downloads[download.names]
+                if download.task is not None:
+                    download.task.cancel()
+            download.waiting = [waiting for waiting in download.waiting if waiting != job_id]
+
+    async def run(self, report: Report) -> None:
+        """Download until cancelled, which ends the child processes; what they have brought stays."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                download = await self._begun.get()
+                if download.waiting:
+                    download.task = group.create_task(self._see_through(download, report))
+
+    async def _see_through(self, download: _Download, report: Report) -> None:
+        try:
+            failure = await self._download(download, report)
+        except Exception:
+            reference = secrets.token_hex(4)
+            log.exception("unexpected failure %s", reference)
+            failure = Unexpected(reference=reference)
+        if failure is not None:
+            log.warning("download failed: %s", describe(failure))
+        if self._downloads.get(download.names) is download:
+            del self._downloads[download.names]
+        for job_id in download.waiting:
+            report(job_id, None if failure is None else Failed(failure=failure))
+
+    async def _download(self, download: _Download, report: Report) -> Failure | None:
+        spec = FetchSpec(catalog_path=self._catalog_path, names=download.names, checked=self._checked)
+        async with _child(self._main, spec) as messages:
+            async for message in messages:
+                match message:
+                    case DownloadEnded(failure=failure):
+                        return failure
+                    case DownloadProgress(name=name, done_bytes=done, total_bytes=total):
+                        download.latest = self._news(name, done, total)
+                        for job_id in download.waiting:
+                            report(job_id, download.latest)
+                    case str(reason):
+                        return DownloadInterrupted(name=download.names[0], reason=reason)
+        raise AssertionError("a child's messages end with how it ended")
+
+    def _news(self, name: str, done: int = 0, total: int | None = None) -> Downloading:
+        return Downloading(model=self._catalog.title(name), done_bytes=done, total_bytes=total)
+
+
+def _loras(request: ImageRequest) -> tuple[str, ...]:
+    return tuple(adapter.name for adapter in request.adapters)
+
+
+@asynccontextmanager
+async def _child(main: FetchMain, spec: FetchSpec) -> AsyncIterator[AsyncIterator[FromFetcher | str]]:
+    """A child process for the length of the block: its messages, then how it ended."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    inbox: asyncio.Queue[FromFetcher | None] = asyncio.Queue()
+    process = context.Process(target=main, args=(theirs, spec), name="fetcher", daemon=True)
+    process.start()
+    theirs.close()
+    arguments = (ours, inbox, asyncio.get_running_loop())
+    threading.Thread(target=read_into, args=arguments, name="fetcher-reader", daemon=True).start()
+
+    async def messages() -> AsyncIterator[FromFetcher | str]:
+        while (message := await inbox.get()) is not None:
+            yield message
+        await asyncio.to_thread(process.join)
+        yield how_it_ended(process.exitcode)
+
+    try:
+        yield messages()
+    finally:
+        process.kill()
+        try:
+            await asyncio.to_thread(process.join)
+        finally:
+            ours.close()

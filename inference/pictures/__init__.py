@@ -1,0 +1,1 @@
+"""Pictures on disk: PNG files with their recipe inside."""

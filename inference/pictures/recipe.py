@@ -1,0 +1,256 @@
+"""The recipe of a picture: all that it takes to draw it again, and its way into a PNG and out of it.
+
+A PNG carries it twice: as JSON of our own, which loses nothing, and as the ``parameters`` text of AUTOMATIC1111's web
+UI, which other programs read.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from inference.contract import Adapter, ImageRequest
+from inference.errors import InferenceError, NotAPicture
+from inference.pictures import infotext
+from inference.pictures.infotext import Infotext
+
+SCHEMA = 2
+OUR_KEY = "lcm-recipe"
+A1111_KEY = "parameters"
+LIBRARIES = ("torch", "diffusers", "transformers")
+MAX_TEXT = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """One picture's recipe.
+
+    ``weights`` is the fingerprint of the loaded model (SHA-256, hex), ``bucket`` and ``guided_bucket`` the sizes that
+    its passes were padded to (0: there was no second one), ``precision`` and ``device`` torch's names (``bfloat16``,
+    ``cpu``), ``threads`` how many of them computed (on a CPU it shows in the last bits; 0 elsewhere), ``versions``
+    pairs of library and version. On the same machine, the same recipe gives the same bits.
+    """
+
+    schema: int = SCHEMA
+    prompt: str
+    negative: str
+    model: str
+    weights: str
+    adapters: tuple[Adapter, ...]
+    seed: int
+    steps: int
+    guidance: float
+    width: int
+    height: int
+    bucket: int
+    guided_bucket: int
+    precision: str
+    device: str
+    threads: int
+    versions: tuple[tuple[str, str], ...] = ()
+
+    def request(self) -> ImageRequest:
+        """The order that draws this picture again."""
+        return ImageRequest(
+            prompt=self.prompt,
+            negative=self.negative,
+            model=self.model,
+            adapters=self.adapters,
+            seed=self.seed,
+            count=1,
+            steps=self.steps,
+            guidance=self.guidance,
+            width=self.width,
+            height=self.height,
+            bucket=self.bucket,
+            guided_bucket=self.guided_bucket,
+        )
+
+    def to_json(self) -> str:
+        """One line of JSON, readable by ``from_json``."""
+        return json.dumps(asdict(self), ensure_ascii=False, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Recipe:
+        """The recipe in ``text``; raises ``ValueError`` where it is none, or of a newer schema."""
+        try:
+            found = json.loads(text)
+        except RecursionError as error:
+            raise ValueError("nested too deeply") from error
+        if not isinstance(found, dict) or found.get("schema") not in (1, SCHEMA):
+            raise ValueError("not a recipe of a schema known here")
+        expected = set(_READERS) if found["schema"] == SCHEMA else set(_READERS) - {"guided_bucket"}
+        if strays := set(found) ^ expected:
+            raise ValueError(f"unexpected or missing: {', '.join(sorted(strays))[:200]}")
+        return cls(**_of_this_schema({name: _field(name, value) for name, value in found.items()}))
+
+
+def library_versions() -> tuple[tuple[str, str], ...]:
+    """The versions of what computes the pixels."""
+    return tuple((name, _version(name)) for name in LIBRARIES)
+
+
+def png_texts(recipe: Recipe) -> PngInfo:
+    """The text chunks that carry ``recipe``."""
+    texts = PngInfo()
+    texts.add_text(A1111_KEY, infotext.write(_infotext(recipe)))  # becomes iTXt where Latin-1 does not suffice
+    texts.add_itxt(OUR_KEY, recipe.to_json())
+    return texts
+
+
+def read_recipe(path: Path) -> Recipe | Infotext:
+    """The recipe in the PNG at ``path``: ours, or else what AUTOMATIC1111's text tells. No pixel is decoded.
+
+    Raises:
+        InferenceError: with NotAPicture: no such file, no PNG, no recipe in it, or one that cannot be.
+    """
+    with _open(path) as picture:
+        texts = {key: picture.info.get(key) for key in (OUR_KEY, A1111_KEY)}
+    try:
+        return _read_texts(texts[OUR_KEY], texts[A1111_KEY])
+    except ValueError as error:
+        raise InferenceError(NotAPicture(path=str(path), reason=str(error)[:300])) from error
+
+
+def read_pixels(path: Path) -> bytes:
+    """The RGB bytes of the PNG at ``path``, row by row; raises ``InferenceError(NotAPicture)``, also for huge ones."""
+    with _open(path) as picture:
+        return picture.convert("RGB").tobytes()
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[Image.Image]:
+    """The PNG at ``path``; whatever goes wrong with it, also in the block, is NotAPicture.
+
+    Pillow bounds what texts unpack to, and refuses more than 89 million pixels where its warning is made an error.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=["PNG"]) as picture:
+                yield picture
+    except Exception as error:  # Pillow meets damaged files with exceptions of many kinds
+        raise InferenceError(NotAPicture(path=str(path), reason=_reason(error))) from error
+
+
+def _read_texts(ours: object, a1111: object) -> Recipe | Infotext:
+    for text, read in ((ours, Recipe.from_json), (a1111, infotext.read)):
+        if isinstance(text, str):
+            if len(text) > MAX_TEXT:
+                raise ValueError("its description is too long")
+            return read(text)
+    raise ValueError("nothing in it says how it was drawn")
+
+
+def _infotext(recipe: Recipe) -> Infotext:
+    return Infotext(
+        prompt=recipe.prompt,
+        negative=recipe.negative,
+        steps=recipe.steps,
+        sampler="LCM",
+        guidance=recipe.guidance,
+        seed=recipe.seed,
+        width=recipe.width,
+        height=recipe.height,
+        model_hash=recipe.weights[:10],
+        model=recipe.model,
+        adapters=", ".join(f"{adapter.name}: {adapter.strength:g}" for adapter in recipe.adapters),
+        version=f"lcm-discord-bot {_version('lcm-discord-bot')}",
+    )
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("no text")
+    return value
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int:  # True and False are ints, too
+        raise ValueError("no whole number")
+    return value
+
+
+def _real(value: Any) -> float:
+    if type(value) not in (int, float) or not math.isfinite(value):
+        raise ValueError("no number")
+    return float(value)
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise ValueError("no list")
+    return value
+
+
+def _adapter(value: Any) -> Adapter:
+    if not isinstance(value, dict) or set(value) != {"name", "strength"}:
+        raise ValueError("no adapter")
+    return Adapter(name=_text(value["name"]), strength=_real(value["strength"]))
+
+
+def _pair(value: Any) -> tuple[str, str]:
+    if not isinstance(value, list) or len(value) != 2:
+        raise ValueError("no pair")
+    return _text(value[0]), _text(value[1])
+
+
+_READERS: dict[str, Callable[[Any], Any]] = {
+    "schema": _whole,
+    "prompt": _text,
+    "negative": _text,
+    "model": _text,
+    "weights": _text,
+    "adapters": lambda value: tuple(_adapter(item) for item in _list(value)),
+    "seed": _whole,
+    "steps": _whole,
+    "guidance": _real,
+    "width": _whole,
+    "height": _whole,
+    "bucket": _whole,
+    "guided_bucket": _whole,
+    "precision": _text,
+    "device": _text,
+    "threads": _whole,
+    "versions": lambda value: tuple(_pair(item) for item in _list(value)),
+}
+"""What each field of a recipe must hold; each raises ``ValueError`` for anything else."""
+
+
+def _field(name: str, value: Any) -> Any:
+    try:
+        return _READERS[name](value)
+    except ValueError as error:
+        raise ValueError(f"{name} holds {error}") from error
+
+
+def _of_this_schema(fields: dict[str, Any]) -> dict[str, Any]:
+    """The second pass of a recipe of schema 1 was as large as the first."""
+    if fields["schema"] == SCHEMA:
+        return fields
+    return {**fields, "schema": SCHEMA, "guided_bucket": fields["bucket"] if fields["guidance"] > 1 else 0}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "0"
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return "it is no PNG, or a damaged one"

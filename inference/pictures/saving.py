@@ -1,0 +1,135 @@
+"""Saving pictures: encoded as PNG with their recipe and written whole or not at all, in threads beside the drawing."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import secrets
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from inference.contract import ALL_READ, Picture, Row, Unread
+from inference.errors import DiskUnwritable, InferenceError
+from inference.pictures.recipe import Recipe, png_texts
+
+COMPRESSION = 3
+"""zlib's level; from here to 9 files get smaller by a few hundredths and take several times as long."""
+
+
+class PictureWriter:
+    """Writes pictures into ``folder`` (made if missing) as ``<picture id>.png``, in ``threads`` threads.
+
+    Raises:
+        InferenceError: with DiskUnwritable, at once where the folder cannot be made or written.
+    """
+
+    def __init__(self, folder: Path, threads: int = 2) -> None:
+        self._folder = folder
+        _require_writable(folder)
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="pictures")
+
+    def write(
+        self,
+        row: Row,
+        pixels: NDArray[np.uint8],
+        recipe: Recipe,
+        *,
+        explicit: bool | None = None,
+        unread: Unread = ALL_READ,
+    ) -> Future[Picture]:
+        """Save ``pixels`` (height, width, 3) as the picture of ``row``; ``explicit`` is what a safety check said, and
+        ``unread`` what the model did not read.
+
+        The future ends in ``InferenceError(DiskUnwritable)`` where that fails; no part of a file is left then.
+        """
+        return self._pool.submit(self._write, row, pixels, recipe, explicit, unread)
+
+    def close(self) -> None:
+        """Wait for what is being written."""
+        self._pool.shutdown(wait=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def path(self, picture_id: str) -> Path:
+        """Where the picture of this id is, or will be."""
+        return self._folder / f"{picture_id}.png"
+
+    def _write(
+        self, row: Row, pixels: NDArray[np.uint8], recipe: Recipe, explicit: bool | None, unread: Unread
+    ) -> Picture:
+        encoded = encode_png(pixels, recipe)
+        try:
+            replace_file(self.path(row.picture_id), encoded)
+        except OSError as error:
+            raise _unwritable(self._folder, error) from error
+        height, width, _ = pixels.shape
+        return Picture(
+            id=row.picture_id,
+            index=row.index,
+            seed=row.seed,
+            width=width,
+            height=height,
+            bucket=recipe.bucket,
+            guided_bucket=recipe.guided_bucket,
+            pixels_sha256=pixels_sha256(pixels.tobytes()),
+            bytes=len(encoded),
+            explicit=explicit,
+            unread=unread,
+        )
+
+
+def encode_png(pixels: NDArray[np.uint8], recipe: Recipe) -> bytes:
+    """A PNG of ``pixels`` (height, width, 3) with ``recipe`` inside."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG", pnginfo=png_texts(recipe), compress_level=COMPRESSION)
+    return buffer.getvalue()
+
+
+def pixels_sha256(rgb: bytes) -> str:
+    """SHA-256 (hex) of the RGB bytes, row by row: equal for files that show the same picture."""
+    return hashlib.sha256(rgb).hexdigest()
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write ``path`` so that a reader finds either the old file or the whole new one, also after a power cut.
+
+    Raises:
+        OSError: it cannot be written; nothing is left behind.
+    """
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with part.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def _require_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".{secrets.token_hex(4)}.part"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def _unwritable(folder: Path, error: OSError) -> InferenceError:
+    return InferenceError(DiskUnwritable(path=str(folder), reason=error.strerror or str(error)))

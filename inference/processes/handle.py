@@ -1,0 +1,162 @@
+"""The parent's handle on one worker process: start it, talk to it, notice its death, end it. Knows no queue and no job.
+
+The child's messages arrive through a reader thread, because a pipe cannot be awaited on every platform. The parent
+closes its copy of the child's end, so a dead child shows up as the end of the stream within milliseconds; no polling.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import multiprocessing
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import TypeAlias
+
+from inference.contract import FromWorker, Ready, Shutdown, StartFailed, ToWorker
+from inference.errors import Failure, WorkerDied, WorkerTimedOut
+from inference.memory.budgets import Budgets
+from inference.processes.pipe import how_it_ended, read_into
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSpec:
+    """What a worker needs to know: which device to drive, with what weights, and where pictures go.
+
+    ``device`` and ``precision`` take torch's names or ``"auto"``. ``budgets`` bound the loaded models. Without
+    ``safety_check`` nobody looks whether pictures are explicit. ``compile``: whether networks are compiled.
+    """
+
+    catalog_path: Path
+    pictures_dir: Path
+    device: str = "auto"
+    precision: str = "auto"
+    budgets: Budgets = field(default_factory=Budgets)
+    safety_check: bool = True
+    compile: bool = False
+    nice: int = 10
+
+
+WorkerMain: TypeAlias = Callable[[Connection, WorkerSpec], None]
+
+
+def draw_for_parent(connection: Connection, spec: WorkerSpec) -> None:
+    """What a worker process runs. It brings torch in there, and only there, and leaves Ctrl-C to the parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    from inference.processes.worker import main
+
+    main(connection, spec)
+
+
+class WorkerGone(Exception):  # noqa: N818 (an event more than an error)
+    """The worker process is not there (any more)."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure)
+        self.failure = failure
+
+
+class _Wake:
+    """Put into the inbox to make ``receive`` return without a message."""
+
+
+class WorkerProcess:
+    """One worker, started afresh as often as needed; used by a single task."""
+
+    def __init__(self, *, spec: WorkerSpec, main: WorkerMain = draw_for_parent, start_timeout_s: float = 120.0) -> None:
+        self._spec = spec
+        self._main = main
+        self._start_timeout_s = start_timeout_s
+        self._process: BaseProcess | None = None
+        self._connection: Connection | None = None
+        self._inbox: asyncio.Queue[FromWorker | _Wake | None] = asyncio.Queue()
+        self._ready: Ready | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the running child."""
+        return self._process.pid if self._process else None
+
+    async def start(self) -> Ready:
+        """Start the child and wait for its handshake; raises ``WorkerGone`` if none comes.
+
+        One that was started ahead of its time is not started again.
+        """
+        if self._ready is not None:
+            return self._ready
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        self._inbox = asyncio.Queue()
+        self._connection = ours
+        self._process = context.Process(target=self._main, args=(theirs, self._spec), name="worker", daemon=True)
+        self._process.start()
+        theirs.close()
+        arguments = (ours, self._inbox, asyncio.get_running_loop())
+        threading.Thread(target=read_into, args=arguments, name="worker-reader", daemon=True).start()
+        message = await self.receive(timeout_s=self._start_timeout_s)
+        match message:
+            case Ready():
+                self._ready = message
+                return message
+            case StartFailed(failure=failure):
+                await self.kill()
+                raise WorkerGone(failure)
+            case _:
+                raise AssertionError(f"a worker began with {message}")
+
+    def send(self, message: ToWorker) -> None:
+        """Hand a message to the child. A child that died meanwhile is noticed by ``receive``, not here."""
+        if self._connection is not None:
+            with contextlib.suppress(OSError):
+                self._connection.send(message)
+
+    def wake(self) -> None:
+        """Make a waiting ``receive`` return None. A worker that is only starting need not be woken."""
+        if self._ready:
+            self._inbox.put_nowait(_Wake())
+
+    async def receive(self, *, timeout_s: float | None) -> FromWorker | None:
+        """The child's next message, or None after ``wake``.
+
+        Raises ``WorkerGone`` when the child died, or when it said nothing for ``timeout_s`` (it is killed then).
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                message = await self._inbox.get()
+        except TimeoutError:
+            await self.kill()
+            raise WorkerGone(WorkerTimedOut(seconds=timeout_s or 0.0)) from None
+        if message is None:
+            reason = await self._reap()
+            raise WorkerGone(WorkerDied(reason=reason))
+        return None if isinstance(message, _Wake) else message
+
+    async def stop(self, *, grace_s: float = 10.0) -> None:
+        """Ask the child to finish its saving and leave; kill it after ``grace_s`` seconds."""
+        if self._process is None:
+            return
+        self.send(Shutdown())
+        await asyncio.to_thread(self._process.join, grace_s)
+        await self.kill()
+
+    async def kill(self) -> None:
+        """End the child now."""
+        if self._process is not None:
+            self._process.kill()
+            await self._reap()
+
+    async def _reap(self) -> str:
+        """Collect the ended child; says how it ended, for people."""
+        process, self._process, self._ready = self._process, None, None
+        if process is None:
+            return "it had ended already"
+        await asyncio.to_thread(process.join)
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        return how_it_ended(process.exitcode)

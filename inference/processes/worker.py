@@ -1,0 +1,209 @@
+"""The worker process: draws one batch after the other on its device and hands the pictures to writer threads.
+
+The engine is single-threaded and owned by this process's main thread, which looks into the pipe between two steps: so
+a batch can be stopped without a second thread touching the device. Encoding and saving overlap the next batch. Every
+failure leaves as data; only what breaks the process itself ends it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import threading
+import time
+from collections import deque
+from concurrent.futures import Future
+from multiprocessing.connection import Connection
+
+from inference.catalog import Catalog
+from inference.contract import (
+    Batch,
+    BatchDrawn,
+    BatchFailed,
+    BatchProgress,
+    BatchStopped,
+    Draw,
+    FromWorker,
+    JobFailed,
+    JobSaved,
+    Picture,
+    Prepare,
+    Progress,
+    Ready,
+    Shutdown,
+    StartFailed,
+    Stop,
+    ToWorker,
+)
+from inference.devices import AUTO
+from inference.drawing.engine import Drawn, Engine
+from inference.errors import Failure, InferenceError, Unexpected
+from inference.pictures.saving import PictureWriter
+from inference.processes.child import leave_with_parent
+from inference.processes.handle import WorkerSpec
+
+log = logging.getLogger("inference.processes.worker")
+
+
+def main(connection: Connection, spec: WorkerSpec) -> None:
+    """Entry point of the child process."""
+    _be_a_good_child(spec)
+    try:
+        engine = Engine(
+            catalog=Catalog.load(spec.catalog_path),
+            device=spec.device,
+            precision=spec.precision,
+            budgets=spec.budgets,
+            safety_check=spec.safety_check,
+            previews=True,
+            compiler="inductor" if spec.compile else None,
+        )
+        writer = PictureWriter(spec.pictures_dir)
+        unchecked = engine.safety_faults()
+    except Exception as error:
+        connection.send(StartFailed(failure=_as_failure(error)))
+        return
+    others = engine.sibling_names if spec.device == AUTO else ()
+    ready = Ready(device=engine.device_name, precision=engine.precision_name, others=others, unchecked=unchecked)
+    Worker(engine=engine, writer=writer, connection=connection, ready=ready).run()
+
+
+class _Stopped(Exception):  # noqa: N818 (control flow, not an error)
+    """The batch in hand is not wanted any more."""
+
+
+class Worker:
+    """The loop of the child: next message, next batch."""
+
+    def __init__(self, *, engine: Engine, writer: PictureWriter, connection: Connection, ready: Ready) -> None:
+        self._engine = engine
+        self._ready = ready
+        self._writer = writer
+        self._connection = connection
+        self._send_lock = threading.Lock()
+        self._backlog: deque[Batch] = deque()
+        self._current: Batch | None = None
+        self._told: Progress | None = None
+        self._unwanted: set[str] = set()
+        self._leaving = False
+
+    def run(self) -> None:
+        """Draw until told to leave or the parent is gone."""
+        self._send(self._ready)
+        try:
+            while not self._leaving:
+                if self._backlog:
+                    self._draw(self._backlog.popleft())
+                else:
+                    self._take_in(self._connection.recv())
+        except (EOFError, BrokenPipeError):
+            log.info("the parent is gone")
+        finally:
+            self._writer.close()
+
+    def _draw(self, batch: Batch) -> None:
+        started = time.monotonic()
+        self._current, self._told = batch, None
+        self._unwanted.clear()
+        try:
+            drawn = self._engine.draw(batch, self._on_progress)
+        except _Stopped:
+            self._send(BatchStopped(batch_id=batch.id))
+            return
+        except Exception as error:
+            self._send(BatchFailed(batch_id=batch.id, failure=_as_failure(error)))
+            return
+        finally:
+            self._current = None
+        resident = self._engine.resident
+        self._send(BatchDrawn(batch_id=batch.id, load_s=drawn.load_s, draw_s=drawn.draw_s, resident=resident))
+        self._save(batch, drawn, started)
+
+    def _on_progress(self, progress: Progress) -> None:
+        """Tell the parent when the batch has moved on, and hear what it says; between two steps, and while a model
+        loads."""
+        assert self._current is not None
+        if progress != self._told:
+            self._send(BatchProgress(batch_id=self._current.id, progress=progress))
+            self._told = progress
+        while self._connection.poll():
+            self._take_in(self._connection.recv())
+        if self._leaving or all(row.job_id in self._unwanted for row in self._current.rows):
+            raise _Stopped
+
+    def _take_in(self, message: ToWorker) -> None:
+        match message:
+            case Draw(batch=batch):
+                self._backlog.append(batch)
+            case Stop(job_id=job_id):
+                self._unwanted.add(job_id)
+            case Prepare(model=model, adapters=adapters):
+                self._engine.prefetch(model, adapters)
+            case Shutdown():
+                self._leaving = True
+
+    def _save(self, batch: Batch, drawn: Drawn, started: float) -> None:
+        """Hand every row to the writer threads; each job is reported when its last picture is on disk."""
+        by_job: dict[str, list[Future[Picture]]] = {}
+        rows = zip(batch.rows, drawn.pixels, drawn.recipes, drawn.verdicts, drawn.unread, strict=True)
+        for row, pixels, recipe, verdict, unread in rows:
+            if row.job_id not in self._unwanted:
+                explicit = verdict.explicit if verdict else None
+                future = self._writer.write(row, pixels, recipe, explicit=explicit, unread=unread)
+                by_job.setdefault(row.job_id, []).append(future)
+        for job_id, futures in by_job.items():
+            _Saving(self, batch.id, job_id, futures, started).watch()
+
+    def report_saved(self, batch_id: str, job_id: str, futures: list[Future[Picture]], started: float) -> None:
+        """Tell the parent how the saving of one job ended; runs in a writer thread."""
+        try:
+            pictures = tuple(future.result() for future in futures)
+        except Exception as error:
+            self._send(JobFailed(batch_id=batch_id, job_id=job_id, failure=_as_failure(error)))
+            return
+        seconds = time.monotonic() - started
+        self._send(JobSaved(batch_id=batch_id, job_id=job_id, pictures=pictures, seconds=seconds))
+
+    def _send(self, message: FromWorker) -> None:
+        with self._send_lock:
+            self._connection.send(message)
+
+
+class _Saving:
+    """Counts down the files of one job."""
+
+    def __init__(
+        self, worker: Worker, batch_id: str, job_id: str, futures: list[Future[Picture]], started: float
+    ) -> None:
+        self._worker = worker
+        self._report = (batch_id, job_id, futures, started)
+        self._open = len(futures)
+        self._lock = threading.Lock()
+
+    def watch(self) -> None:
+        for future in self._report[2]:
+            future.add_done_callback(self._one_done)
+
+    def _one_done(self, _: Future[Picture]) -> None:
+        with self._lock:
+            self._open -= 1
+            last = self._open == 0
+        if last:
+            self._worker.report_saved(*self._report)
+
+
+def _as_failure(error: Exception) -> Failure:
+    if isinstance(error, InferenceError):
+        return error.failure
+    reference = secrets.token_hex(4)
+    log.error("unexpected failure %s", reference, exc_info=error)
+    return Unexpected(reference=reference)
+
+
+def _be_a_good_child(spec: WorkerSpec) -> None:
+    """Die with the parent, and let it go first where both want the processor."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    if spec.nice and hasattr(os, "nice"):
+        os.nice(spec.nice)
+    leave_with_parent()

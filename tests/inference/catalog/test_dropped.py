@@ -1,0 +1,261 @@
+"""Files that people drop into the folders: what they become, and what is said of those that become nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from inference.catalog import Catalog
+from inference.catalog.entries import Family, Kind
+from inference.cli.check import check_all
+from inference.errors import InferenceError
+from tests.inference.likeness import draws_like_diffusers, model
+from tests.layouts import denoiser, draw_changes, save_kohya_lora, save_single_file
+
+FAMILIES = (Family.SD15, Family.SDXL, Family.SSD1B, Family.VEGA)
+LORA_FAMILIES = FAMILIES[:3]
+CATALOG = """
+default = "named"
+[models.named]
+family = "sd15"
+kind = "native"
+weights = { path = "checkpoints/named.safetensors" }
+size = [64, 64]
+sides = [64, 64]
+[scan]
+checkpoints = "checkpoints"
+loras = "loras"
+[scan.lcm_loras]
+sd15 = { path = "lcm-sd15.safetensors" }
+sdxl = { path = "lcm-sdxl.safetensors" }
+ssd1b = { path = "lcm-ssd1b.safetensors" }
+vega = { path = "lcm-vega.safetensors" }
+"""
+
+
+def real_text(family: Family) -> Any:
+    """A pipeline to make LoRAs for that tell their family."""
+    made = model(family, Kind.LORA)
+    return type(made)(**{**made.components, "unet": denoiser(family)})
+
+
+NAMES = ("fits", "wider", "absent")
+MODEL = """
+default = "model"
+[models.model]
+family = "sd15"
+kind = "native"
+weights = { path = "model" }
+size = [64, 64]
+sides = [64, 64]
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "models.toml").write_text(CATALOG)
+    for name in ("checkpoints", "loras"):
+        (tmp_path / name).mkdir()
+    return tmp_path
+
+
+@pytest.fixture
+def catalog(folder: Path) -> Catalog:
+    return Catalog.load(folder / "models.toml")
+
+
+def drop_checkpoint(folder: Path, family: Family, kind: Kind, name: str) -> Path:
+    path = folder / "checkpoints" / f"{name}.safetensors"
+    save_single_file(model(family, kind), path)
+    return path
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_checkpoint_appears_with_its_family_and_its_lcm_lora(catalog: Catalog, folder: Path, family: Family) -> None:
+    drop_checkpoint(folder, family, Kind.LORA, "My Model_v1.2")
+    entry = catalog["my-model-v1-2"]
+    assert (entry.family, entry.kind, entry.title) == (family, Kind.LORA, "My Model_v1.2")
+    assert entry.lcm_lora is not None
+    assert entry.lcm_lora.path == folder / f"lcm-{family}.safetensors"
+    assert entry in list(catalog)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("x", Kind.NATIVE), ("x_LCM", Kind.MERGED), ("dreamyLCM", Kind.MERGED)])
+def test_a_distilled_checkpoint_gets_no_lcm_lora(catalog: Catalog, folder: Path, name: str, kind: Kind) -> None:
+    drop_checkpoint(folder, Family.SD15, kind, name)
+    [entry] = [entry for entry in catalog if entry.name != "named"]
+    assert (entry.kind, entry.lcm_lora) == (kind, None)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_diffusers_folder_appears_too(catalog: Catalog, folder: Path, family: Family) -> None:
+    made = model(family, Kind.NATIVE)
+    type(made)(**{**made.components, "unet": denoiser(family, native=True)}).save_pretrained(
+        folder / "checkpoints" / "whole"
+    )
+    assert (catalog["whole"].family, catalog["whole"].kind) == (family, Kind.NATIVE)
+
+
+def test_a_diffusers_folder_appears_once_it_has_been_copied_far_enough(catalog: Catalog, folder: Path) -> None:
+    made = model(Family.SD15, Kind.NATIVE)
+    whole = folder / "checkpoints" / "whole"
+    type(made)(**{**made.components, "unet": denoiser(Family.SD15, native=True)}).save_pretrained(whole)
+    config = (whole / "unet" / "config.json").rename(folder / "later")
+    assert [file.path for file in catalog.unusable] == [whole]
+    config.rename(whole / "unet" / "config.json")
+    assert ([entry.name for entry in catalog], catalog.unusable) == (["named", "whole"], ())
+
+
+def test_what_was_dropped_is_drawn_with(catalog: Catalog, folder: Path) -> None:
+    drop_checkpoint(folder, Family.SD15, Kind.NATIVE, "mine")
+    draws_like_diffusers(catalog, catalog["mine"], Family.SD15, Kind.NATIVE)
+
+
+def test_a_file_that_the_catalogue_names_is_not_a_second_model(catalog: Catalog, folder: Path) -> None:
+    drop_checkpoint(folder, Family.SD15, Kind.NATIVE, "named")
+    assert [entry.name for entry in catalog] == ["named"]
+
+
+def test_names_that_are_taken_get_a_number(catalog: Catalog, folder: Path) -> None:
+    drop_checkpoint(folder, Family.SD15, Kind.NATIVE, "Named!")
+    assert catalog["named-2"].title == "Named!"
+
+
+@pytest.mark.parametrize("family", LORA_FAMILIES)
+def test_a_lora_appears_for_its_family_with_its_trigger_words(catalog: Catalog, folder: Path, family: Family) -> None:
+    made = real_text(family)
+    tags = json.dumps({"10_style": {"my style": 10, "a cat": 3}})
+    save_kohya_lora(made, folder / "loras" / "Style.safetensors", draw_changes(made, 1), ss_tag_frequency=tags)
+    [adapter] = catalog.adapters(family)
+    assert (adapter.name, adapter.triggers) == ("style", ("my style", "a cat"))
+    assert not any(catalog.adapters(other) for other in FAMILIES if other is not family)
+
+
+def test_only_what_is_new_or_has_changed_is_read_again(catalog: Catalog, folder: Path) -> None:
+    path = drop_checkpoint(folder, Family.SD15, Kind.NATIVE, "x")
+    assert catalog["x"]
+    stat = path.stat()
+    path.write_bytes(b"?" * stat.st_size)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    drop_checkpoint(folder, Family.SD15, Kind.NATIVE, "y")
+    assert [entry.name for entry in catalog] == ["named", "x", "y"]
+    path.touch()
+    assert [entry.name for entry in catalog] == ["named", "y"]
+
+
+def test_a_file_that_goes_is_gone(catalog: Catalog, folder: Path) -> None:
+    path = drop_checkpoint(folder, Family.SD15, Kind.NATIVE, "x")
+    assert catalog["x"]
+    path.unlink()
+    with pytest.raises(InferenceError, match="named"):
+        catalog["x"]
+
+
+def test_a_file_that_is_still_being_copied_appears_when_it_is_whole(catalog: Catalog, folder: Path) -> None:
+    path = drop_checkpoint(folder, Family.SD15, Kind.NATIVE, "x")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    assert [file.path for file in catalog.unusable] == [path]
+    assert "cut off" in catalog.unusable[0].reason
+    path.write_bytes(whole)
+    assert (catalog["x"].name, catalog.unusable) == ("x", ())
+
+
+def lora_among_checkpoints(folder: Path) -> None:
+    made = real_text(Family.SD15)
+    save_kohya_lora(made, folder / "checkpoints" / "x.safetensors", draw_changes(made, 1))
+
+
+def checkpoint_among_loras(folder: Path) -> None:
+    save_single_file(model(Family.SD15, Kind.LORA), folder / "loras" / "x.safetensors")
+
+
+def loha(folder: Path) -> None:
+    save_file({"lora_unet_mid_block_x.hada_w1_a": torch.ones(2, 2)}, folder / "loras" / "x.safetensors")
+
+
+def flux(folder: Path) -> None:
+    save_file({"lora_unet_double_blocks_0.lora_down.weight": torch.ones(2, 2)}, folder / "loras" / "x.safetensors")
+
+
+def embedding(folder: Path) -> None:
+    save_file({"emb_params": torch.ones(2, 768)}, folder / "loras" / "x.safetensors")
+
+
+def pickle(folder: Path) -> None:
+    (folder / "checkpoints" / "x.ckpt").write_bytes(b"PK")
+
+
+def nonsense(folder: Path) -> None:
+    (folder / "loras" / "x.safetensors").write_text("<html>Not Found</html>")
+
+
+def huge_header(folder: Path) -> None:
+    (folder / "loras" / "x.safetensors").write_bytes((100 * 2**30).to_bytes(8, "little") + b"{}")
+
+
+def zip_bomb(folder: Path) -> None:
+    """A header that would be 100 GB of tensors, in a few bytes."""
+    header = json.dumps({"x": {"dtype": "F32", "shape": [25 * 2**30], "data_offsets": [0, 100 * 2**30]}}).encode()
+    (folder / "loras" / "x.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+
+
+def silent_about_its_prediction(folder: Path) -> None:
+    save_single_file(model(Family.SD21, Kind.NATIVE), folder / "checkpoints" / "x.safetensors")
+
+
+UNUSABLE: list[tuple[Callable[[Path], None], str]] = [
+    (lora_among_checkpoints, "a LoRA for Stable Diffusion 1.5: it belongs into the folder of LoRAs"),
+    (checkpoint_among_loras, "a whole checkpoint for Stable Diffusion 1.5: it belongs into the folder of checkpoints"),
+    (silent_about_its_prediction, "name it in the catalogue with prediction = “v_prediction”"),
+    (loha, "a LoHa: only LoRAs"),
+    (flux, "made for Flux"),
+    (embedding, "a textual inversion embedding"),
+    (pickle, "can run programs"),
+    (nonsense, "no safetensors file"),
+    (huge_header, "no safetensors file"),
+    (zip_bomb, "cut off"),
+]
+
+
+@pytest.mark.parametrize(("drop", "reason"), UNUSABLE, ids=[drop.__name__ for drop, _ in UNUSABLE])
+def test_a_file_that_cannot_be_used_is_told_with_the_reason(
+    catalog: Catalog, folder: Path, drop: Callable[[Path], None], reason: str
+) -> None:
+    drop(folder)
+    [file] = catalog.unusable
+    assert reason in file.reason
+    assert [entry.name for entry in catalog] == ["named"]
+    said: list[str] = []
+    assert not check_all(catalog, said.append)
+    assert any(str(file.path) in line and reason in line for line in said)
+
+
+def test_the_check_loads_what_is_here_and_names_the_rest(catalog: Catalog, folder: Path) -> None:
+    drop_checkpoint(folder, Family.SD15, Kind.NATIVE, "good")
+    drop_checkpoint(folder, Family.SD15, Kind.LORA, "plain")
+    said: list[str] = []
+    assert check_all(catalog, said.append)
+    for words in ("· named is not here", "✓ good: ", "· plain is not here", "lcm-sd15.safetensors"):
+        assert any(words in line for line in said)
+
+
+def test_the_check_tries_every_lora_on_a_model_of_its_family(tmp_path: Path) -> None:
+    made = model(Family.SD15, Kind.NATIVE)
+    made.save_pretrained(tmp_path / "model")
+    save_kohya_lora(made, tmp_path / "fits.safetensors", draw_changes(made, 1))
+    save_kohya_lora(real_text(Family.SD15), tmp_path / "wider.safetensors", draw_changes(real_text(Family.SD15), 1))
+    adapters = [f'[adapters.{name}]\nfamily = "sd15"\nweights = {{ path = "{name}.safetensors" }}' for name in NAMES]
+    (tmp_path / "models.toml").write_text("\n".join([MODEL, *adapters]))
+    said: list[str] = []
+    assert not check_all(Catalog.load(tmp_path / "models.toml"), said.append)
+    assert any(line.startswith("✓ LoRA fits: fits model") for line in said)
+    assert any(line.startswith("✗ LoRA wider: ") and "attn2" in line for line in said)
+    assert any(line.startswith("· LoRA absent is not here") for line in said)

@@ -1,0 +1,59 @@
+"""Which files of a pipeline are read: variants and shards are told apart by their names."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+
+import pytest
+
+from inference.catalog.parts import parts_named, texts_in, weights_in
+
+UNET = [
+    PurePosixPath("unet", name)
+    for name in (
+        "config.json",
+        "diffusion_pytorch_model.safetensors",
+        "diffusion_pytorch_model.fp16.safetensors",
+        "diffusion_pytorch_model.non_ema.safetensors",
+        "diffusion_pytorch_model.bin",
+        "older/diffusion_pytorch_model.safetensors",
+    )
+]
+SHARDS = [
+    PurePosixPath("unet", name)
+    for name in (
+        "diffusion_pytorch_model.safetensors.index.json",
+        "diffusion_pytorch_model-00001-of-00002.safetensors",
+        "diffusion_pytorch_model-00002-of-00002.safetensors",
+        "diffusion_pytorch_model.fp16-00001-of-00001.safetensors",
+    )
+]
+FOLDER = PurePosixPath("unet")
+
+
+@pytest.mark.parametrize(
+    ("files", "variant", "expected"),
+    [
+        (UNET, None, ["diffusion_pytorch_model.safetensors"]),
+        (UNET, "fp16", ["diffusion_pytorch_model.fp16.safetensors"]),
+        (UNET, "int8", []),
+        (SHARDS, None, [path.name for path in SHARDS[1:3]]),
+        (SHARDS, "fp16", [SHARDS[3].name]),
+    ],
+)
+def test_weights_are_those_of_the_variant_in_the_folder_itself(
+    files: list[PurePosixPath], variant: str | None, expected: list[str]
+) -> None:
+    assert [path.name for path in weights_in(FOLDER, files, variant)] == expected
+
+
+def test_configurations_come_with_the_index_of_the_shards() -> None:
+    assert [path.name for path in texts_in(FOLDER, UNET + SHARDS)] == ["config.json", SHARDS[0].name]
+
+
+def test_of_an_index_only_the_parts_that_are_read_and_present_count() -> None:
+    index = """{"_class_name": "X", "unet": ["diffusers", "U"], "tokenizer": ["transformers", "T"],
+                "safety_checker": ["x", "S"], "vae": [null, null]}"""
+    assert parts_named(index) == ("tokenizer", "unet")
+    with pytest.raises(ValueError, match="no table"):
+        parts_named("[]")

@@ -1,0 +1,109 @@
+"""The same recipe gives the same bits, on the built-in model as the bot runs it: whatever shares the batch, whichever
+models were switched to in between, and wherever the weights had gone meanwhile."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from inference.batching import guided_bucket_for
+from inference.catalog import Catalog
+from inference.contract import Adapter, Batch, Row
+from inference.drawing.engine import Engine
+from inference.memory.budgets import Budgets
+from tests.inference.batches import batch, row
+
+CATALOG = Path(__file__).resolve().parents[3] / "models" / "models.toml"
+ROOM_FOR_TWO = 55_000_000
+PROMPTS = ("a red apple", "a blue owl", "a cat on a green background", "two rockets")
+NATIVE, GUIDED = (3.0, 8.0, 13.0), (1.0, 1.4, 2.0)
+CHOICES: tuple[tuple[str, tuple[Adapter, ...], tuple[float, ...]], ...] = (
+    ("emoji", (), NATIVE),
+    ("emoji-lora", (), GUIDED),
+    ("emoji-lora", (Adapter(name="flat", strength=0.6),), GUIDED),
+    ("emoji-flat", (), GUIDED),
+    ("emoji-ink", (), GUIDED),
+)
+"""Models with LoRAs on top, and the guidances that they are asked for."""
+
+
+class Easel:
+    """An engine that has room for two of the models, and remembers what each recipe gave the first time."""
+
+    def __init__(self, folder: Path) -> None:
+        budgets = Budgets(device=ROOM_FOR_TWO, disk=10**9, folder=folder)
+        self.engine = Engine(catalog=Catalog.load(CATALOG), device="cpu", budgets=budgets)
+        self.first: dict[Batch, str] = {}
+
+    def draw(self, order: Batch) -> list[str]:
+        """Hashes of the pixels of every row."""
+        pixels = self.engine.draw(order, lambda progress: None).pixels
+        return [hashlib.sha256(picture.tobytes()).hexdigest() for picture in pixels]
+
+    def alone(self, order: Batch, mine: Row) -> str:
+        """What the row gives with nothing else in its buckets."""
+        guided_bucket = order.guided_bucket if mine.guided else 0
+        own = batch(
+            mine,
+            model=order.model,
+            adapters=order.adapters,
+            steps=order.steps,
+            bucket=order.bucket,
+            guided_bucket=guided_bucket,
+        )
+        if own not in self.first:
+            (self.first[own],) = self.draw(own)
+        return self.first[own]
+
+
+@pytest.fixture(scope="module")
+def easel(tmp_path_factory: pytest.TempPathFactory) -> Easel:
+    return Easel(tmp_path_factory.mktemp("weights"))
+
+
+@pytest.mark.timeout(900)
+@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_row_is_the_same_in_any_company_after_any_switch(easel: Easel, data: st.DataObject) -> None:
+    def drawn_row(index: int) -> Row:
+        return row(
+            index,
+            prompt=data.draw(st.sampled_from(PROMPTS)),
+            seed=data.draw(st.sampled_from([0, 7])),
+            guidance=data.draw(st.sampled_from(guidances)),
+        )
+
+    model, adapters, guidances = data.draw(st.sampled_from(CHOICES))
+    bucket = data.draw(st.sampled_from([1, 2, 4]))
+    rows = tuple(drawn_row(index) for index in range(data.draw(st.integers(1, bucket))))
+    order = batch(
+        *rows,
+        model=model,
+        adapters=adapters,
+        steps=data.draw(st.sampled_from([1, 2])),
+        bucket=bucket,
+        guided_bucket=guided_bucket_for(rows),
+    )
+    if data.draw(st.booleans()):
+        coming, on_top, _ = data.draw(st.sampled_from(CHOICES))
+        easel.engine.prefetch(coming, on_top)
+    place = data.draw(st.integers(0, len(rows) - 1))
+    assert easel.draw(order)[place] == easel.alone(order, rows[place])
+
+
+@pytest.mark.parametrize(("model", "guidance"), [("emoji", 8.0), ("emoji-lora", 1.0), ("emoji-lora", 1.5)])
+def test_in_another_bucket_it_is_the_same_picture(easel: Easel, model: str, guidance: float) -> None:
+    mine = row(guidance=guidance)
+    pictures = [
+        easel.engine.draw(
+            batch(mine, model=model, steps=4, bucket=bucket, width=128, height=128), lambda _: None
+        ).pixels
+        for bucket in (1, 2, 4, 8)
+    ]
+    errors = [np.square(pictures[0].astype(float) - other.astype(float)).mean() for other in pictures[1:]]
+    assert all(error < 255**2 / 10**4 for error in errors), "40 dB"

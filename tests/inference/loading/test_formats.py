@@ -1,0 +1,254 @@
+"""Every family in every layout, with every kind of adapter, against diffusers' own pipelines on the same noise.
+
+``from_single_file`` proves that the single files made here are what the world calls one; from then on the pipeline that
+a file was made from stands for what diffusers draws from it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import AutoencoderTiny, StableDiffusionPipeline, StableDiffusionXLPipeline
+from safetensors.torch import save_file
+
+from inference.catalog import Catalog, CatalogError
+from inference.catalog.entries import Family, Kind
+from inference.contract import Adapter
+from inference.drawing.models import load_model
+from inference.errors import InferenceError
+from tests.checkpoints import quiet
+from tests.inference.likeness import (
+    GUIDANCE,
+    assert_same,
+    model,
+    ours,
+    reference,
+    theirs,
+)
+from tests.layouts import (
+    ALPHA,
+    XL,
+    draw_changes,
+    original_vae,
+    pipeline,
+    save_kohya_lora,
+    save_peft_lora,
+    save_single_file,
+)
+
+FAMILIES = (Family.SD15, Family.SDXL, Family.SSD1B)
+
+
+# -- layouts -----------------------------------------------------------------------------------------------------------
+
+
+def in_folder(made: Any, folder: Path) -> str:
+    made.save_pretrained(folder / "model")
+    return 'weights = { path = "model" }'
+
+
+def in_fp16_folder(made: Any, folder: Path) -> str:
+    """As SDXL is published: half of the bytes, under names of their own, and nothing else."""
+    copy.deepcopy(made).to(torch.float16).save_pretrained(folder / "model", variant="fp16")
+    return 'weights = { path = "model", variant = "fp16" }'
+
+
+def in_single_file(made: Any, folder: Path) -> str:
+    save_single_file(made, folder / "model.safetensors")
+    return 'weights = { path = "model.safetensors" }'
+
+
+def in_half_single_file(made: Any, folder: Path) -> str:
+    save_single_file(made, folder / "model.safetensors", dtype=torch.float16)
+    return 'weights = { path = "model.safetensors" }'
+
+
+def with_unet_folder(made: Any, folder: Path) -> str:
+    """As ``latent-consistency/lcm-sdxl`` is published: a denoiser by itself, over a base that has another one."""
+    made.unet.save_pretrained(folder / "unet")
+    return f'{in_folder(with_other_unet(made), folder)}\nunet = {{ path = "unet" }}'
+
+
+def with_unet_over_single_file(made: Any, folder: Path) -> str:
+    made.unet.save_pretrained(folder / "unet")
+    return f'{in_single_file(with_other_unet(made), folder)}\nunet = {{ path = "unet" }}'
+
+
+def with_other_unet(made: Any) -> Any:
+    """The pipeline with a denoiser of the same shape that would draw something else."""
+    torch.manual_seed(99)
+    other = type(made.unet).from_config({**made.unet.config, "time_cond_proj_dim": None})
+    return type(made)(**{**made.components, "unet": other})
+
+
+LAYOUTS: dict[str, Callable[[Any, Path], str]] = {
+    "folder": in_folder,
+    "fp16 folder": in_fp16_folder,
+    "single file": in_single_file,
+    "half single file": in_half_single_file,
+    "own denoiser": with_unet_folder,
+    "own denoiser over a single file": with_unet_over_single_file,
+}
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, Family.VEGA, Family.SD21])
+def test_the_single_files_of_these_tests_are_what_diffusers_takes_for_one(family: Family, tmp_path: Path) -> None:
+    made = model(family, Kind.MERGED)
+    made.save_pretrained(tmp_path / "folder")
+    save_single_file(made, tmp_path / "one.safetensors")
+    kind: Any = StableDiffusionXLPipeline if family in XL else StableDiffusionPipeline
+    read = kind.from_single_file(tmp_path / "one.safetensors", config=str(tmp_path / "folder"))
+    for part in ("unet", "vae", "text_encoder", "text_encoder_2")[: 4 if family in XL else 3]:
+        theirs, mine = getattr(read, part).state_dict(), getattr(made, part).state_dict()
+        assert theirs.keys() == mine.keys()
+        assert all(torch.equal(theirs[name], mine[name]) for name in mine), part
+
+
+@pytest.mark.parametrize("layout", [in_single_file, in_half_single_file])
+@pytest.mark.parametrize("kind", [Kind.MERGED, Kind.NATIVE])
+def test_a_single_file_of_stable_diffusion_2_draws_once_it_is_said_how_it_predicts(
+    kind: Kind, layout: Callable[[Any, Path], str], tmp_path: Path
+) -> None:
+    sources = layout(model(Family.SD21, kind), tmp_path)
+    with pytest.raises(InferenceError, match="does not say how it predicts"):
+        ours(tmp_path, Family.SD21, kind, sources)
+    said = sources + '\nprediction = "v_prediction"'
+    assert_same(ours(tmp_path, Family.SD21, kind, said), reference(Family.SD21, kind))
+
+
+def test_how_a_model_predicts_is_part_of_what_it_is(tmp_path: Path) -> None:
+    sources = in_single_file(model(Family.SD21, Kind.MERGED), tmp_path)
+    prints = []
+    for prediction in ("v_prediction", "epsilon"):
+        ours(tmp_path, Family.SD21, Kind.MERGED, f'{sources}\nprediction = "{prediction}"')
+        catalog = Catalog.load(tmp_path / "models.toml")
+        loaded = load_model(
+            catalog, catalog.default, (), device=torch.device("cpu"), precision=torch.float32, on_part=lambda: None
+        )
+        prints.append((loaded.fingerprint, loaded.schedule.prediction))
+    assert prints[0][0] != prints[1][0]
+    assert [prediction for _, prediction in prints] == ["v_prediction", "epsilon"]
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [('prediction = "v"', "“v” is none of"), ('prediction = "epsilon"', "a diffusers folder says")],
+)
+def test_what_is_said_of_the_prediction_is_checked(line: str, complaint: str, tmp_path: Path) -> None:
+    with pytest.raises(CatalogError, match=complaint):
+        ours(tmp_path, Family.SD21, Kind.MERGED, f'weights = {{ path = "model" }}\n{line}')
+
+
+WAYS = [
+    (kind, layout)
+    for kind in (Kind.NATIVE, Kind.MERGED)
+    for layout in LAYOUTS
+    if kind is Kind.NATIVE or not layout.startswith("own")  # denoisers by themselves are native ones
+]
+
+
+@pytest.mark.parametrize(
+    ("family", "kind", "layout"),
+    [
+        *((family, kind, layout) for family in FAMILIES for kind, layout in WAYS),
+        *((Family.VEGA, Kind.MERGED, layout) for layout in ("folder", "single file")),
+        (Family.SD21, Kind.MERGED, "folder"),
+    ],
+)
+def test_a_model_draws_what_diffusers_draws(family: Family, kind: Kind, layout: str, tmp_path: Path) -> None:
+    sources = LAYOUTS[layout](model(family, kind), tmp_path)
+    assert_same(ours(tmp_path, family, kind, sources), reference(family, kind))
+
+
+# -- adapters ----------------------------------------------------------------------------------------------------------
+
+ADAPTERS = {
+    "none": (),
+    "kohya": (Adapter(name="kohya", strength=0.8),),
+    "peft": (Adapter(name="peft", strength=0.7),),
+    "both": (Adapter(name="kohya", strength=0.5), Adapter(name="peft", strength=-0.4)),
+}
+
+
+def save_loras(made: Any, folder: Path) -> None:
+    """An LCM-LoRA, and styles under kohya's and peft's names.
+
+    ``kohya-twin`` holds the same change as ``kohya`` under peft's names: diffusers 0.42 leaves out what kohya's files
+    change in a text encoder's attention.
+    """
+    save_kohya_lora(made, folder / "lcm.safetensors", draw_changes(made, 5, text=False))
+    kohya = draw_changes(made, 2)
+    save_kohya_lora(made, folder / "kohya.safetensors", kohya)
+    save_peft_lora(folder / "kohya-twin.safetensors", kohya, alpha=ALPHA)
+    save_peft_lora(folder / "peft.safetensors", draw_changes(made, 3))
+
+
+def with_loras(made: Any, folder: Path, strengths: dict[str, float]) -> Any:
+    """The diffusers pipeline with these files of ``folder`` loaded."""
+    made = copy.deepcopy(made)
+    for name in strengths:
+        made.load_lora_weights(folder, weight_name=f"{name}.safetensors", adapter_name=name)
+    made.set_adapters(list(strengths), list(strengths.values()))
+    return made
+
+
+@pytest.mark.parametrize(("adapters", "layout"), [*((name, "folder") for name in ADAPTERS), ("both", "single file")])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_base_with_its_lcm_lora_and_styles_draws_what_diffusers_draws(
+    family: Family, adapters: str, layout: str, tmp_path: Path
+) -> None:
+    made = model(family, Kind.LORA)
+    sources = LAYOUTS[layout](made, tmp_path)
+    save_loras(made, tmp_path)
+    sources += '\nlcm_lora = { path = "lcm.safetensors" }'
+    mine = ours(tmp_path, family, Kind.LORA, sources, *ADAPTERS[adapters])
+    theirs_of = {"kohya": "kohya-twin", "peft": "peft"}
+    strengths = {theirs_of[adapter.name]: adapter.strength for adapter in ADAPTERS[adapters]}
+    assert_same(mine, theirs(with_loras(made, tmp_path, {"lcm": 1.0} | strengths), GUIDANCE[Kind.LORA]))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_kohya_lora_draws_what_diffusers_draws_with_the_same_file(family: Family, tmp_path: Path) -> None:
+    made = model(family, Kind.LORA)
+    sources = in_folder(made, tmp_path)
+    save_kohya_lora(made, tmp_path / "kohya.safetensors", draw_changes(made, 2, text=False))
+    mine = ours(tmp_path, family, Kind.MERGED, sources, Adapter(name="kohya", strength=0.8))
+    assert_same(mine, theirs(with_loras(made, tmp_path, {"kohya": 0.8}), GUIDANCE[Kind.MERGED]))
+
+
+# -- autoencoders ------------------------------------------------------------------------------------------------------
+
+
+def tiny_vae() -> AutoencoderTiny:
+    """In the shape of TAESD: four levels without attention."""
+    torch.manual_seed(3)
+    return AutoencoderTiny(
+        encoder_block_out_channels=(16,) * 4, decoder_block_out_channels=(16,) * 4, num_decoder_blocks=(1,) * 4
+    )
+
+
+@pytest.mark.parametrize("layout", ["folder", "single file"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_tiny_autoencoder_replaces_the_checkpoints_own(family: Family, layout: str, tmp_path: Path) -> None:
+    made = model(family, Kind.NATIVE)
+    small = tiny_vae()
+    small.save_pretrained(tmp_path / "vae")
+    sources = LAYOUTS[layout](made, tmp_path) + '\nvae = { path = "vae" }'
+    swapped = quiet(type(made)(**{**made.components, "vae": small}))
+    assert_same(ours(tmp_path, family, Kind.NATIVE, sources), theirs(swapped, GUIDANCE[Kind.NATIVE]))
+
+
+def test_an_autoencoder_in_one_file_replaces_the_checkpoints_own(tmp_path: Path) -> None:
+    """As SDXL's autoencoder that bears half precision is handed round on CivitAI."""
+    made = model(Family.SDXL, Kind.NATIVE)
+    other = pipeline(Family.SDXL, seed=4).vae
+    tensors = {name: tensor.contiguous() for name, tensor in original_vae(other).items()}
+    save_file(tensors, tmp_path / "vae.safetensors")
+    sources = in_folder(made, tmp_path) + '\nvae = { path = "vae.safetensors" }'
+    swapped = quiet(type(made)(**{**made.components, "vae": other}))
+    assert_same(ours(tmp_path, Family.SDXL, Kind.NATIVE, sources), theirs(swapped, GUIDANCE[Kind.NATIVE]))

@@ -1,0 +1,362 @@
+"""Loading: every LoRA naming merges to the same weights, and damaged or foreign files are refused with the reason."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from inference.catalog import Catalog
+from inference.contract import Adapter
+from inference.drawing.models import load_model
+from inference.errors import AdapterUnfit, InferenceError, WeightsMissing, WeightsUnreadable
+from inference.loading.lora import LoraError, Target, merge_lora, read_lora
+from inference.memory.group_norm import normalise_rows_alone
+from inference.memory.model import LoadedModel
+from tests.checkpoints import TinyModels, lora_targets
+
+
+def load(
+    models: TinyModels, name: str = "tiny-lora", *adapters: Adapter, precision: torch.dtype = torch.float32
+) -> LoadedModel:
+    catalog = Catalog.load(models.catalog)
+    cpu = torch.device("cpu")
+    return load_model(catalog, catalog[name], adapters, device=cpu, precision=precision, on_part=lambda: None)
+
+
+def refusal(models: TinyModels, name: str = "tiny", *adapters: Adapter) -> WeightsUnreadable:
+    with pytest.raises(InferenceError) as refused:
+        load(models, name, *adapters)
+    assert isinstance(refused.value.failure, WeightsUnreadable)
+    return refused.value.failure
+
+
+def misfit(models: TinyModels, name: str, *adapters: Adapter) -> AdapterUnfit:
+    with pytest.raises(InferenceError) as refused:
+        load(models, name, *adapters)
+    assert isinstance(refused.value.failure, AdapterUnfit)
+    return refused.value.failure
+
+
+@pytest.fixture
+def copy(tiny_models: TinyModels, tmp_path: Path) -> TinyModels:
+    """The tiny checkpoints, to be damaged."""
+    shutil.copytree(tiny_models.folder, tmp_path / "models")
+    return TinyModels(tmp_path / "models")
+
+
+def weight(model: LoadedModel, name: str) -> Tensor:
+    weight: Tensor = model.unet.get_submodule(name).weight
+    return weight
+
+
+# -- what is loaded ----------------------------------------------------------------------------------------------------
+
+
+def test_weights_are_cast_after_loading_and_their_bytes_counted(tiny_models: TinyModels) -> None:
+    full, half = load(tiny_models, "tiny"), load(tiny_models, "tiny", precision=torch.bfloat16)
+    assert half.unet.dtype is torch.bfloat16
+    assert half.bytes < 0.6 * full.bytes
+
+
+def test_only_a_native_lcm_has_a_guidance_embedding(tiny_models: TinyModels) -> None:
+    assert load(tiny_models, "tiny").guidance_dim == 24
+    assert load(tiny_models, "tiny-lora").guidance_dim is None
+
+
+def test_the_caller_hears_before_every_part_and_may_stop(tiny_models: TinyModels) -> None:
+    catalog = Catalog.load(tiny_models.catalog)
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        load_model(catalog, catalog["tiny"], (), device=torch.device("cpu"), precision=torch.float32, on_part=stop)
+
+
+def test_an_error_of_the_caller_is_not_taken_for_a_damaged_file(tiny_models: TinyModels) -> None:
+    catalog = Catalog.load(tiny_models.catalog)
+
+    def lose_the_pipe() -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        load_model(
+            catalog, catalog["tiny"], (), device=torch.device("cpu"), precision=torch.float32, on_part=lose_the_pipe
+        )
+
+
+def test_the_fingerprint_follows_weights_and_adapters(tiny_models: TinyModels, copy: TinyModels) -> None:
+    plain = load(tiny_models).fingerprint
+    assert load(copy).fingerprint == plain
+    assert load(tiny_models, "tiny-lora", Adapter(name="flat")).fingerprint != plain
+    strong, weak = (load(tiny_models, "tiny-lora", Adapter(name="flat", strength=s)).fingerprint for s in (1.0, 0.5))
+    assert strong != weak
+    tensors = load_file(copy.lcm_lora)
+    save_file({name: tensor * 1.01 for name, tensor in tensors.items()}, copy.lcm_lora)
+    assert load(copy).fingerprint != plain
+
+
+def test_a_single_network_replaces_the_pipelines_own(tiny_models: TinyModels) -> None:
+    assert load(tiny_models, "tiny-xl").guidance_dim == 24
+    assert load(tiny_models, "tiny-xl-merged").guidance_dim is None
+
+
+@pytest.mark.parametrize("side", [8, 32, 48])
+def test_group_norm_gives_a_row_the_same_bits_wherever_it_stands(side: int) -> None:
+    norm, before = torch.nn.GroupNorm(8, 32), torch.get_num_threads()
+    normalise_rows_alone(norm)
+    row = torch.randn(1, 32, side, side).to(memory_format=torch.channels_last)
+    torch.set_num_threads(3)
+    try:
+        normalised = norm(row.repeat(4, 1, 1, 1).to(memory_format=torch.channels_last))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(normalised[0], other) for other in normalised[1:])
+    assert torch.allclose(normalised[:1], torch.nn.functional.group_norm(row, 8), atol=1e-5)
+
+
+# -- LoRAs -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_lora_in_diffusers_keys_merges_as_diffusers_fuses_it(tiny_models: TinyModels) -> None:
+    pipeline = StableDiffusionPipeline.from_pretrained(tiny_models.base, safety_checker=None)
+    for path, strength in ((tiny_models.lcm_lora, 1.0), (tiny_models.diffusers_style, 0.7)):
+        pipeline.load_lora_weights(path.parent, weight_name=path.name)
+        pipeline.fuse_lora(lora_scale=strength)
+        pipeline.unload_lora_weights()
+    mine = load(tiny_models, "tiny-lora", Adapter(name="noto", strength=0.7))
+    for name, tensor in pipeline.unet.state_dict().items():
+        assert torch.allclose(mine.unet.state_dict()[name], tensor, atol=1e-5), name
+    for name, tensor in pipeline.text_encoder.state_dict().items():
+        assert torch.allclose(mine.text[0].encoder.state_dict()[name], tensor, atol=1e-5), name
+
+
+def test_a_lora_in_kohya_keys_merges_as_diffusers_fuses_it(tiny_models: TinyModels, tmp_path: Path) -> None:
+    only_unet = {key: tensor for key, tensor in load_file(tiny_models.kohya).items() if key.startswith("lora_unet")}
+    save_file(only_unet, tmp_path / "style.safetensors")
+    pipeline = StableDiffusionPipeline.from_pretrained(tiny_models.base, safety_checker=None)
+    pipeline.load_lora_weights(tmp_path, weight_name="style.safetensors")
+    pipeline.fuse_lora(lora_scale=0.5)
+    pipeline.unload_lora_weights()
+    unet = StableDiffusionPipeline.from_pretrained(tiny_models.base, safety_checker=None).unet
+    merge_lora({"unet": unet}, read_lora(tmp_path / "style.safetensors"), 0.5)
+    for name, tensor in pipeline.unet.state_dict().items():
+        assert torch.allclose(unet.state_dict()[name], tensor, atol=1e-5), name
+
+
+def test_alpha_and_rank_of_every_layer_scale_its_change(tiny_models: TinyModels) -> None:
+    """Checked by hand, text encoder included, which diffusers 0.42 leaves out of a kohya file beside transformers 5."""
+    tensors, changes = load_file(tiny_models.kohya), read_lora(tiny_models.kohya)
+    key = "lora_te_text_model_encoder_layers_1_self_attn_v_proj"
+    up, down = tensors[f"{key}.lora_up.weight"], tensors[f"{key}.lora_down.weight"]
+    expected = tensors[f"{key}.alpha"].item() / down.shape[0] * (up @ down)
+    change = changes[Target("text_encoder", "encoder_layers_1_self_attn_v_proj")]
+    assert torch.allclose(change.delta().reshape(expected.shape), expected, atol=1e-6)
+
+
+RENAMED: list[tuple[str, Callable[[str, str], str]]] = [
+    ("peft", lambda path, part: f"unet.{path}.lora_{'A' if part == 'down' else 'B'}.weight"),
+    ("diffusers", lambda path, part: f"unet.{path}.lora.{part}.weight"),
+    ("kohya", lambda path, part: f"lora_unet_{path.replace('.', '_')}.lora_{part}.weight"),
+    (
+        "attention processors",
+        lambda path, part: f"unet.{path.replace('.to_q', '.processor.to_q')}_lora.{part}.weight",
+    ),
+]
+
+
+@pytest.mark.parametrize("rename", [name for _, name in RENAMED], ids=[name for name, _ in RENAMED])
+def test_every_naming_scheme_reads_to_the_same_change(
+    tiny_models: TinyModels, tmp_path: Path, rename: Callable[[str, str], str]
+) -> None:
+    unet = StableDiffusionPipeline.from_pretrained(tiny_models.base, safety_checker=None).unet
+    path = next(name for name, _ in lora_targets(unet) if name.endswith("attn1.to_q"))
+    down, up = torch.ones(2, 64), torch.ones(64, 2)
+    save_file({rename(path, "down"): down, rename(path, "up"): up}, tmp_path / "lora.safetensors")
+    ((target, factors),) = read_lora(tmp_path / "lora.safetensors").items()
+    assert target == Target("unet", path.replace(".", "_"))
+    assert torch.equal(factors.delta().reshape(64, 64), up @ down)
+
+
+def test_alpha_in_the_metadata_of_newer_diffusers_counts(tmp_path: Path) -> None:
+    metadata = {"lora_adapter_metadata": json.dumps({"unet.r": 2, "unet.lora_alpha": 8})}
+    tensors = {"unet.mid.to_q.lora_A.weight": torch.ones(2, 4), "unet.mid.to_q.lora_B.weight": torch.ones(4, 2)}
+    save_file(tensors, tmp_path / "lora.safetensors", metadata=metadata)
+    (factors,) = read_lora(tmp_path / "lora.safetensors").values()
+    assert factors.scale == 4.0
+
+
+def test_strengths_add_up_from_pristine_weights(tiny_models: TinyModels) -> None:
+    layer = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
+    none, one, both = (
+        weight(load(tiny_models, "tiny-lora", *adapters), layer)
+        for adapters in (
+            (),
+            (Adapter(name="flat", strength=0.5),),
+            (Adapter(name="flat", strength=0.5), Adapter(name="noto", strength=-1.0)),
+        )
+    )
+    only = weight(load(tiny_models, "tiny-lora", Adapter(name="noto", strength=-1.0)), layer)
+    assert torch.allclose(both - none, (one - none) + (only - none), atol=1e-5)
+
+
+def test_a_lora_for_another_shape_is_refused_with_the_layer_and_changes_nothing(
+    tiny_models: TinyModels, copy: TinyModels
+) -> None:
+    save_file(
+        {
+            "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q.lora_down.weight": torch.ones(4, 320),
+            "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q.lora_up.weight": torch.ones(320, 4),
+        },
+        copy.kohya,
+    )
+    assert "attn1_to_q" in misfit(copy, "tiny", Adapter(name="flat")).detail
+    unet = StableDiffusionPipeline.from_pretrained(tiny_models.base, safety_checker=None).unet
+    before = {name: tensor.clone() for name, tensor in unet.state_dict().items()}
+    mixed = {**read_lora(tiny_models.lcm_lora), **read_lora(copy.kohya)}
+    with pytest.raises(LoraError):
+        merge_lora({"unet": unet}, mixed, 1.0)
+    assert all(torch.equal(before[name], tensor) for name, tensor in unet.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "lora_unet_mid_block.hada_w1_a",
+        "lora_unet_mid_block.dora_scale",
+        "something.else",
+        "unet.x.lora_magnitude_vector",
+    ],
+)
+def test_an_algorithm_that_is_no_lora_is_refused_by_its_key(copy: TinyModels, key: str) -> None:
+    save_file({key: torch.ones(2, 2)}, copy.kohya)
+    assert key in misfit(copy, "tiny", Adapter(name="flat")).detail
+
+
+def test_half_a_lora_is_refused(copy: TinyModels) -> None:
+    save_file({"unet.mid_block.attentions.0.proj_in.lora_A.weight": torch.ones(2, 2)}, copy.kohya)
+    assert "only down" in refusal(copy, "tiny", Adapter(name="flat")).reason
+
+
+# -- files that cannot be used -----------------------------------------------------------------------------------------
+
+
+def test_weights_that_are_not_here_are_named_with_the_way_to_get_them(tiny_models: TinyModels, tmp_path: Path) -> None:
+    with pytest.raises(InferenceError) as refused:
+        load(tiny_models, "absent")
+    assert isinstance(refused.value.failure, WeightsMissing)
+    text = tiny_models.catalog.read_text().replace('{ path = "nowhere" }', '{ hub = "nobody/nothing" }')
+    (tmp_path / "models.toml").write_text(text)
+    with pytest.raises(InferenceError) as refused:
+        load(TinyModels(tmp_path), "absent")
+    assert isinstance(refused.value.failure, WeightsMissing)
+    assert "python -m inference pull absent" in refused.value.failure.path
+
+
+UNET = Path("unet", "diffusion_pytorch_model.safetensors")
+
+
+def truncated(folder: Path) -> None:
+    content = (folder / UNET).read_bytes()
+    (folder / UNET).write_bytes(content[: len(content) // 2])
+
+
+def garbled_header(folder: Path) -> None:
+    content = (folder / UNET).read_bytes()
+    (folder / UNET).write_bytes(content[:8] + b"\xff" * 64 + content[72:])
+
+
+def hundred_gigabyte_header(folder: Path) -> None:
+    (folder / UNET).write_bytes((100 * 2**30).to_bytes(8, "little") + b"{}")
+
+
+def empty(folder: Path) -> None:
+    (folder / UNET).write_bytes(b"")
+
+
+def not_a_number(folder: Path) -> None:
+    tensors = load_file(folder / UNET)
+    tensors["conv_in.weight"][0, 0, 0, 0] = torch.nan
+    save_file(tensors, folder / UNET, metadata={"format": "pt"})
+
+
+def missing_layer(folder: Path) -> None:
+    tensors = load_file(folder / UNET)
+    del tensors["conv_in.weight"]
+    save_file(tensors, folder / UNET, metadata={"format": "pt"})
+
+
+def other_shape(folder: Path) -> None:
+    tensors = load_file(folder / UNET)
+    tensors["conv_in.weight"] = torch.ones(320, 4, 3, 3)
+    save_file(tensors, folder / UNET, metadata={"format": "pt"})
+
+
+def pickle_only(folder: Path) -> None:
+    (folder / UNET).rename(folder / "unet" / "diffusion_pytorch_model.bin")
+
+
+def own_code(folder: Path) -> None:
+    index = json.loads((folder / "model_index.json").read_text())
+    index["unet"] = ["my_unet", "MyUNet"]
+    index["vae"] = ["my_vae", "MyVae"]
+    (folder / "model_index.json").write_text(json.dumps(index))
+
+
+def garbled_index(folder: Path) -> None:
+    (folder / "model_index.json").write_text("[1, 2")
+
+
+def garbled_config(folder: Path) -> None:
+    (folder / "unet" / "config.json").write_text("{}}")
+
+
+def no_tokenizer(folder: Path) -> None:
+    shutil.rmtree(folder / "tokenizer")
+
+
+def garbled_schedule(folder: Path) -> None:
+    (folder / "scheduler" / "scheduler_config.json").write_text('{"beta_schedule": "magic"}')
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "damage",
+    [
+        truncated,
+        garbled_header,
+        hundred_gigabyte_header,
+        empty,
+        not_a_number,
+        missing_layer,
+        other_shape,
+        pickle_only,
+        own_code,
+        garbled_index,
+        garbled_config,
+        no_tokenizer,
+        garbled_schedule,
+    ],
+)
+def test_damaged_files_are_refused_with_a_reason_and_other_models_still_load(
+    copy: TinyModels, damage: Callable[[Path], None]
+) -> None:
+    damage(copy.native)
+    failure = refusal(copy, "tiny")
+    assert failure.model == "tiny"
+    assert failure.path.startswith(str(copy.native))
+    assert failure.reason
+    assert load(copy, "tiny-lora").unet is not None
+
+
+def test_a_damaged_lora_is_refused_by_its_own_path(copy: TinyModels) -> None:
+    copy.kohya.write_bytes(b"nonsense")
+    assert refusal(copy, "tiny", Adapter(name="flat")).path == str(copy.kohya)

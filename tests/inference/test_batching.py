@@ -1,0 +1,59 @@
+"""From orders to batches: every picture a row, and the sizes that both passes are padded to."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inference.batching import batch_of, halves
+from inference.contract import ImageRequest, picture_id
+from tests.inference.batches import batch, row
+
+IDS = ["00000000-0000-4000-8000-000000000000", "00000000-0000-4000-8000-000000000001"]
+
+
+def order(*, count: int = 1, guidance: float = 1.0, seed: int = 7) -> ImageRequest:
+    return ImageRequest(
+        prompt="an owl", model="m", seed=seed, count=count, steps=4, guidance=guidance, width=64, height=64
+    )
+
+
+def test_every_picture_is_a_row_with_its_own_seed_and_lasting_id() -> None:
+    made = batch_of({IDS[0]: order(count=2), IDS[1]: order(guidance=1.5, seed=2**32 - 1)})
+    assert [(row.job_id, row.index, row.seed, row.guidance) for row in made.rows] == [
+        (IDS[0], 0, 7, 1.0),
+        (IDS[0], 1, 8, 1.0),
+        (IDS[1], 0, 2**32 - 1, 1.5),
+    ]
+    assert [row.picture_id for row in made.rows] == [
+        picture_id(IDS[0], 0),
+        picture_id(IDS[0], 1),
+        picture_id(IDS[1], 0),
+    ]
+
+
+def test_each_pass_is_padded_to_the_next_power_of_two_of_its_rows() -> None:
+    made = batch_of({IDS[0]: order(count=2), IDS[1]: order(count=3, guidance=1.5)})
+    assert (made.bucket, made.guided_bucket) == (8, 4)
+    assert batch_of({IDS[0]: order(count=3)}).guided_bucket == 0
+
+
+def test_the_sizes_of_an_earlier_drawing_are_kept_where_they_are_asked_for() -> None:
+    asked = replace(order(guidance=1.5), bucket=8, guided_bucket=4)
+    made = batch_of({IDS[0]: asked})
+    assert (made.bucket, made.guided_bucket) == (8, 4)
+    assert batch_of({IDS[0]: replace(asked, guidance=1.0)}).guided_bucket == 0
+    assert batch_of({IDS[0]: replace(asked, guided_bucket=0)}).guided_bucket == 1
+
+
+@given(st.lists(st.sampled_from([1.0, 1.5]), min_size=1, max_size=8), st.sampled_from([8, 16]))
+def test_halves_hold_every_row_once_and_pad_the_second_pass_to_their_own(guidances: list[float], bucket: int) -> None:
+    whole = batch(*(row(index, guidance=guidance) for index, guidance in enumerate(guidances)), bucket=bucket)
+    parts = halves(whole)
+    assert tuple(row for part in parts for row in part.rows) == whole.rows
+    for part in parts:
+        guided = sum(row.guided for row in part.rows)
+        assert part.bucket == bucket // 2 >= len(part.rows)
+        assert guided <= part.guided_bucket < max(1, 2 * guided)
