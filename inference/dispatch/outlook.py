@@ -47,7 +47,12 @@ class Outlook:
         request = entries[0].request
         bucket = request.bucket or bucket_for(sum(entry.request.count for entry in entries))
         draw_s = self._pace.draw_s(
-            model=request.model, bucket=bucket, steps=request.steps, width=request.width, height=request.height
+            model=request.model,
+            guided=any(entry.request.guidance > 1 for entry in entries),
+            bucket=bucket,
+            steps=request.steps,
+            width=request.width,
+            height=request.height,
         )
         if draw_s is None:
             return None
@@ -62,7 +67,12 @@ class Outlook:
             if batch is None:
                 return 0.0
             expected = self._pace.draw_s(
-                model=batch.model, bucket=batch.bucket, steps=batch.steps, width=batch.width, height=batch.height
+                model=batch.model,
+                guided=batch.guided_bucket > 0,
+                bucket=batch.bucket,
+                steps=batch.steps,
+                width=batch.width,
+                height=batch.height,
             )
             if expected is None:
                 return None
