@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -20,10 +20,12 @@ from training.pictures import Pictures, load
 from training.work import Work
 
 STEPS = (1, 2, 4, 8)
+NAMES, COMBINED, ALL = "names", "combinations", "all names"
+"""What is asked for: things by name; a thing in a colour and on a background that training never gave it."""
 SUBSET = 96
 """Prompts that the teacher, a hundred network calls a picture, draws too: evenly spread over the vocabulary."""
 COMBINATIONS = 64
-"""Held-out colours, and held-out backgrounds, that are asked for."""
+"""Held-out colours, held-out backgrounds, and combinations of both, that are asked for."""
 HUE_TOLERANCE = 40.0
 """Degrees by which a thing's hue may miss the colour asked for."""
 SHEET = 64
@@ -31,14 +33,20 @@ SHEET = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """``retrieval``: share of prompts whose own picture is the nearest of the vocabulary's. ``distance``: root mean
-    square difference to the teacher's pictures from the same noise, pixels in 0..1."""
+    """One form at one number of steps. ``asked``: what for.
+
+    ``retrieval``: share of prompts whose own picture is the nearest of the vocabulary's. ``distance``: root mean square
+    difference to the teacher's pictures from the same noise, pixels in 0..1. ``nearer``: share of pictures that are
+    nearer to the teacher's than what the undistilled base draws in as many steps. None where it was not measured.
+    """
 
     form: str
     steps: int
+    asked: str
     prompts: int
-    retrieval: float
-    distance: float | None
+    retrieval: float | None = None
+    distance: float | None = None
+    nearer: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,23 +65,30 @@ class Report:
     rows: tuple[Row, ...]
     colours: tuple[Colours, ...]
 
-    @property
-    def margin(self) -> float:
+    def margin(self, asked: str) -> float:
         """How much nearer to the teacher the farther of the distilled forms is at 4 steps than the undistilled base:
         1 - ratio of their distances."""
-        at_four = {row.form: row.distance for row in self.rows if row.steps == 4 and row.distance is not None}
+        at_four = {row.form: row.distance for row in self.rows if (row.steps, row.asked) == (4, asked) and row.distance}
         return 1 - max(at_four["native"], at_four["lora"]) / at_four["undistilled"]
 
     def table(self) -> str:
-        lines = [f"{self.vocabulary} emoji", "", "| form | steps | prompts | retrieval | distance to teacher |"]
-        lines.append("|---|---|---|---|---|")
+        lines = [f"{self.vocabulary} emoji", ""]
         lines += [
-            f"| {row.form} | {row.steps} | {row.prompts} | {row.retrieval:.3f} | {_figure(row.distance)} |"
+            "| form | steps | asked for | prompts | retrieval | distance | nearer |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        lines += [
+            f"| {row.form} | {row.steps} | {row.asked} | {row.prompts} | "
+            f"{_figure(row.retrieval)} | {_figure(row.distance)} | {_figure(row.nearer)} |"
             for row in self.rows
         ]
         lines += ["", "| form | steps | held-out colours | held-out backgrounds |", "|---|---|---|---|"]
         lines += [f"| {row.form} | {row.steps} | {row.colours:.3f} | {row.backgrounds:.3f} |" for row in self.colours]
-        return "\n".join([*lines, "", f"nearer to the teacher than undistilled, 4 steps: {self.margin:.0%}"])
+        lines.append("")
+        lines += [
+            f"nearer to the teacher than undistilled, {asked}: {self.margin(asked):.0%}" for asked in (NAMES, COMBINED)
+        ]
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +103,33 @@ class Vocabulary:
         plain = [picture_of(pictures, index, Variant(entry)) for entry, index in enumerate(latents.vocabulary)]
         return cls(tuple(pictures.rows[index].label for index in latents.vocabulary), torch.stack(plain))
 
+    def coloured(self) -> list[tuple[str, str]]:
+        """Prompts for things in colours that training never gave them, with the colours."""
+        return [(f"{colour} {self._bare(entry)}", colour) for entry, colour in self._held_out(HUES)]
+
+    def placed(self) -> list[tuple[str, str]]:
+        """Prompts for things on backgrounds that training never put them on, with the backgrounds."""
+        grounds = [name for name in BACKGROUNDS if name != "white"]
+        return [(f"{self.names[entry]} {_on(ground)}", ground) for entry, ground in self._held_out(grounds)]
+
+    def combined(self) -> list[str]:
+        """Prompts for both at once, of which training showed none at all."""
+        pairs = zip(self.coloured(), self.placed(), strict=False)
+        return [f"{prompt} {_on(ground)}" for (prompt, _), (_, ground) in pairs]
+
+    def _bare(self, entry: int) -> str:
+        return COLOUR_WORD.sub("", self.names[entry]).strip() or self.names[entry]
+
+    def _held_out(self, words: Collection[str]) -> list[tuple[int, str]]:
+        """Pairs of an entry and one of ``words`` that training never showed, spread over the vocabulary."""
+        entries = range(len(self.names))
+        pairs = [(entry, word) for entry in entries for word in words if Variant(entry, word).held_out()]
+        return pairs[:: max(1, len(pairs) // COMBINATIONS)][:COMBINATIONS]
+
+
+def _on(ground: str) -> str:
+    return f"on {article(ground)} background"
+
 
 def _figure(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
@@ -98,34 +140,35 @@ def run(work: Work, models: Path) -> Report:
     vocabulary = Vocabulary.of(load(work.pictures), Latents.read(work))
     report = evaluate(vocabulary, models, lambda name, drawn: _sheet(work, vocabulary, name, drawn))
     print(report.table())
-    found = asdict(report) | {"margin": report.margin}
+    found = asdict(report) | {"margin": {asked: report.margin(asked) for asked in (NAMES, COMBINED)}}
     (models / "emoji" / "evaluation.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     return report
 
 
 def evaluate(vocabulary: Vocabulary, models: Path, on_drawn: Callable[[str, Tensor], None]) -> Report:
     """Draw with every form; ``on_drawn`` gets a name and pictures of the whole vocabulary."""
-    count = len(vocabulary.names)
-    subset = torch.linspace(0, count - 1, min(SUBSET, count)).long()
-    names = [vocabulary.names[i] for i in subset.tolist()]
-    reference = forms.teacher(models).draw(names, TEACHER_STEPS)
-    rows = [_row("teacher", TEACHER_STEPS, vocabulary, reference, subset, reference)]
-    base = forms.undistilled(models)
-    rows += [_row(base.name, n, vocabulary, base.draw(names, n), subset, reference) for n in STEPS]
-    colours = []
-    for form in (forms.native(models), forms.lora(models)):
+    everything = torch.arange(len(vocabulary.names))
+    some = torch.linspace(0, len(everything) - 1, min(SUBSET, len(everything))).long()
+    names = [vocabulary.names[i] for i in some.tolist()]
+    distilled = (forms.native(models), forms.lora(models))
+    rows: list[Row] = []
+    for asked, prompts, right in ((NAMES, names, some), (COMBINED, vocabulary.combined(), None)):
+        reference = forms.teacher(models).draw(prompts, TEACHER_STEPS)
+        rows.append(_row("teacher", TEACHER_STEPS, asked, reference, reference, vocabulary, right))
         for steps in STEPS:
-            near = form.draw(names, steps)
-            rows.append(_row(form.name, steps, vocabulary, near, subset, reference))
+            base = forms.undistilled(models).draw(prompts, steps)
+            rows.append(_row("undistilled", steps, asked, base, reference, vocabulary, right))
+            for form in distilled:
+                drawn = form.draw(prompts, steps)
+                row = _row(form.name, steps, asked, drawn, reference, vocabulary, right)
+                rows.append(replace(row, nearer=nearer(drawn, base, reference)))
+    for form in distilled:
         whole = form.draw(vocabulary.names, 4)
         on_drawn(form.name, whole)
-        everything = torch.arange(count)
-        rows.append(
-            Row(form=form.name + ", all", steps=4, prompts=count, retrieval=retrieval(vocabulary, whole, everything),
-                distance=None)
-        )  # fmt: skip
-        colours.append(_colours(form, vocabulary))
-    return Report(vocabulary=count, rows=tuple(rows), colours=tuple(colours))
+        found = retrieval(vocabulary, whole, everything)
+        rows.append(Row(form=form.name, steps=4, asked=ALL, prompts=len(whole), retrieval=found))
+    colours = tuple(_colours(form, vocabulary) for form in distilled)
+    return Report(vocabulary=len(everything), rows=tuple(rows), colours=colours)
 
 
 def retrieval(vocabulary: Vocabulary, drawn: Tensor, right: Tensor) -> float:
@@ -134,41 +177,39 @@ def retrieval(vocabulary: Vocabulary, drawn: Tensor, right: Tensor) -> float:
     return (torch.cdist(small, known).argmin(1) == right).float().mean().item()
 
 
-def distance(a: Tensor, b: Tensor) -> float:
-    """Root mean square difference of pictures in 0..1, averaged over pictures."""
-    return (a - b).square().flatten(1).mean(1).sqrt().mean().item()
+def distances(a: Tensor, b: Tensor) -> Tensor:
+    """Root mean square difference of each picture (N,), pixels in 0..1."""
+    return (a - b).square().flatten(1).mean(1).sqrt()
 
 
-def _row(name: str, steps: int, vocabulary: Vocabulary, drawn: Tensor, right: Tensor, reference: Tensor) -> Row:
+def nearer(drawn: Tensor, base: Tensor, reference: Tensor) -> float:
+    """Share of ``drawn`` that are nearer to ``reference`` than ``base`` is."""
+    return (distances(drawn, reference) < distances(base, reference)).float().mean().item()
+
+
+def _row(
+    form: str, steps: int, asked: str, drawn: Tensor, reference: Tensor, vocabulary: Vocabulary, right: Tensor | None
+) -> Row:
     return Row(
-        form=name,
+        form=form,
         steps=steps,
+        asked=asked,
         prompts=len(drawn),
-        retrieval=retrieval(vocabulary, drawn, right),
-        distance=distance(drawn, reference),
+        retrieval=None if right is None else retrieval(vocabulary, drawn, right),
+        distance=distances(drawn, reference).mean().item(),
     )
 
 
-def held_out(count: int, names: Sequence[str], wanted: int = COMBINATIONS) -> list[tuple[int, str]]:
-    """``wanted`` pairs of an entry and one of ``names`` that training never showed, spread over the vocabulary."""
-    pairs = [(entry, name) for entry in range(count) for name in names if Variant(entry, name).held_out()]
-    return pairs[:: max(1, len(pairs) // wanted)][:wanted]
-
-
 def _colours(form: Form, vocabulary: Vocabulary, steps: int = 4) -> Colours:
-    count = len(vocabulary.names)
-    coloured = held_out(count, tuple(HUES))
-    bare = [COLOUR_WORD.sub("", vocabulary.names[entry]).strip() or vocabulary.names[entry] for entry, _ in coloured]
-    drawn = form.draw([f"{name} {label}" for (_, name), label in zip(coloured, bare, strict=True)], steps)
-    asked = torch.tensor([HUES[name] for _, name in coloured])
-    grounds = held_out(count, [name for name in BACKGROUNDS if name != "white"])
-    placed = form.draw([f"{vocabulary.names[i]} on {article(name)} background" for i, name in grounds], steps)
-    seen = nearest_background(border_colour(placed.float()))
+    coloured, placed = vocabulary.coloured(), vocabulary.placed()
+    hues = object_hue(form.draw([prompt for prompt, _ in coloured], steps).float())
+    asked = torch.tensor([HUES[colour] for _, colour in coloured])
+    seen = nearest_background(border_colour(form.draw([prompt for prompt, _ in placed], steps).float()))
     return Colours(
         form=form.name,
         steps=steps,
-        colours=(apart(object_hue(drawn.float()), asked) <= HUE_TOLERANCE).float().mean().item(),
-        backgrounds=sum(name == asked for name, (_, asked) in zip(seen, grounds, strict=True)) / len(grounds),
+        colours=(apart(hues, asked) <= HUE_TOLERANCE).float().mean().item(),
+        backgrounds=sum(name == asked for name, (_, asked) in zip(seen, placed, strict=True)) / len(placed),
     )
 
 
