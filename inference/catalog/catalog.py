@@ -11,23 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from inference.catalog.dropped import Dropped, Unusable
-from inference.catalog.entries import AdapterEntry, Checked, Family, Kind, Limits, ModelEntry, SafetyEntry
+from inference.catalog.entries import AdapterEntry, Checked, Family, ModelEntry
 from inference.catalog.sources import Source
 from inference.catalog.toml import CatalogError, Document, read_document
 from inference.errors import CheckerMissing, InferenceError, UnknownAdapter, UnknownModel
-
-__all__ = [
-    "AdapterEntry",
-    "Catalog",
-    "CatalogError",
-    "Family",
-    "Kind",
-    "Limits",
-    "ModelEntry",
-    "SafetyEntry",
-    "Source",
-    "Unusable",
-]
 
 OWN_CHECKER, ITS_SETTINGS = "safety_checker", "feature_extractor"
 """The folders of it in a diffusers pipeline."""
@@ -39,6 +26,7 @@ class Catalog:
     """The models by name, in the order of the file, the style LoRAs beside them, and who checks their pictures.
 
     ``safety`` is the classifier for models that are neither harmless nor have a checker of their own, if there is one.
+    ``previews`` are the tiny autoencoders that show what pictures of a family look like between two steps.
     """
 
     def __init__(self, document: Document) -> None:
@@ -46,7 +34,7 @@ class Catalog:
         self._adapters = {entry.name: entry for entry in document.adapters}
         self._default = document.default
         self.safety = document.safety
-        self._previews = document.previews
+        self.previews = document.previews
         sources = [*(source for entry in document.models for source in _own(entry))]
         sources += [entry.weights for entry in document.adapters]
         self._dropped = Dropped(
@@ -151,7 +139,7 @@ class Catalog:
 
     def preview(self, entry: ModelEntry) -> Source | None:
         """The tiny autoencoder that shows what pictures of ``entry`` look like between two steps, if there is one."""
-        return self._previews.get(entry.family)
+        return self.previews.get(entry.family)
 
     def missing_preview(self, name: str) -> Source | None:
         """The same of the model ``name``, if it is not on this machine: nothing that drawing would need."""

@@ -10,16 +10,22 @@ import torch
 
 from inference.catalog import Catalog
 from inference.catalog.entries import AdapterEntry, Family, ModelEntry
+from inference.catalog.sources import Source
 from inference.contract import Adapter
 from inference.drawing.models import load_model
-from inference.errors import InferenceError
+from inference.drawing.previews import load_tiny
+from inference.drawing.safety import Safety
+from inference.errors import CheckerMissing, InferenceError, describe
+from inference.loading.damage import MALFORMED, reason_of
 
 Say = Callable[[str], None]
 MEGA = 1e6
+CPU = torch.device("cpu")
 
 
 def check_all(catalog: Catalog, say: Say) -> bool:
-    """Load every model and every LoRA, one after the other, in float32 on the CPU; True if none of them is unusable.
+    """Load every model, every LoRA, and what checks and previews pictures, one after the other, in float32 on the CPU;
+    True if none of them is unusable.
 
     What is not on this machine is told, with the way to get it, but counts as nothing wrong.
     """
@@ -35,6 +41,9 @@ def check_all(catalog: Catalog, say: Say) -> bool:
     for family in Family:
         for adapter in catalog.adapters(family):
             well &= _check_adapter(catalog, adapter, sound.get(family), say)
+    for family, source in catalog.previews.items():
+        well &= _check_previews(family, source, say)
+    well &= _check_checkers(catalog, say)
     for file in catalog.unusable:
         say(f"✗ {file.path}: {file.reason}")
     return well and not catalog.unusable
@@ -56,6 +65,28 @@ def _check_adapter(catalog: Catalog, adapter: AdapterEntry, model: ModelEntry | 
     return _loads(catalog, model, adapter, say)
 
 
+def _check_previews(family: Family, source: Source, say: Say) -> bool:
+    folder = source.locate()
+    if folder is None:
+        say(f"· previews of {family} are not here: {source.path or source.hub}")
+        return True
+    try:
+        load_tiny(folder, source.variant, device=CPU, precision=torch.float32)
+    except MALFORMED as error:
+        say(f"✗ previews of {family}: {folder}: {reason_of(error)}")
+        return False
+    say(f"✓ previews of {family}")
+    return True
+
+
+def _check_checkers(catalog: Catalog, say: Say) -> bool:
+    """A checker that is not here is no fault: whoever wants none need not have one."""
+    faults = Safety(catalog=catalog, device=CPU, precision=torch.float32).faults()
+    for fault in faults:
+        say(f"{'·' if isinstance(fault, CheckerMissing) else '✗'} {describe(fault)}")
+    return all(isinstance(fault, CheckerMissing) for fault in faults)
+
+
 def _loads(catalog: Catalog, entry: ModelEntry, adapter: AdapterEntry | None, say: Say) -> bool:
     name = f"LoRA {adapter.name}" if adapter else entry.name
     started = time.perf_counter()
@@ -64,7 +95,7 @@ def _loads(catalog: Catalog, entry: ModelEntry, adapter: AdapterEntry | None, sa
             catalog,
             entry,
             (Adapter(name=adapter.name),) if adapter else (),
-            device=torch.device("cpu"),
+            device=CPU,
             precision=torch.float32,
         )
     except InferenceError as error:

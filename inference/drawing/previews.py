@@ -136,16 +136,18 @@ class Previews:
             return None
         if folder not in self._loaded:
             self._loaded[folder] = None  # what cannot be loaded now is not tried for every batch
-            self._loaded[folder] = self._load(folder, source.variant)
+            self._loaded[folder] = load_tiny(folder, source.variant, device=self._device, precision=self._precision)
         return self._loaded[folder]
 
-    def _load(self, folder: Path, variant: str | None) -> torch.nn.Module:
-        network = NetworkFolder.open(folder, variant).network("vae")
-        if not isinstance(network, AutoencoderTiny):
-            raise UnsupportedError("an autoencoder for previews has to be a tiny one")
-        check_finite("vae", network)
-        placed: torch.nn.Module = torch.nn.Module.to(network, device=self._device, dtype=self._precision)
-        return placed
+
+def load_tiny(folder: Path, variant: str | None, *, device: torch.device, precision: torch.dtype) -> torch.nn.Module:
+    """The tiny autoencoder in ``folder``; raises one of ``damage.MALFORMED`` if it is none, or damaged."""
+    network = NetworkFolder.open(folder, variant).network("vae")
+    if not isinstance(network, AutoencoderTiny):
+        raise UnsupportedError("an autoencoder for previews has to be a tiny one")
+    check_finite("vae", network)
+    placed: torch.nn.Module = torch.nn.Module.to(network, device=device, dtype=precision)
+    return placed
 
 
 def _decode(vae: Any, latents: Tensor) -> Tensor:
