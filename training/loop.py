@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ class Loop:
             betas=(0.9, 0.99),
             weight_decay=0.01 if stage.steps > 2000 else 0.0,
         )
-        self.step = 0
+        self.step, self.seconds = 0, 0.0
         if checkpoint.exists():
             self._resume()
 
@@ -70,12 +71,14 @@ class Loop:
 
     def _train(self, loss_of: Callable[[Draw], Tensor], on_pause: Callable[[], None]) -> None:
         bar = tqdm(total=self.stage.steps, initial=self.step, desc=self.name)
-        while self.step < self.stage.steps:
+        before = self.seconds - time.monotonic()
+        while self.progress < 1:
             loss = self._update(loss_of)
+            self.seconds = before + time.monotonic()
             bar.update()
             if self.step % 20 == 0:
                 bar.set_postfix(loss=f"{float(loss):.4f}")
-            if self.step % EVERY == 0 and self.step < self.stage.steps:
+            if self.step % EVERY == 0 and self.progress < 1:
                 self._save()
                 self._with_average(on_pause)
         bar.close()
@@ -96,11 +99,16 @@ class Loop:
         self.step += 1
         return loss.detach()
 
+    @property
+    def progress(self) -> float:
+        """How much of the stage is done; 1 at its end."""
+        return self.stage.progress(self.step, self.seconds)
+
     def rate(self) -> float:
         """Learning rate of the next step: linear warm-up, then half a cosine."""
         stage = self.stage
         warm = min(1.0, (self.step + 1) / max(1, stage.warmup))
-        return stage.rate * (warm * 0.5 * (1 + math.cos(math.pi * self.step / stage.steps)) + 0.01)
+        return stage.rate * (warm * 0.5 * (1 + math.cos(math.pi * self.progress)) + 0.01)
 
     def _with_average(self, act: Callable[[], None]) -> None:
         self._swap()
@@ -118,6 +126,7 @@ class Loop:
         save(
             {
                 "step": self.step,
+                "seconds": self.seconds,
                 "parameters": [parameter.detach().cpu() for parameter in self.parameters],
                 "average": [average.cpu() for average in self.average],
                 "optimizer": self.optimizer.state_dict(),
@@ -128,7 +137,7 @@ class Loop:
     @torch.no_grad()
     def _resume(self) -> None:
         state = torch.load(self.checkpoint, weights_only=True)
-        self.step = state["step"]
+        self.step, self.seconds = state["step"], state["seconds"]
         self.optimizer.load_state_dict(state["optimizer"])
         for mine, kept in ((self.parameters, state["parameters"]), (self.average, state["average"])):
             for tensor, value in zip(mine, kept, strict=True):

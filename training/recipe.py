@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -12,17 +13,26 @@ STYLES = ("flat", "ink")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """One optimisation: ``steps`` updates of ``batch`` pictures, cosine decay from ``rate`` after a linear warm-up."""
+    """One optimisation: ``steps`` updates of ``batch`` pictures, cosine decay from ``rate`` after a linear warm-up.
+
+    A machine that cannot do them in ``limit_s`` seconds does fewer, along the same decay; what comes out then depends
+    on how fast it is, and else on the seed alone.
+    """
 
     steps: int
     batch: int
     rate: float
     warmup: int = 100
     average: float = 0.998
+    limit_s: float = math.inf
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.batch < 1:
-            raise ValueError(f"{self.steps} steps of {self.batch} pictures")
+        if self.steps < 1 or self.batch < 1 or self.limit_s <= 0:
+            raise ValueError(f"{self.steps} steps of {self.batch} pictures in {self.limit_s} s")
+
+    def progress(self, steps: int, seconds: float) -> float:
+        """How much of the stage is done after so many steps and seconds; 1 at its end."""
+        return min(1.0, max(steps / self.steps, seconds / self.limit_s))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,15 +90,16 @@ GPU = Recipe(
     unet_channels=(80, 128, 160),
     backgrounds=8,
     colours=6,
-    vae=Stage(steps=4000, batch=96, rate=1.2e-3),
-    text=Stage(steps=2000, batch=256, rate=1e-3, warmup=50),
-    base=Stage(steps=12_000, batch=256, rate=1.5e-3, warmup=300, average=0.9995),
-    native=Stage(steps=1500, batch=192, rate=3e-4, warmup=50, average=0.995),
-    lora=Stage(steps=1500, batch=192, rate=1e-3, warmup=50, average=0.995),
-    style=Stage(steps=1000, batch=192, rate=2e-3, warmup=50, average=0.99),
+    vae=Stage(steps=4000, batch=96, rate=1.2e-3, limit_s=90),
+    text=Stage(steps=2000, batch=256, rate=1e-3, warmup=50, limit_s=25),
+    base=Stage(steps=12_000, batch=256, rate=1.5e-3, warmup=300, average=0.9995, limit_s=200),
+    native=Stage(steps=1500, batch=192, rate=3e-4, warmup=50, average=0.995, limit_s=40),
+    lora=Stage(steps=1500, batch=192, rate=1e-3, warmup=50, average=0.995, limit_s=40),
+    style=Stage(steps=1000, batch=192, rate=2e-3, warmup=50, average=0.99, limit_s=20),
 )
-"""Meant for ten minutes on one H200; not yet measured there. The networks are no larger than the CPU recipe has them:
-two denoisers in half precision leave no room for more under 48 MB."""
+"""Ten minutes at most: the stages' limits leave over two for the teacher's ways, compiling them, data and export. How
+many of the steps an H200 does in that time has not been measured. The networks are no larger than the CPU recipe has
+them: two denoisers in half precision leave no room for more under 48 MB."""
 
 RECIPES = {recipe.name: recipe for recipe in (CPU, GPU)}
 
