@@ -128,10 +128,15 @@ def _described(entry: dict[str, Any], style: str) -> Picture:
 
 
 def _unpacked(package: str, scratch: Path) -> Path:
-    """The folder of an npm package, fetched by name with npm itself."""
+    """The folder of an npm package, fetched by name with npm itself; raises ``SystemExit`` where that cannot be."""
     target = scratch / re.sub(r"\W+", "-", package)
     target.mkdir()
-    done = subprocess.run(["npm", "pack", package, "--silent"], cwd=target, capture_output=True, text=True, check=True)
+    try:
+        done = subprocess.run(["npm", "pack", package], cwd=target, capture_output=True, text=True, check=True)
+    except FileNotFoundError:
+        raise SystemExit("The emoji are fetched with npm, which is not here. Install Node.js.") from None
+    except subprocess.CalledProcessError as error:
+        raise SystemExit(f"npm could not fetch {package}:\n{error.stderr.strip()}") from error
     with tarfile.open(target / done.stdout.strip().splitlines()[-1]) as archive:
         archive.extractall(target, filter="data")
     return target / "package"
