@@ -14,8 +14,10 @@ import discord
 
 from bot.background import Background
 from bot.client import PictureBot
-from bot.delivery import Delivery
-from bot.endings import Endings
+from bot.delivery.delivery import Delivery
+from bot.delivery.endings import Endings
+from bot.delivery.following import Follower
+from bot.delivery.gallery import Gallery
 from bot.features.examples import Examples
 from bot.features.history import History
 from bot.features.house import House
@@ -24,10 +26,8 @@ from bot.features.models import Models
 from bot.features.privacy import Privacy
 from bot.features.recipes import Recipes
 from bot.features.seedbook import SeedBook
-from bot.following import Follower
-from bot.gallery import Gallery
 from bot.generate import Generator
-from bot.limits import Limits
+from bot.ordering.limits import Limits
 from bot.preview import PreviewError, preview
 from bot.settings import ROOT, Settings
 from bot.store import DatabaseError, Store, open_store

@@ -11,11 +11,10 @@ import discord
 from discord import app_commands
 from discord.ext import commands
 
-from bot import comparison_card, modals
 from bot.background import Background
-from bot.buttons import ALL
 from bot.cogs import COGS
-from bot.delivery import Delivery
+from bot.delivery.delivery import Delivery
+from bot.delivery.following import Follower
 from bot.features.history import Act, History, Turn
 from bot.features.house import House
 from bot.features.line import Line
@@ -24,10 +23,11 @@ from bot.features.models import Models, Page, Use
 from bot.features.privacy import Forget, Keep, Privacy
 from bot.features.recipes import Recipes
 from bot.features.seedbook import SeedBook
-from bot.following import Follower
 from bot.generate import Generator
-from bot.replies import answer_error
 from bot.store import Store
+from bot.ui import comparison_card, modals
+from bot.ui.buttons import ALL
+from bot.ui.replies import answer_error
 from bot.words import speak, translated
 from inference.catalog import Catalog
 from inference.dispatch.dispatcher import Dispatcher

@@ -14,19 +14,19 @@ from dataclasses import replace
 
 import discord
 
-from bot import flags, requests
-from bot.access import Refused, require_author_or_moderator, require_within
-from bot.cards import accepted_card
-from bot.comparing import Axes, variants
-from bot.delivery import NOBODY
-from bot.flags import Options
-from bot.following import Follower
-from bot.gallery import Gallery
-from bot.limits import Limits
-from bot.orders import asker, job_from, where
-from bot.preferences import choose, visible
+from bot.delivery.delivery import NOBODY
+from bot.delivery.following import Follower
+from bot.delivery.gallery import Gallery
+from bot.ordering import flags, requests
+from bot.ordering.access import Refused, require_author_or_moderator, require_within
+from bot.ordering.comparing import Axes, variants
+from bot.ordering.flags import Options
+from bot.ordering.limits import Limits
+from bot.ordering.orders import asker, job_from, where
+from bot.ordering.preferences import choose, visible
 from bot.rules import Rules
 from bot.store import Job, Jobs, Origin, Preferences
+from bot.ui.cards import accepted_card
 from bot.words import _
 from inference.catalog import Catalog
 from inference.catalog.entries import ModelEntry

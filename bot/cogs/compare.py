@@ -8,8 +8,8 @@ import discord
 from discord import app_commands
 from discord.ext import commands
 
-from bot.comparing import Axes
-from bot.flags import Options
+from bot.ordering.comparing import Axes
+from bot.ordering.flags import Options
 from inference.contract import MAX_PROMPT_CHARACTERS, MAX_SEED
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from discord import app_commands
 from discord.ext import commands
 
 from bot.features.history import MODEL_CHARACTERS, SEARCH_CHARACTERS, Page
-from bot.suggestions import models
+from bot.ui.suggestions import models
 
 if TYPE_CHECKING:
     from bot.client import PictureBot

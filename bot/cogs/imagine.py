@@ -8,8 +8,8 @@ import discord
 from discord import app_commands
 from discord.ext import commands
 
-from bot.flags import Options
-from bot.suggestions import aspects, loras, models
+from bot.ordering.flags import Options
+from bot.ui.suggestions import aspects, loras, models
 from inference.contract import MAX_COUNT, MAX_PROMPT_CHARACTERS, MAX_SEED, MAX_STEPS, Adapter
 
 if TYPE_CHECKING:

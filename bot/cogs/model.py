@@ -9,7 +9,7 @@ from discord import app_commands
 from discord.ext import commands
 
 from bot.rules import Scope
-from bot.suggestions import models
+from bot.ui.suggestions import models
 
 if TYPE_CHECKING:
     from bot.client import PictureBot

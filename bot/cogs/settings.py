@@ -9,7 +9,7 @@ from discord import app_commands
 from discord.ext import commands
 
 from bot.rules import ChannelModels, Explicit, Scope
-from bot.suggestions import choices, models
+from bot.ui.suggestions import choices, models
 from inference.contract import MAX_COUNT, MAX_STEPS
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bot.background import Background
-from bot.gallery import Gallery
+from bot.delivery.gallery import Gallery
 from bot.store import Store
 from inference.catalog import Catalog
 from inference.catalog.entries import ModelEntry

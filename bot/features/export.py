@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
-from bot.attachments import attachment
-from bot.gallery import Gallery
+from bot.delivery.attachments import attachment
+from bot.delivery.gallery import Gallery
 from bot.store import Job, Person, StoredPicture
 from bot.store.records import to_row
 

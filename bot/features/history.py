@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any, Self
 import discord
 from discord import ui
 
-from bot.access import Refused, Showing
-from bot.attachments import Attachment, attachment
-from bot.buttons import chosen, guarded
-from bot.cards import inert
-from bot.delivery import NOBODY
-from bot.endings import Endings
-from bot.gallery import Gallery
-from bot.modals import remix_modal
-from bot.orders import place_of
-from bot.requests import options_of
+from bot.delivery.attachments import Attachment, attachment
+from bot.delivery.delivery import NOBODY
+from bot.delivery.endings import Endings
+from bot.delivery.gallery import Gallery
+from bot.ordering.access import Refused, Showing
+from bot.ordering.orders import place_of
+from bot.ordering.requests import options_of
 from bot.store import Job, Jobs, StoredPicture
+from bot.ui.buttons import chosen, guarded
+from bot.ui.cards import inert
+from bot.ui.modals import remix_modal
 from bot.words import _
 
 if TYPE_CHECKING:

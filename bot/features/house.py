@@ -7,12 +7,12 @@ from typing import Any
 
 import discord
 
-from bot.access import Refused
-from bot.cards import inert
-from bot.delivery import NOBODY
-from bot.orders import asker
+from bot.delivery.delivery import NOBODY
+from bot.ordering.access import Refused
+from bot.ordering.orders import asker
 from bot.rules import ChannelModels, Explicit, Rules, Scope
 from bot.store import Preferences
+from bot.ui.cards import inert
 from bot.words import N_, _
 from inference.catalog import Catalog
 from inference.catalog.entries import ModelEntry

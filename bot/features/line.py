@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import discord
 from discord import ui
 
-from bot.access import Refused, is_author_or_moderator
-from bot.cards import inert, state_line
-from bot.delivery import NOBODY
-from bot.orders import asker
+from bot.delivery.delivery import NOBODY
+from bot.ordering.access import Refused, is_author_or_moderator
+from bot.ordering.orders import asker
 from bot.store import Job, Jobs
+from bot.ui.cards import inert, state_line
 from bot.words import _
 from inference.catalog import Catalog
 from inference.contract import Downloading, Standing, Waiting

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import discord
 from discord import app_commands
 
-from bot.access import Refused
-from bot.delivery import NOBODY
+from bot.delivery.delivery import NOBODY
 from bot.features.recipes import card_of
-from bot.modals import remix_modal
-from bot.orders import place_of
-from bot.requests import options_of
+from bot.ordering.access import Refused
+from bot.ordering.orders import place_of
+from bot.ordering.requests import options_of
 from bot.store import Job
+from bot.ui.modals import remix_modal
 from bot.words import N_, _
 
 if TYPE_CHECKING:

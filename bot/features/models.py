@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any, Self
 import discord
 from discord import ui
 
-from bot.access import Refused, Showing, require_may_choose, showing_in
 from bot.background import Background
-from bot.buttons import guarded
-from bot.cards import inert, why_withheld
-from bot.delivery import NOBODY
+from bot.delivery.delivery import NOBODY
 from bot.features.examples import Example, Examples
-from bot.orders import asker, is_age_restricted, where
-from bot.preferences import choose, remembered, visible
+from bot.ordering.access import Refused, Showing, require_may_choose, showing_in
+from bot.ordering.orders import asker, is_age_restricted, where
+from bot.ordering.preferences import choose, remembered, visible
 from bot.rules import Scope
 from bot.store import Preferences
+from bot.ui.buttons import guarded
+from bot.ui.cards import inert, why_withheld
 from bot.words import N_, _
 from inference.catalog import Catalog
 from inference.catalog.entries import Kind, ModelEntry

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Self
 import discord
 from discord import ui
 
-from bot.access import Refused
 from bot.background import Background
-from bot.buttons import guarded
-from bot.delivery import NOBODY, Delivery
-from bot.endings import REQUEST_LIMIT
+from bot.delivery.delivery import NOBODY, Delivery
+from bot.delivery.endings import REQUEST_LIMIT
+from bot.delivery.gallery import Gallery
 from bot.features import export
-from bot.gallery import Gallery
+from bot.ordering.access import Refused
 from bot.store import Job, People, Person
+from bot.ui.buttons import guarded
 from bot.words import _
 from inference.dispatch.dispatcher import Dispatcher
 

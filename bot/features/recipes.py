@@ -15,14 +15,14 @@ import aiohttp
 import discord
 from discord import ui
 
-from bot import flags
-from bot.access import Refused
-from bot.buttons import JOB
-from bot.cards import TURNING, facts_of, inert
-from bot.delivery import TROUBLE
-from bot.flags import Options, written
-from bot.requests import options_from, options_of
+from bot.delivery.delivery import TROUBLE
+from bot.ordering import flags
+from bot.ordering.access import Refused
+from bot.ordering.flags import Options, written
+from bot.ordering.requests import options_from, options_of
 from bot.store import Job, Jobs
+from bot.ui.buttons import JOB
+from bot.ui.cards import TURNING, facts_of, inert
 from bot.words import _
 from inference.catalog import Catalog
 from inference.contract import MAX_PROMPT_CHARACTERS, MAX_SEED, ImageRequest

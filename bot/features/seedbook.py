@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import discord
 
-from bot.access import Refused
-from bot.cards import inert
-from bot.delivery import NOBODY
+from bot.delivery.delivery import NOBODY
+from bot.ordering.access import Refused
 from bot.store import Jobs, Preferences, Seeds
+from bot.ui.cards import inert
 from bot.words import _
 from inference.contract import MAX_SEED
 

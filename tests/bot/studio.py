@@ -14,8 +14,8 @@ from simcord.actors import MemberActor
 from simcord.env import Env
 
 from bot import app
-from bot.access import Refused
 from bot.client import PictureBot
+from bot.ordering.access import Refused
 from bot.settings import ROOT, Settings
 from bot.store import Job, JobState, Store, open_store
 from inference.catalog import Catalog

@@ -8,7 +8,7 @@ from dataclasses import replace
 import discord
 import pytest
 
-from bot.access import (
+from bot.ordering.access import (
     Asker,
     Refused,
     Showing,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from bot.attachments import attachment
+from bot.delivery.attachments import attachment
 
 
 @pytest.fixture

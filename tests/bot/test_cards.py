@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot import cards
 from bot.store import Job, JobState, Origin, StoredPicture
+from bot.ui import cards
 from inference.catalog import Catalog
 from inference.contract import Phase, Progress, Retrying, Running, Waiting
 from inference.errors import WorkerDied

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from bot.comparing import Axes, labels, variants
-from bot.flags import Options
+from bot.ordering.comparing import Axes, labels, variants
+from bot.ordering.flags import Options
 from bot.store import JobState
 from inference.catalog import Catalog
 from inference.catalog.entries import ModelEntry

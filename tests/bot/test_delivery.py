@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from bot import delivery
+from bot.delivery import delivery
 from bot.store import JobState
 from tests.bot.painter import pixels
 from tests.bot.studio import Studio, images_of, labels_of, text_of, until

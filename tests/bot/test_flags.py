@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.access import Refused
-from bot.flags import LORA, Options, merged, written
+from bot.ordering.access import Refused
+from bot.ordering.flags import LORA, Options, merged, written
 from inference.contract import Adapter
 from inference.errors import InferenceError, NotANumber
 

@@ -13,8 +13,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from simcord.results import to_discord_message
 
-from bot.access import Refused
 from bot.features import recipes
+from bot.ordering.access import Refused
 from bot.store import JobState, Origin
 from inference.contract import MAX_SEED, Adapter
 from inference.pictures.recipe import Recipe, png_texts

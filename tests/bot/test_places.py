@@ -8,7 +8,7 @@ from dataclasses import replace
 import discord
 from simcord.builders import ChannelHandle
 
-from bot.following import _late_note
+from bot.delivery.following import _late_note
 from bot.rules import Scope
 from inference.contract import Waiting
 from tests.bot.conftest import a_job

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from bot.access import Refused
-from bot.preferences import Choice, Where, choose
+from bot.ordering.access import Refused
+from bot.ordering.preferences import Choice, Where, choose
 from bot.rules import ChannelModels, Explicit, Rules, Scope
 from bot.settings import ROOT, Settings
 from bot.store import Preferences, Store, open_store

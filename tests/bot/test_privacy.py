@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from bot import app
+from bot.delivery.gallery import Gallery
 from bot.features import export, privacy
-from bot.gallery import Gallery
 from bot.rules import Scope
 from bot.store import JobState, Origin, Person, StoredPicture
 from bot.store.people import KeptSeed

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot import requests
-from bot.flags import Options
+from bot.ordering import requests
+from bot.ordering.flags import Options
 from bot.settings import ROOT
 from bot.store import StoredPicture
 from inference.catalog import Catalog

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bot import delivery, following
+from bot.delivery import delivery, following
 from bot.store import JobState
 from inference.contract import picture_id
 from tests.bot.painter import pixels

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from bot.access import Refused
+from bot.ordering.access import Refused
 from bot.words import _
 from inference.contract import Adapter
 from inference.errors import InferenceError, NotANumber

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import discord
 from discord import ui
 
-from bot.access import Showing
-from bot.buttons import chosen, guarded
-from bot.cards import BLUE, GREEN, Row, inert, layout, title_of, unread_lines
+from bot.ordering.access import Showing
 from bot.store import Job, JobState
+from bot.ui.buttons import chosen, guarded
+from bot.ui.cards import BLUE, GREEN, Row, inert, layout, title_of, unread_lines
 from bot.words import _
 from inference.contract import ALL_READ, Unread
 

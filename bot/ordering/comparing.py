@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bot import requests
-from bot.access import Refused
-from bot.flags import Options
+from bot.ordering import requests
+from bot.ordering.access import Refused
+from bot.ordering.flags import Options
 from bot.words import _
 from inference.catalog import Catalog
 from inference.catalog.entries import ModelEntry

@@ -8,22 +8,22 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
-from bot.access import Judged, Showing, showing
-from bot.attachments import Attachment, attachment
-from bot.cards import Finish, cancelled_card, failed_card, finished_card, withheld_card
-from bot.comparing import labels
-from bot.comparison_card import Compared, comparison_card
-from bot.delivery import Delivery, Parcel
-from bot.gallery import Gallery
-from bot.preferences import visible
+from bot.delivery.attachments import Attachment, attachment
+from bot.delivery.delivery import Delivery, Parcel
+from bot.delivery.gallery import Gallery
+from bot.ordering.access import Judged, Showing, showing
+from bot.ordering.comparing import labels
+from bot.ordering.preferences import visible
 from bot.store import Job, Jobs, JobState, Origin, Preferences, StoredPicture
+from bot.ui.cards import Finish, cancelled_card, failed_card, finished_card, withheld_card
+from bot.ui.comparison_card import Compared, comparison_card
 from bot.words import _
 from inference.catalog import Catalog
 from inference.catalog.entries import ModelEntry
 from inference.contract import ALL_READ
 from inference.errors import InferenceError
 
-log = logging.getLogger("bot.endings")
+log = logging.getLogger("bot.delivery.endings")
 
 REQUEST_LIMIT = 24 * 2**20
 """Bytes of all files of one message together; Discord takes 25 MiB a request."""

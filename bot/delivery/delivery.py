@@ -18,10 +18,10 @@ import aiohttp
 import discord
 from discord import ui
 
-from bot.attachments import Attachment
+from bot.delivery.attachments import Attachment
 from bot.store import Job
 
-log = logging.getLogger("bot.delivery")
+log = logging.getLogger("bot.delivery.delivery")
 
 TOKEN_MARGIN_S = 30.0
 """A token this near to its end is not relied upon."""

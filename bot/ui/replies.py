@@ -7,11 +7,11 @@ import secrets
 
 import discord
 
-from bot.access import Refused
+from bot.ordering.access import Refused
 from bot.words import _
 from inference.errors import InferenceError, Unexpected, describe
 
-log = logging.getLogger("bot.replies")
+log = logging.getLogger("bot.ui.replies")
 
 UNKNOWN_INTERACTION = 10062
 

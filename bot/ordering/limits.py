@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable
 
-from bot.access import Refused
+from bot.ordering.access import Refused
 from bot.rules import Rules
 from bot.words import _
 from inference.dispatch.dispatcher import Dispatcher

@@ -7,8 +7,8 @@ import uuid
 
 import discord
 
-from bot.access import Asker
-from bot.preferences import Where
+from bot.ordering.access import Asker
+from bot.ordering.preferences import Where
 from bot.store import Job, JobState, Origin, Place
 from inference.contract import ImageRequest
 

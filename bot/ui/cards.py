@@ -13,8 +13,8 @@ from typing import Any, TypeAlias
 
 from discord import ui
 
-from bot.buttons import Cancel, Delete, Edit, OtherModel, Reroll, SameSeed
 from bot.store import Job, StoredPicture
+from bot.ui.buttons import Cancel, Delete, Edit, OtherModel, Reroll, SameSeed
 from bot.words import _
 from inference.amounts import readable
 from inference.catalog.entries import Kind, ModelEntry

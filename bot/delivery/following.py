@@ -7,14 +7,14 @@ import logging
 import math
 import time
 
-from bot.access import Showing
-from bot.attachments import Attachment
 from bot.background import Background
-from bot.cards import progress_card, retry_note
-from bot.delivery import TOKEN_MARGIN_S, Delivery, DiscordAway, Parcel
-from bot.endings import Endings
-from bot.gallery import Gallery
+from bot.delivery.attachments import Attachment
+from bot.delivery.delivery import TOKEN_MARGIN_S, Delivery, DiscordAway, Parcel
+from bot.delivery.endings import Endings
+from bot.delivery.gallery import Gallery
+from bot.ordering.access import Showing
 from bot.store import Job, Jobs
+from bot.ui.cards import progress_card, retry_note
 from bot.words import _, speaking
 from inference.contract import (
     Cancelled,
@@ -32,7 +32,7 @@ from inference.dispatch.dispatcher import Dispatcher
 from inference.dispatch.ticket import Ticket
 from inference.errors import describe
 
-log = logging.getLogger("bot.following")
+log = logging.getLogger("bot.delivery.following")
 
 AWAY_S = 60.0
 """Between attempts to show a job's end while Discord cannot be reached."""

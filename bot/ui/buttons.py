@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import discord
 from discord import ui
 
-from bot.modals import remix_modal
-from bot.replies import answer_error
-from bot.requests import options_of
+from bot.ordering.requests import options_of
+from bot.ui.modals import remix_modal
+from bot.ui.replies import answer_error
 from bot.words import _, speak
 from inference.catalog.entries import ModelEntry
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import discord
 from discord import ui
 
-from bot import flags
-from bot.access import Refused
-from bot.flags import Options
-from bot.replies import answer_error
+from bot.ordering import flags
+from bot.ordering.access import Refused
+from bot.ordering.flags import Options
+from bot.ui.replies import answer_error
 from bot.words import _, speak
 from inference.contract import MAX_PROMPT_CHARACTERS
 

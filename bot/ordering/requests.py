@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from bot.flags import Options
+from bot.ordering.flags import Options
 from bot.store import StoredPicture
 from inference.catalog import Catalog
 from inference.catalog.entries import ModelEntry

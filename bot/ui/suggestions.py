@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import discord
 from discord import app_commands
 
-from bot.access import Refused
-from bot.orders import where
-from bot.preferences import choose, visible
-from bot.requests import suggest_aspects
+from bot.ordering.access import Refused
+from bot.ordering.orders import where
+from bot.ordering.preferences import choose, visible
+from bot.ordering.requests import suggest_aspects
 from bot.words import _
 from inference.catalog.entries import ModelEntry
 from inference.errors import InferenceError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from bot.access import Refused
+from bot.ordering.access import Refused
 from bot.rules import Rules, Scope
 from bot.store import Preferences
 from bot.words import _
