@@ -13,7 +13,7 @@ from inference.catalog import Catalog
 from inference.catalog.entries import ModelEntry
 from inference.contract import Adapter
 from inference.devices import default_cache_bytes, default_host_cache_bytes
-from inference.loading import ModelFiles, open_model
+from inference.loading import FileHashes, ModelFiles, open_model
 from inference.memory.budgets import Budgets
 from inference.memory.disk import Disk, default_budget
 from inference.memory.layout import Architecture
@@ -34,10 +34,12 @@ def model_store(
 
     ``compiler`` is the name of a backend of ``torch.compile`` for the live networks; None leaves them as they are.
     """
+    disk = _disk(budgets, f"{_kind(device)} {precision} {compiler is not None}")
+    hashes = FileHashes(budgets.folder if disk else None)
 
     def open_files(key: ModelKey) -> ModelFiles:
         name, adapters = key
-        return open_model(catalog, catalog[name], adapters)
+        return open_model(catalog, catalog[name], adapters, hashes)
 
     return ModelStore(
         shelves=Shelves(
@@ -46,7 +48,7 @@ def model_store(
             host_bytes=default_host_cache_bytes(device) if budgets.host is None else budgets.host,
             compiler=compiler,
         ),
-        disk=_disk(budgets, f"{_kind(device)} {precision} {compiler is not None}"),
+        disk=disk,
         open_files=open_files,
         lay_out=layout_on(device, precision, compiled=compiler is not None),
     )
@@ -74,13 +76,14 @@ def load_model(
     device: torch.device,
     precision: torch.dtype,
     on_part: Callable[[], None] = lambda: None,
+    hashes: FileHashes | None = None,
 ) -> LoadedModel:
     """One model by itself; ``on_part`` is called before each part of it is read and may raise.
 
     Raises:
         InferenceError: with WeightsMissing, WeightsUnreadable, UnknownAdapter or AdapterUnfit.
     """
-    files = open_model(catalog, entry, adapters)
+    files = open_model(catalog, entry, adapters, hashes)
     networks = files.networks(on_part)
     architectures = layout_on(device, precision, compiled=False)(networks)
     parts = {name: flatten(network, architectures[name]) for name, network in networks.items()}

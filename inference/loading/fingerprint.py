@@ -2,30 +2,66 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import hashlib
+import os
 import re
+import threading
 from collections.abc import Iterable
-from functools import lru_cache
 from pathlib import Path
 
 from inference.catalog.parts import TEXTS, is_weight_file
 
-BLOB_NAME = re.compile(r"[0-9a-f]{64}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
+WORTH_BYTES = 2**20
+"""Size of a file from which its hash is kept beyond this process."""
+ENDING = ".sha256"
 
 
-def folder_digest(folder: Path, variant: str | None) -> str:
-    """SHA-256 (hex) over the weights of this variant and the configurations in a network's folder."""
-    files = [path for path in sorted(folder.iterdir()) if path.suffix in TEXTS or is_weight_file(path, variant)]
-    return combine(f"{path.name} {file_digest(path)}" for path in files)
+class FileHashes:
+    """SHA-256 of files (hex), computed once: known again by where a file lies, its size, and when it was changed.
 
+    With a ``folder``, those of large files are kept there: reading a checkpoint only to hash it takes as long as
+    reading it to draw with it. A folder that cannot be written to costs nothing but that. Threads and processes may
+    share it.
+    """
 
-def file_digest(path: Path) -> str:
-    """SHA-256 (hex) of a file. The hub's cache names large files by just that, which saves reading them."""
-    blob = path.resolve()
-    if BLOB_NAME.fullmatch(blob.name):
-        return blob.name
-    stat = blob.stat()
-    return _digest(blob, stat.st_size, stat.st_mtime_ns)
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder
+        self._known: dict[str, str] = {}
+        self._reads = True
+
+    def at_hand(self) -> FileHashes:
+        """The same, which raises ``LookupError`` instead of reading a large file."""
+        other = copy.copy(self)
+        other._reads = False
+        return other
+
+    def __call__(self, path: Path) -> str:
+        """Of the file at ``path``. The hub's cache names large files by their hash, which saves even the first time.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        blob = path.resolve()
+        if SHA256.fullmatch(blob.name):
+            return blob.name
+        stat = blob.stat()
+        identity = combine(map(str, (blob, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)))
+        if identity not in self._known:
+            is_large = stat.st_size >= WORTH_BYTES
+            kept = self._folder / f"{identity}{ENDING}" if self._folder and is_large else None
+            found = _kept(kept)
+            if found is None and is_large and not self._reads:
+                raise LookupError(f"{blob} has not been hashed yet")
+            self._known[identity] = found or _computed(blob, kept)
+        return self._known[identity]
+
+    def of_folder(self, folder: Path, variant: str | None) -> str:
+        """Over the weights of this variant and the configurations in a network's folder."""
+        files = [path for path in sorted(folder.iterdir()) if path.suffix in TEXTS or is_weight_file(path, variant)]
+        return combine(f"{path.name} {self(path)}" for path in files)
 
 
 def combine(lines: Iterable[str]) -> str:
@@ -33,8 +69,23 @@ def combine(lines: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-@lru_cache(maxsize=1024)
-def _digest(path: Path, size: int, mtime_ns: int) -> str:
-    """Size and time are only there to notice that the file was replaced."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _kept(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    with contextlib.suppress(OSError, UnicodeError):
+        found = path.read_text(encoding="ascii")
+        os.utime(path)
+        return found if SHA256.fullmatch(found) else None
+    return None
+
+
+def _computed(blob: Path, keep: Path | None) -> str:
+    with blob.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if keep is not None:
+        with contextlib.suppress(OSError):
+            keep.parent.mkdir(parents=True, exist_ok=True)
+            unfinished = keep.with_name(f"{keep.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+            unfinished.write_text(found, encoding="ascii")
+            unfinished.replace(keep)
+    return found

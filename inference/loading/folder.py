@@ -17,7 +17,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 
 from inference.catalog.header import read_header
 from inference.catalog.parts import is_weight_file
-from inference.loading.fingerprint import folder_digest
+from inference.loading.fingerprint import FileHashes
 from inference.loading.schedule import schedule_of
 from inference.loading.unsupported import UnsupportedError
 from inference.memory.construction import ONE_AT_A_TIME
@@ -83,9 +83,9 @@ class PipelineFolder:
         """The noise schedule of the folder ``scheduler``, whichever scheduler wrote it."""
         return schedule_of(LCMScheduler.from_config(LCMScheduler.load_config(self.path / "scheduler")))
 
-    def digest(self, part: str) -> str:
+    def digest(self, part: str, hashes: FileHashes) -> str:
         """SHA-256 (hex) over the files of ``part``."""
-        return folder_digest(self.path / part, None if part == "scheduler" else self.variant)
+        return hashes.of_folder(self.path / part, None if part == "scheduler" else self.variant)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,9 +108,9 @@ class NetworkFolder:
             raise UnsupportedError(f"{kind or 'something'} is no {part} that is supported")
         return load_network(NETWORKS[kind], self.path, self.variant)
 
-    def digest(self, part: str) -> str:
+    def digest(self, part: str, hashes: FileHashes) -> str:
         """SHA-256 (hex) over the files."""
-        return folder_digest(self.path, self.variant)
+        return hashes.of_folder(self.path, self.variant)
 
 
 def load_network(kind: Any, folder: Path, variant: str | None, **options: Any) -> torch.nn.Module:

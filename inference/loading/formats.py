@@ -11,6 +11,7 @@ import torch
 
 from inference.catalog.entries import Prediction
 from inference.catalog.sources import FILE, PICKLE_REFUSED, PICKLES
+from inference.loading.fingerprint import FileHashes
 from inference.loading.folder import NetworkFolder, PipelineFolder
 from inference.loading.single_file import SingleFile
 from inference.loading.unsupported import UnsupportedError
@@ -26,7 +27,7 @@ class Networks(Protocol):
     def network(self, part: str) -> torch.nn.Module:
         """In float32 on the CPU; raises ``ValueError``, ``OSError``, … for files that cannot be used."""
 
-    def digest(self, part: str) -> str:
+    def digest(self, part: str, hashes: FileHashes) -> str:
         """SHA-256 (hex) by which changed weights are noticed."""
 
 

@@ -3,7 +3,9 @@ them."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +20,7 @@ from inference.contract import Adapter
 from inference.devices import is_out_of_memory
 from inference.errors import AdapterUnfit, InferenceError, WeightsMissing, WeightsUnreadable
 from inference.loading.damage import MALFORMED, check_finite, reason_of
-from inference.loading.fingerprint import combine, file_digest
+from inference.loading.fingerprint import FileHashes, combine
 from inference.loading.formats import Format, Networks, Opened, Pipeline, open_with, parts_for, pipelines_for
 from inference.loading.lora import UnfitError, merge_lora, read_lora
 from inference.memory.model import Sheet
@@ -40,25 +42,41 @@ class ModelFiles:
     pipeline: Pipeline
     parts: dict[str, Networks]
     loras: tuple[_Lora, ...]
+    hashes: FileHashes
 
     @property
     def key(self) -> str:
         """SHA-256 (hex) over every file and strength that the weights are from."""
+        return self._key(self.hashes)
+
+    @property
+    def key_at_hand(self) -> str | None:
+        """``key``, unless large files would have to be read for it, or cannot be read, which the reading tells."""
+        with contextlib.suppress(LookupError, OSError):
+            return self._key(self.hashes.at_hand())
+        return None
+
+    def _key(self, hashes: FileHashes) -> str:
         names = [*(name for stage in self.pipeline.text_stages for name in stage), "vae", "unet"]
         lines = [
-            *(f"{name} {self.parts.get(name, self.pipeline).digest(name)}" for name in names),
-            f"scheduler {self.pipeline.digest('scheduler')}",
-            *(f"lora {file_digest(lora.path)} {lora.strength!r}" for lora in self.loras),
+            *(f"{name} {self.parts.get(name, self.pipeline).digest(name, hashes)}" for name in names),
+            f"scheduler {self.pipeline.digest('scheduler', hashes)}",
+            *(f"lora {hashes(lora.path)} {lora.strength!r}" for lora in self.loras),
         ]
         return combine(lines)
 
     def networks(self, on_part: Callable[[], None]) -> dict[str, torch.nn.Module]:
         """The networks by part, LoRAs merged, in float32 on the CPU; ``on_part`` is called before each is read, and
-        each LoRA, and may raise.
+        each LoRA, and may raise. Meanwhile the files are hashed.
 
         Raises:
             InferenceError: with WeightsUnreadable or AdapterUnfit.
         """
+        with ThreadPoolExecutor(1, "files-hasher") as hasher:
+            hasher.submit(lambda: self.key)  # what goes wrong is told by the reading, or where the key is asked for
+            return self._networks(on_part)
+
+    def _networks(self, on_part: Callable[[], None]) -> dict[str, torch.nn.Module]:
         networks = {}
         for part, where in self.parts.items():
             on_part()
@@ -87,8 +105,10 @@ class ModelFiles:
             )
 
 
-def open_model(catalog: Catalog, entry: ModelEntry, adapters: tuple[Adapter, ...]) -> ModelFiles:
-    """Find the files of ``entry`` with ``adapters`` on top of its own; reads no weights.
+def open_model(
+    catalog: Catalog, entry: ModelEntry, adapters: tuple[Adapter, ...], hashes: FileHashes | None = None
+) -> ModelFiles:
+    """Find the files of ``entry`` with ``adapters`` on top of its own; reads no weights. ``hashes`` are those known.
 
     Raises:
         InferenceError: with WeightsMissing, WeightsUnreadable or UnknownAdapter.
@@ -106,6 +126,7 @@ def open_model(catalog: Catalog, entry: ModelEntry, adapters: tuple[Adapter, ...
         pipeline=pipeline,
         parts=own | {part: _open(entry, source, parts_for(pipeline)) for part, source in others.items() if source},
         loras=tuple(loras),
+        hashes=hashes or FileHashes(),
     )
 
 

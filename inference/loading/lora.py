@@ -66,9 +66,10 @@ class Factors:
     up: Tensor
     scale: float
 
-    def delta(self) -> Tensor:
-        """The change of the layer's weight at strength 1, flat, in float32."""
-        return self.scale * (self.up.float().flatten(1) @ self.down.float().flatten(1))
+    def add_to(self, weight: Tensor, strength: float) -> None:
+        """Change a layer's weight (out, in, …), float32, in one pass over it."""
+        up, down = self.up.float().flatten(1), self.down.float().flatten(1)
+        weight.view(len(weight), -1).addmm_(up, down, alpha=strength * self.scale)
 
 
 def read_lora(path: Path) -> dict[Target, Factors]:
@@ -98,7 +99,7 @@ def merge_lora(networks: Mapping[str, torch.nn.Module], changes: Mapping[Target,
     weights = {target: layers.fitting(target, factors) for target, factors in changes.items()}
     with torch.no_grad():
         for target, weight in weights.items():
-            weight.add_(changes[target].delta().reshape(weight.shape), alpha=strength)
+            changes[target].add_to(weight, strength)
 
 
 def _parse(key: str) -> tuple[Target, str]:

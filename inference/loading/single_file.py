@@ -21,7 +21,7 @@ from inference.catalog.entries import Prediction
 from inference.catalog.header import Header, read_header
 from inference.catalog.recognise import SD2_UNSAID
 from inference.loading.clip_words import END, clip_tokenizer
-from inference.loading.fingerprint import combine, file_digest
+from inference.loading.fingerprint import FileHashes, combine
 from inference.loading.ldm import OPEN_CLIP, Names, unet_names_of, vae_names_of
 from inference.loading.schedule import schedule_of
 from inference.loading.shapes import text_config, unet_config, vae_config
@@ -146,9 +146,9 @@ class SingleFile:
         own = Prediction.VELOCITY if "v_pred" in self.header.shapes else Prediction.EPSILON
         return schedule_of(LCMScheduler(**NOISE_SCHEDULE, prediction_type=str(self.prediction or own)))
 
-    def digest(self, part: str) -> str:
+    def digest(self, part: str, hashes: FileHashes) -> str:
         """SHA-256 (hex) of the file, whichever part is asked for, and of what the catalogue says of its schedule."""
-        whole = file_digest(self.path)
+        whole = hashes(self.path)
         said = part == "scheduler" and self.prediction is not None
         return combine((whole, f"prediction {self.prediction}")) if said else whole
 

@@ -41,11 +41,15 @@ class TensorSpec:
     offset: int
     packed: bool = False
 
+    @property
+    def end(self) -> int:
+        """Where its last byte is, and one more."""
+        dtype: torch.dtype = getattr(torch, self.dtype)
+        return self.offset + prod(self.shape) * dtype.itemsize
+
     def of(self, flat: Tensor) -> Tensor:
         """The tensor as a view of the flat buffer (uint8)."""
-        dtype: torch.dtype = getattr(torch, self.dtype)
-        end = self.offset + prod(self.shape) * dtype.itemsize
-        return flat[self.offset : end].view(dtype).as_strided(self.shape, self.stride)
+        return flat[self.offset : self.end].view(getattr(torch, self.dtype)).as_strided(self.shape, self.stride)
 
 
 @dataclass(frozen=True)
@@ -122,6 +126,11 @@ class Architecture:
     def plain_bytes(self) -> int:
         """How long the buffer is in memory, without the packed tensors."""
         return self.packed[0].offset if self.packed else self.bytes
+
+    def with_gaps(self) -> Iterator[tuple[TensorSpec, int]]:
+        """Every tensor, and how many bytes after it belong to none."""
+        beginnings = [*(spec.offset for spec in self.tensors[1:]), self.bytes]
+        return ((spec, following - spec.end) for spec, following in zip(self.tensors, beginnings, strict=True))
 
     def views(self, flat: Tensor) -> dict[str, Tensor]:
         """Every tensor that is not packed by name, as views of the flat buffer."""

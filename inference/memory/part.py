@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -74,16 +75,23 @@ class Part:
 
 
 def flatten(network: nn.Module, architecture: Architecture, *, pinned: bool = False) -> Part:
-    """The weights of ``network`` as ``architecture`` wants them; the network itself is left as it is."""
-    flat = torch.zeros(architecture.bytes, dtype=torch.uint8, pin_memory=pinned)
+    """The weights of ``network`` as ``architecture`` wants them; the network itself is left as it is.
+
+    Hashing them takes longest, and goes along in a thread of its own.
+    """
+    flat = torch.empty(architecture.plain_bytes, dtype=torch.uint8, pin_memory=pinned)
+    packed: dict[str, Tensor] = {}
     tensors = dict(named_tensors(network))
-    for spec in architecture.tensors:
-        spec.of(flat).copy_(tensors[spec.name])
-    part = Part(label=Label(_digest(architecture, flat), architecture), flat=flat)
-    return part.settled() if architecture.packed else part
-
-
-def _digest(architecture: Architecture, flat: Tensor) -> str:
     told = hashlib.sha256(architecture.digest.encode())
-    told.update(flat.numpy().data)
-    return told.hexdigest()
+    with ThreadPoolExecutor(1, "weights-hasher") as hasher:
+        for spec, gap in architecture.with_gaps():
+            if not spec.packed:
+                spec.of(flat).copy_(tensors[spec.name])
+                flat[spec.end : spec.end + gap].zero_()
+                hasher.submit(told.update, flat[spec.offset : spec.end + gap].numpy().data)
+            else:
+                kernel = tensors[spec.name].to(getattr(torch, spec.dtype)).contiguous()
+                packed[spec.name] = pack(kernel)
+                hasher.submit(told.update, kernel.flatten().view(torch.uint8).numpy().data)
+                hasher.submit(told.update, bytes(gap))
+    return Part(label=Label(told.hexdigest(), architecture), flat=flat, packed=packed)

@@ -40,6 +40,10 @@ class Files(Protocol):
     def key(self) -> str:
         """Changes with everything that the weights are made from."""
 
+    @property
+    def key_at_hand(self) -> str | None:
+        """The same, unless finding it out takes as long as reading."""
+
     def networks(self, on_part: Callable[[], None]) -> dict[str, nn.Module]:
         """The networks by part, adapters merged, in float32 on the CPU; ``on_part`` is called before each is read."""
 
@@ -196,7 +200,8 @@ class ModelStore(Generic[Key]):
         use."""
         torch.set_num_threads(1 if load.ahead else self._threads)
         started = time.perf_counter()
-        kept = self._disk.parts(load.files.key) if self._disk else None
+        at_hand = load.files.key_at_hand if self._disk else None
+        kept = self._disk.parts(at_hand) if self._disk and at_hand else None
         source = _Kept(kept) if kept else _Read(load, self._lay_out)
         room = self._shelves.make_room(source.bytes)
         if load.ahead and not room:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ from inference.catalog import Catalog
 from inference.contract import Adapter
 from inference.drawing.models import load_model
 from inference.errors import AdapterUnfit, InferenceError, WeightsMissing, WeightsUnreadable
-from inference.loading.lora import LoraError, Target, merge_lora, read_lora
+from inference.loading.lora import Factors, LoraError, Target, merge_lora, read_lora
 from inference.memory.group_norm import normalise_rows_alone
 from inference.memory.model import LoadedModel
 from tests.checkpoints import TinyModels, lora_targets
@@ -159,7 +160,30 @@ def test_alpha_and_rank_of_every_layer_scale_its_change(tiny_models: TinyModels)
     up, down = tensors[f"{key}.lora_up.weight"], tensors[f"{key}.lora_down.weight"]
     expected = tensors[f"{key}.alpha"].item() / down.shape[0] * (up @ down)
     change = changes[Target("text_encoder", "encoder_layers_1_self_attn_v_proj")]
-    assert torch.allclose(change.delta().reshape(expected.shape), expected, atol=1e-6)
+    assert torch.allclose(added(change, expected.shape), expected, atol=1e-6)
+
+
+def added(change: Factors, shape: tuple[int, ...]) -> torch.Tensor:
+    """What the change adds to a weight at strength 1."""
+    weight = torch.zeros(shape)
+    change.add_to(weight, 1.0)
+    return weight
+
+
+@pytest.mark.parametrize("shape", [(320, 320), (320, 1280), (640, 320, 3, 3), (321, 77)])
+def test_merging_gives_the_same_bits_in_however_many_threads(shape: tuple[int, ...]) -> None:
+    """A model that is read ahead is merged by one thread, another by all: they have to be the same model."""
+    columns, before = math.prod(shape[1:]), torch.get_num_threads()
+    change = Factors(down=torch.randn(64, columns), up=torch.randn(shape[0], 64), scale=0.3)
+    pristine, merged = torch.randn(shape), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            merged.append(pristine.clone())
+            change.add_to(merged[-1], 0.7)
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(merged[0], other) for other in merged[1:])
 
 
 RENAMED: list[tuple[str, Callable[[str, str], str]]] = [
@@ -183,7 +207,7 @@ def test_every_naming_scheme_reads_to_the_same_change(
     save_file({rename(path, "down"): down, rename(path, "up"): up}, tmp_path / "lora.safetensors")
     ((target, factors),) = read_lora(tmp_path / "lora.safetensors").items()
     assert target == Target("unet", path.replace(".", "_"))
-    assert torch.equal(factors.delta().reshape(64, 64), up @ down)
+    assert torch.equal(added(factors, (64, 64)), up @ down)
 
 
 def test_alpha_in_the_metadata_of_newer_diffusers_counts(tmp_path: Path) -> None:

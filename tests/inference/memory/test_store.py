@@ -18,7 +18,7 @@ from inference.catalog import Catalog
 from inference.contract import Adapter
 from inference.drawing.engine import Engine
 from inference.drawing.models import ModelKey, model_store
-from inference.errors import InferenceError, UnknownModel, WeightsMissing
+from inference.errors import InferenceError, UnknownModel, WeightsMissing, WeightsUnreadable
 from inference.loading import load as load_module
 from inference.loading import open_model
 from inference.memory.budgets import Budgets
@@ -260,6 +260,18 @@ def test_changed_files_are_read_and_not_what_was_kept_of_them(tiny_models: TinyM
         summed, _ = use(store, ("tiny-lora", (Adapter(name="flat", strength=strength),)))
         store.close()
         assert summed == use(store_of(tiny_models), ("tiny-lora", (Adapter(name="flat", strength=strength),)))[0]
+
+
+def test_a_part_that_is_missing_is_told_where_weights_are_kept_on_disk_too(
+    tiny_models: TinyModels, tmp_path: Path
+) -> None:
+    copy = TinyModels(tmp_path / "models")
+    shutil.copytree(tiny_models.native, copy.native)
+    copy.catalog.write_text(tiny_models.catalog.read_text(encoding="utf-8"), encoding="utf-8")
+    shutil.rmtree(copy.native / "vae")
+    with pytest.raises(InferenceError) as refusal:
+        use(store_of(copy, Budgets(folder=tmp_path / "weights", disk=10**9)), TINY)
+    assert isinstance(refusal.value.failure, WeightsUnreadable)
 
 
 def test_two_threads_that_build_networks_leave_torch_as_it_was(tiny_models: TinyModels) -> None:
