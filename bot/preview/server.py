@@ -14,9 +14,12 @@ from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
+import discord
+from discord import app_commands
 from discord.ext import commands
 
 from bot.preview.page import Page
+from bot.ui.replies import is_refusal
 
 SERVER = "Picture studio"
 CHANNELS = {"pictures": "Type /imagine, then what you want to see.", "general": None}
@@ -38,6 +41,7 @@ async def preview(bot: commands.Bot, *, port: int) -> AsyncIterator[Page]:
     person, channel = _furnish(env)
     _set_clock(env)
     await env.start()
+    _let_refuse(bot)
     try:
         with env.time_context():
             async with _opened(env, channel, person, port) as page:
@@ -86,6 +90,17 @@ def _furnish(env: Any) -> tuple[Any, Any]:
     server = env.create_guild(SERVER, owner=user)
     channels = [server.create_text_channel(name, topic=topic) for name, topic in CHANNELS.items()]
     return server.add_member(user), channels[0]
+
+
+def _let_refuse(bot: commands.Bot) -> None:
+    """SimCord takes all that reaches the commands' error handler for a fault: the page says then that the outcome is
+    uncertain, and keeps the command. A refusal is an answer like any other."""
+    answer, report = type(bot.tree).on_error, bot.tree.on_error
+
+    async def on_error(interaction: discord.Interaction[Any], error: app_commands.AppCommandError, /) -> None:
+        await (answer(bot.tree, interaction, error) if is_refusal(error) else report(interaction, error))
+
+    bot.tree.on_error = on_error  # type: ignore[method-assign]
 
 
 def _set_clock(env: Any) -> None:

@@ -16,9 +16,14 @@ log = logging.getLogger("bot.ui.replies")
 UNKNOWN_INTERACTION = 10062
 
 
+def is_refusal(error: BaseException) -> bool:
+    """Whether it is an answer to what a person asked for, and no fault of the bot's."""
+    return isinstance(_cause(error), InferenceError | Refused | discord.app_commands.TransformerError)
+
+
 async def answer_error(interaction: discord.Interaction, error: BaseException) -> None:
     """Tell the person what went wrong; log what they cannot help. Never raises a Discord error itself."""
-    cause = getattr(error, "original", None) or error
+    cause = _cause(error)
     if isinstance(cause, discord.HTTPException) and cause.code == UNKNOWN_INTERACTION:
         log.warning("Discord forgot an interaction before it was answered")
         return
@@ -26,6 +31,11 @@ async def answer_error(interaction: discord.Interaction, error: BaseException) -
         await _answer(interaction, _sentence(cause))
     except discord.HTTPException as failed:
         log.warning("an answer could not be sent: %s", failed)
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What a command raised, out of discord.py's wrapping."""
+    return getattr(error, "original", None) or error
 
 
 async def _answer(interaction: discord.Interaction, sentence: str) -> None:

@@ -15,14 +15,13 @@ from simcord.env import Env
 
 from bot import app
 from bot.client import PictureBot
-from bot.ordering.access import Refused
 from bot.settings import ROOT, Settings
 from bot.store import Job, JobState, Store, open_store
+from bot.ui.replies import is_refusal
 from inference.catalog import Catalog
 from inference.dispatch.dispatcher import Dispatcher
 from inference.dispatch.queue import FairQueue
 from inference.dispatch.stations import Patience
-from inference.errors import InferenceError
 from inference.hub.fetching import Fetching
 from inference.processes.handle import WorkerMain, WorkerProcess, WorkerSpec
 from tests.bot import painter
@@ -34,9 +33,6 @@ SECONDS = 30.0
 
 GALLERY = discord.ComponentType.media_gallery.value
 THUMBNAIL = discord.ComponentType.thumbnail.value
-
-REFUSALS = (Refused, InferenceError)
-"""Exceptions that are answers to a person, and no errors of the bot's."""
 
 
 class Studio:
@@ -78,7 +74,7 @@ class Studio:
         finally:
             await self.stop()
             await self.env.shutdown()
-        surprises = [error for error in self.env.errors if not isinstance(_cause(error), REFUSALS)]
+        surprises = [error for error in self.env.errors if not is_refusal(error)]
         if surprises:
             raise BaseExceptionGroup("the bot met with errors", surprises)
 
@@ -171,11 +167,6 @@ async def open_studio(
         studio = Studio(settings=settings, store=store, catalog=catalog, painter_main=painter_main)
         async with studio.opened():
             yield studio
-
-
-def _cause(error: BaseException) -> BaseException:
-    """What a command raised, out of discord.py's wrapping."""
-    return getattr(error, "original", None) or error
 
 
 async def until(condition: Callable[[], bool], describe: Callable[[], str]) -> None:

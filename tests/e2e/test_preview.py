@@ -12,6 +12,14 @@ PROGRESS = re.compile("Loading|Drawing|Decoding|Saving|line", re.IGNORECASE)
 
 
 @pytest.mark.timeout(600)
+def test_a_mistake_is_answered_and_the_next_order_goes_through(visitor: Visitor) -> None:
+    visitor.order("an owl --seed abc")
+    visitor.sees("The seed must be a number", card=0)
+    visitor.order("an owl")
+    assert visitor.picture(card=1).size == (64, 64)
+
+
+@pytest.mark.timeout(600)
 def test_a_newcomer_draws_a_picture_and_draws_it_again(visitor: Visitor) -> None:
     visitor.order("a red apple")
     visitor.sees(PROGRESS, card=0)
