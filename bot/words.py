@@ -26,6 +26,11 @@ def _(message: str, /, **values: Any) -> str:
     return translated(message, _locale.get()).format(**values)
 
 
+def steps_of(count: int) -> str:
+    """A number of steps in words."""
+    return _("1 step") if count == 1 else _("{steps} steps", steps=count)
+
+
 def N_(message: str) -> str:  # noqa: N802 (gettext's own name for it)
     """Marks a sentence that is translated where it is used."""
     return message

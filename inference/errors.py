@@ -381,12 +381,12 @@ def describe(failure: Failure, say: Say = plain) -> str:
             )
         case TooManyWaiting(limit=limit, retry_after_s=None):
             return say(
-                "You have {limit} orders waiting, which is the most. Wait for one to finish, or cancel one.",
+                "You have as many orders waiting as one may ({limit}). Wait for one to finish, or cancel one.",
                 limit=limit,
             )
         case TooManyWaiting(limit=limit) as many:
             return say(
-                "You have {limit} orders waiting, which is the most. Try again in about {seconds} s, or cancel one.",
+                "You have as many orders waiting as one may ({limit}). Try again in about {seconds} s, or cancel one.",
                 limit=limit,
                 seconds=max(1, round(many.retry_after_s or 0)),
             )

@@ -120,7 +120,8 @@ class Line:
         drawn = await self._jobs.drawn_since(time.time() - HOUR_S)
         return [
             "⚡ " + _("in memory: {models}", models=" · ".join(resident) or _("nothing yet")),
-            "📈 " + _("last hour: {pictures} pictures, {people} people", pictures=drawn.pictures, people=drawn.people),
+            "📈 "
+            + _("last hour · pictures: {pictures} · people: {people}", pictures=drawn.pictures, people=drawn.people),
         ]
 
     def _title(self, name: str) -> str:

@@ -22,7 +22,7 @@ from bot.rules import Scope
 from bot.store import Preferences
 from bot.ui.buttons import guarded
 from bot.ui.cards import inert, why_withheld
-from bot.words import N_, _
+from bot.words import N_, _, steps_of
 from inference.catalog import Catalog
 from inference.catalog.entries import Kind, ModelEntry
 from inference.dispatch.dispatcher import Dispatcher
@@ -202,7 +202,7 @@ class Models:
             near,
             _(_KINDS[entry.kind], family=entry.family),
             f"{entry.width}×{entry.height}",
-            _("{steps} steps", steps=f"{entry.steps.default:g}"),
+            steps_of(round(entry.steps.default)),
             _("guidance {guidance}", guidance=f"{entry.guidance.default:g}"),
             inert(entry.licence),
         ]

@@ -23,7 +23,7 @@ from bot.ordering.requests import options_from, options_of
 from bot.store import Job, Jobs
 from bot.ui.buttons import JOB
 from bot.ui.cards import TURNING, facts_of, inert
-from bot.words import _
+from bot.words import _, steps_of
 from inference.catalog import Catalog
 from inference.contract import MAX_PROMPT_CHARACTERS, MAX_SEED, ImageRequest
 from inference.errors import InferenceError
@@ -211,7 +211,7 @@ def _facts_of_a_text(info: Infotext) -> list[str]:
     facts = (
         (info.model, inert(info.model)),
         (info.seed, _("seed {seed}", seed=f"`{info.seed}`")),
-        (info.steps, _("{steps} steps", steps=info.steps)),
+        (info.steps, steps_of(info.steps or 0)),
         (info.guidance, _("guidance {guidance}", guidance=f"{info.guidance or 0:g}")),
         (info.width and info.height, f"{info.width}×{info.height}"),
         (info.sampler, inert(info.sampler)),

@@ -77,10 +77,10 @@ def require_within(rules: Rules, request: ImageRequest) -> None:
     if largest is not None and max(request.width, request.height) > largest:
         raise Refused(_("On this server a side has at most {largest} pixels. Choose a smaller size.", largest=largest))
     if rules.most_steps is not None and request.steps > rules.most_steps:
-        raise Refused(_("On this server a picture has at most {most} steps. Ask for fewer.", most=rules.most_steps))
+        raise Refused(_("Ask for fewer steps: on this server a picture has at most {most}.", most=rules.most_steps))
     if rules.most_pictures is not None and request.count > rules.most_pictures:
         most = rules.most_pictures
-        raise Refused(_("On this server an order has at most {most} pictures. Ask for fewer.", most=most))
+        raise Refused(_("Ask for fewer pictures: on this server an order has at most {most}.", most=most))
 
 
 def showing(job: Job, pictures: Iterable[Judged], rules: Rules, entry: ModelEntry | None) -> Showing:

@@ -11,7 +11,7 @@ from typing import Any
 from bot.ordering import requests
 from bot.ordering.access import Refused
 from bot.ordering.flags import Options
-from bot.words import _
+from bot.words import _, steps_of
 from inference.catalog import Catalog
 from inference.catalog.entries import ModelEntry
 from inference.contract import Adapter, ImageRequest
@@ -59,10 +59,10 @@ def variants(
     if not 2 <= len(combinations) <= MOST:
         raise Refused(
             _(
-                "These are {count} pictures; a comparison has 2 to {most}. "
+                "A comparison has 2 to {most} pictures; this would have {count}. "
                 "Name for example two models, or three steps.",
-                count=len(combinations),
                 most=MOST,
+                count=len(combinations),
             )
         )
     found = []
@@ -113,7 +113,7 @@ def _adapters(order: ImageRequest, _catalog: Catalog) -> str:
 
 
 def _steps(order: ImageRequest, _catalog: Catalog) -> str:
-    return _("1 step") if order.steps == 1 else _("{steps} steps", steps=order.steps)
+    return steps_of(order.steps)
 
 
 def _guidance(order: ImageRequest, _catalog: Catalog) -> str:

@@ -15,7 +15,7 @@ from discord import ui
 
 from bot.store import Job, StoredPicture
 from bot.ui.buttons import Cancel, Delete, Edit, OtherModel, Reroll, SameSeed
-from bot.words import _
+from bot.words import _, steps_of
 from inference.amounts import readable
 from inference.catalog.entries import Kind, ModelEntry
 from inference.contract import (
@@ -262,7 +262,7 @@ def facts_of(request: ImageRequest, title: str, *, seeds: Sequence[int]) -> list
         inert(title),
         *(f"LoRA {inert(adapter.name)} {adapter.strength:g}" for adapter in request.adapters),
         _("seed {seed}", seed=shown) if len(seeds) == 1 else _("seeds {seeds}", seeds=shown),
-        _("{steps} steps", steps=request.steps) if request.steps != 1 else _("1 step"),
+        steps_of(request.steps),
         _("guidance {guidance}", guidance=f"{request.guidance:g}"),
         f"{request.width}×{request.height}",
     ]

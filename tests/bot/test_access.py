@@ -75,8 +75,8 @@ def test_outside_of_servers_people_choose_for_themselves_alone() -> None:
     [
         (Rules(hidden_models=frozenset({"quick"})), "not used on this server"),
         (Rules(largest_side=32), "at most 32 pixels"),
-        (Rules(most_steps=3), "at most 3 steps"),
-        (Rules(most_pictures=1), "at most 1 pictures"),
+        (Rules(most_steps=3), "fewer steps: on this server a picture has at most 3"),
+        (Rules(most_pictures=1), "fewer pictures: on this server an order has at most 1"),
     ],
 )
 def test_a_servers_rules_are_kept(rules: Rules, words: str) -> None:

@@ -58,8 +58,8 @@ async def test_a_lora_is_compared_with_none(studio: Studio) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"models": "quick"}, "These are 1 pictures"),
-        ({"steps": "1,2,3,4", "guidance": "3,4,5"}, "These are 12 pictures; a comparison has 2 to 9"),
+        ({"models": "quick"}, "this would have 1."),
+        ({"steps": "1,2,3,4", "guidance": "3,4,5"}, "A comparison has 2 to 9 pictures; this would have 12"),
         ({"models": "quick, nope"}, "no model “nope”"),
         ({"steps": "2, many"}, "“many” is none"),
         ({"guidance": "3, 99"}, "must lie between"),

@@ -120,7 +120,7 @@ async def test_one_person_cannot_fill_the_queue(settings: Settings, catalog: Cat
         refused = await studio.ann.slash(studio.channel, "imagine", prompt="a fox")
         assert refused.ephemeral
         assert refused.response is not None
-        assert "You have 1 orders waiting" in refused.response.content
+        assert "You have as many orders waiting as one may (1)" in refused.response.content
         await studio.ben.slash(studio.channel, "imagine", prompt="a cat")
         studio.let_go()
         for index in range(3):

@@ -39,7 +39,7 @@ async def test_everybody_sees_who_is_drawn_for_and_who_waits(studio: Studio) -> 
     after = said(await studio.ben.slash(studio.channel, "queue"))
     assert "Nobody waits." in after
     assert "in memory: Quick" in after
-    assert "last hour: 3 pictures, 2 people" in after
+    assert "last hour · pictures: 3 · people: 2" in after
 
 
 async def test_of_orders_from_elsewhere_only_their_number_is_told(studio: Studio) -> None:
@@ -97,7 +97,7 @@ async def test_a_server_has_its_share_of_the_queue(settings: Settings, catalog: 
         await studio.ann.slash(studio.channel, "imagine", prompt="wait")
         await studio.card(saying="Drawing", index=0)
         await studio.ann.slash(studio.channel, "imagine", prompt="an owl")
-        await refused(studio, studio.ben, "This server has 1 orders waiting, which is its share. Try again in")
+        await refused(studio, studio.ben, "This server has as many orders waiting as is its share (1). Try again in")
 
 
 async def test_after_an_order_there_is_a_pause_where_it_is_set(settings: Settings, catalog: Catalog) -> None:

@@ -32,8 +32,10 @@ async def test_limits_are_kept_until_they_are_taken_away(studio: Studio, boss: A
     if restarted:
         await studio.restart()
     assert "at most 48 pixels" in await imagine(studio)
-    assert "at most 2 steps" in await imagine(studio, aspect="48x48", steps=3)
-    assert "at most 1 pictures" in await imagine(studio, aspect="48x48", steps=2, count=2)
+    assert "fewer steps: on this server a picture has at most 2" in await imagine(studio, aspect="48x48", steps=3)
+    assert "fewer pictures: on this server an order has at most 1" in await imagine(
+        studio, aspect="48x48", steps=2, count=2
+    )
     await boss.slash(studio.channel, "settings limits", side=0, steps=0, pictures=0)
     await imagine(studio, count=2)
     await studio.pictures(count=2)
@@ -52,7 +54,7 @@ async def test_one_person_may_have_few_orders_waiting(studio: Studio, boss: Any)
     await studio.card(saying="Drawing")
     await imagine(studio)
     refusal = await imagine(studio)
-    assert "You have 1 orders waiting, which is the most on this server" in refusal
+    assert "You have as many orders waiting as one may on this server (1)" in refusal
     assert "/cancel" in refusal
 
 
