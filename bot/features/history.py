@@ -21,8 +21,8 @@ from bot.ordering.access import Refused, Showing
 from bot.ordering.orders import place_of
 from bot.ordering.requests import options_of
 from bot.store import Job, Jobs, StoredPicture
-from bot.ui.buttons import chosen, guarded
 from bot.ui.cards import inert
+from bot.ui.items import ID, Pressable, chosen
 from bot.ui.modals import remix_modal
 from bot.words import _
 
@@ -127,6 +127,7 @@ class History:
 
 
 class Turn(
+    Pressable,
     ui.DynamicItem[ui.Button[ui.LayoutView]],
     template=r"history:(?P<page>\d{1,4}):(?P<model>[^:]*):(?P<search>.*)",
 ):
@@ -143,14 +144,11 @@ class Turn(
     ) -> Self:
         return cls(Page(number=int(match["page"]), model=match["model"] or None, search=match["search"]))
 
-    async def callback(self, interaction: discord.Interaction[Any]) -> None:
-        await guarded(self, interaction)
-
     async def press(self, interaction: discord.Interaction[PictureBot]) -> None:
         await interaction.client.history.show(interaction, self.page)
 
 
-class Act(ui.DynamicItem[ui.Select[ui.LayoutView]], template=r"history_act:(?P<job>[0-9a-f-]{36})"):
+class Act(Pressable, ui.DynamicItem[ui.Select[ui.LayoutView]], template=rf"history_act:{ID}"):
     """What to do with an old order."""
 
     def __init__(self, job_id: str) -> None:
@@ -173,10 +171,7 @@ class Act(ui.DynamicItem[ui.Select[ui.LayoutView]], template=r"history_act:(?P<j
     async def from_custom_id(
         cls, interaction: discord.Interaction[Any], item: ui.Item[Any], match: re.Match[str], /
     ) -> Self:
-        return cls(match["job"])
-
-    async def callback(self, interaction: discord.Interaction[Any]) -> None:
-        await guarded(self, interaction)
+        return cls(match["id"])
 
     async def press(self, interaction: discord.Interaction[PictureBot]) -> None:
         bot, [verb] = interaction.client, chosen(interaction)

@@ -20,8 +20,8 @@ from bot.ordering.orders import asker, is_age_restricted, where
 from bot.ordering.preferences import choose, remembered, visible
 from bot.rules import Scope
 from bot.store import Preferences
-from bot.ui.buttons import guarded
 from bot.ui.cards import inert, why_withheld
+from bot.ui.items import Pressable
 from bot.words import N_, _, steps_of
 from inference.catalog import Catalog
 from inference.catalog.entries import Kind, ModelEntry
@@ -208,7 +208,7 @@ class Models:
         ]
 
 
-class Page(ui.DynamicItem[ui.Button[ui.LayoutView]], template=r"models:(?P<page>\d{1,3})"):
+class Page(Pressable, ui.DynamicItem[ui.Button[ui.LayoutView]], template=r"models:(?P<page>\d{1,3})"):
     """Leads to another page of models."""
 
     def __init__(self, page: int) -> None:
@@ -221,14 +221,11 @@ class Page(ui.DynamicItem[ui.Button[ui.LayoutView]], template=r"models:(?P<page>
     ) -> Self:
         return cls(int(match["page"]))
 
-    async def callback(self, interaction: discord.Interaction[Any]) -> None:
-        await guarded(self, interaction)
-
     async def press(self, interaction: discord.Interaction[PictureBot]) -> None:
         await interaction.client.models.show_list(interaction, page=self.page)
 
 
-class Use(ui.DynamicItem[ui.Button[ui.LayoutView]], template=r"use_model:(?P<model>.{1,80})"):
+class Use(Pressable, ui.DynamicItem[ui.Button[ui.LayoutView]], template=r"use_model:(?P<model>.{1,80})"):
     """Has a model draw for whoever presses."""
 
     def __init__(self, model: str) -> None:
@@ -240,9 +237,6 @@ class Use(ui.DynamicItem[ui.Button[ui.LayoutView]], template=r"use_model:(?P<mod
         cls, interaction: discord.Interaction[Any], item: ui.Item[Any], match: re.Match[str], /
     ) -> Self:
         return cls(match["model"])
-
-    async def callback(self, interaction: discord.Interaction[Any]) -> None:
-        await guarded(self, interaction)
 
     async def press(self, interaction: discord.Interaction[PictureBot]) -> None:
         await interaction.client.models.use(interaction, name=self.model, scope=Scope.USER)

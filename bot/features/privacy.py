@@ -18,7 +18,7 @@ from bot.delivery.gallery import Gallery
 from bot.features import export
 from bot.ordering.access import Refused
 from bot.store import Job, People, Person
-from bot.ui.buttons import guarded
+from bot.ui.items import Pressable
 from bot.words import _
 from inference.dispatch.dispatcher import Dispatcher
 
@@ -95,7 +95,7 @@ class Privacy:
             await asyncio.sleep(PACE_S)
 
 
-class PersonButton(ui.DynamicItem[ui.Button[ui.LayoutView]], template=r"person:(?P<user>\d{1,20})"):
+class PersonButton(Pressable, ui.DynamicItem[ui.Button[ui.LayoutView]], template=r"person:(?P<user>\d{1,20})"):
     """A button for one person. It carries a verb and their id."""
 
     def __init__(self, user_id: int) -> None:
@@ -112,9 +112,6 @@ class PersonButton(ui.DynamicItem[ui.Button[ui.LayoutView]], template=r"person:(
         cls, interaction: discord.Interaction[Any], item: ui.Item[Any], match: re.Match[str], /
     ) -> Self:
         return cls(int(match["user"]))
-
-    async def callback(self, interaction: discord.Interaction[Any]) -> None:
-        await guarded(self, interaction)
 
 
 class Forget(PersonButton, template=r"forget_me:(?P<user>\d{1,20})"):

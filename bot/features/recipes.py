@@ -21,8 +21,8 @@ from bot.ordering.access import Refused
 from bot.ordering.flags import Options, written
 from bot.ordering.requests import options_from, options_of
 from bot.store import Job, Jobs
-from bot.ui.buttons import JOB
 from bot.ui.cards import TURNING, facts_of, inert
+from bot.ui.items import ID
 from bot.words import _, steps_of
 from inference.catalog import Catalog
 from inference.contract import MAX_PROMPT_CHARACTERS, MAX_SEED, ImageRequest
@@ -35,7 +35,7 @@ log = logging.getLogger("bot.recipes")
 Message: TypeAlias = discord.Message | discord.MessageSnapshot
 Found: TypeAlias = Recipe | Infotext
 
-ON_A_CARD = re.compile(rf"(?:reroll|same_seed|edit|delete|cancel|other_model):{JOB}")
+ON_A_CARD = re.compile(rf"(?:reroll|same_seed|edit|delete|cancel|other_model):{ID}")
 FLAG_DASH = re.compile(r"((?:^|\s)(?:--|[—–]))(?=[A-Za-z])")
 CDN = "https://cdn.discordapp.com/"
 """Where Discord keeps what was uploaded, as it was uploaded."""
@@ -130,7 +130,7 @@ def card_of(message: discord.Message) -> str | None:
     """The id of the order whose card a message is, by its buttons; None of a message with those of several."""
     parts = [part.to_dict() for part in message.components]
     matches = (ON_A_CARD.fullmatch(custom_id) for custom_id in _custom_ids(parts))
-    found = {match["job"] for match in matches if match}
+    found = {match["id"] for match in matches if match}
     return found.pop() if len(found) == 1 else None
 
 

@@ -1,131 +1,67 @@
-"""The buttons and the menu of a card. Each carries a verb and a job id and nothing else, so it works for ever.
-
-Exceptions in a dynamic item's callback reach no handler of discord.py, so the base class answers them itself.
-"""
+"""The buttons and the menu of a card. Each carries a verb and a job id and nothing else."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import discord
 from discord import ui
 
 from bot.ordering.requests import options_of
+from bot.ui.items import ID, Pressable, VerbButton, chosen
 from bot.ui.modals import remix_modal
-from bot.ui.replies import answer_error
-from bot.words import _, speak
+from bot.words import N_, _
 from inference.catalog.entries import ModelEntry
 
 if TYPE_CHECKING:
     from bot.client import PictureBot
 
-JOB = r"(?P<job>[0-9a-f-]{36})"
 MOST_OPTIONS = 25
 """Of a menu, by Discord's rules."""
 
 
-async def guarded(item: Any, interaction: discord.Interaction[Any]) -> None:
-    """Press a dynamic item in the language of whoever pressed it; whatever goes wrong is answered."""
-    speak(str(interaction.locale))
-    try:
-        await item.press(interaction)
-    except Exception as error:
-        await answer_error(interaction, error)
-
-
-class JobButton(ui.DynamicItem[ui.Button[ui.LayoutView]], template=rf"job:{JOB}"):
-    """A button about one job."""
-
-    verb: ClassVar[str]
-    emoji: ClassVar[str]
-    style: ClassVar[discord.ButtonStyle] = discord.ButtonStyle.secondary
-
-    def __init__(self, job_id: str) -> None:
-        self.job_id = job_id
-        custom_id = f"{self.verb}:{job_id}"
-        super().__init__(ui.Button(label=self.label(), emoji=self.emoji, style=self.style, custom_id=custom_id))
-
-    @classmethod
-    def label(cls) -> str:
-        """What stands on the button."""
-        raise NotImplementedError
-
-    @classmethod
-    async def from_custom_id(
-        cls, interaction: discord.Interaction[Any], item: ui.Item[Any], match: re.Match[str], /
-    ) -> Self:
-        return cls(match["job"])
-
-    async def callback(self, interaction: discord.Interaction[Any]) -> None:
-        await guarded(self, interaction)
-
-    async def press(self, interaction: discord.Interaction[PictureBot]) -> None:
-        """What the button does; may raise."""
-        raise NotImplementedError
-
-
-class Reroll(JobButton, template=rf"reroll:{JOB}"):
-    verb, emoji = "reroll", "🎲"
+class Reroll(VerbButton, template=rf"reroll:{ID}"):
+    verb, emoji, words = "reroll", "🎲", N_("Reroll")
     style = discord.ButtonStyle.primary
 
-    @classmethod
-    def label(cls) -> str:
-        return _("Reroll")
+    async def press(self, interaction: discord.Interaction[PictureBot]) -> None:
+        await interaction.client.generator.reroll(interaction, self.subject)
+
+
+class SameSeed(VerbButton, template=rf"same_seed:{ID}"):
+    verb, emoji, words = "same_seed", "🔒", N_("Same seed")
 
     async def press(self, interaction: discord.Interaction[PictureBot]) -> None:
-        await interaction.client.generator.reroll(interaction, self.job_id)
+        await interaction.client.generator.same_seed(interaction, self.subject)
 
 
-class SameSeed(JobButton, template=rf"same_seed:{JOB}"):
-    verb, emoji = "same_seed", "🔒"
-
-    @classmethod
-    def label(cls) -> str:
-        return _("Same seed")
+class Edit(VerbButton, template=rf"edit:{ID}"):
+    verb, emoji, words = "edit", "✏️", N_("Edit")
 
     async def press(self, interaction: discord.Interaction[PictureBot]) -> None:
-        await interaction.client.generator.same_seed(interaction, self.job_id)
-
-
-class Edit(JobButton, template=rf"edit:{JOB}"):
-    verb, emoji = "edit", "✏️"
-
-    @classmethod
-    def label(cls) -> str:
-        return _("Edit")
-
-    async def press(self, interaction: discord.Interaction[PictureBot]) -> None:
-        job = await interaction.client.generator.job(self.job_id)
+        job = await interaction.client.generator.job(self.subject)
         await interaction.response.send_modal(remix_modal(options_of(job.request), parent_id=job.id))
 
 
-class Delete(JobButton, template=rf"delete:{JOB}"):
-    verb, emoji = "delete", "🗑️"
-
-    @classmethod
-    def label(cls) -> str:
-        return _("Delete")
+class Delete(VerbButton, template=rf"delete:{ID}"):
+    verb, emoji, words = "delete", "🗑️", N_("Delete")
 
     async def press(self, interaction: discord.Interaction[PictureBot]) -> None:
         await interaction.response.defer()
-        await interaction.client.generator.delete(interaction, self.job_id)
+        await interaction.client.generator.delete(interaction, self.subject)
         await interaction.delete_original_response()
 
 
-class Cancel(JobButton, template=rf"cancel:{JOB}"):
-    verb, emoji = "cancel", "✖️"
-
-    @classmethod
-    def label(cls) -> str:
-        return _("Cancel")
+class Cancel(VerbButton, template=rf"cancel:{ID}"):
+    verb, emoji, words = "cancel", "✖️", N_("Cancel")
 
     async def press(self, interaction: discord.Interaction[PictureBot]) -> None:
-        await interaction.client.generator.cancel(interaction, self.job_id)
+        await interaction.client.generator.cancel(interaction, self.subject)
 
 
-class OtherModel(ui.DynamicItem[ui.Select[ui.LayoutView]], template=rf"other_model:{JOB}"):
+class OtherModel(Pressable, ui.DynamicItem[ui.Select[ui.LayoutView]], template=rf"other_model:{ID}"):
     """The same prompt and seed by another model."""
 
     def __init__(self, job_id: str, models: Iterable[ModelEntry]) -> None:
@@ -146,20 +82,11 @@ class OtherModel(ui.DynamicItem[ui.Select[ui.LayoutView]], template=rf"other_mod
     async def from_custom_id(
         cls, interaction: discord.Interaction[Any], item: ui.Item[Any], match: re.Match[str], /
     ) -> Self:
-        return cls(match["job"], ())
-
-    async def callback(self, interaction: discord.Interaction[Any]) -> None:
-        await guarded(self, interaction)
+        return cls(match["id"], ())
 
     async def press(self, interaction: discord.Interaction[PictureBot]) -> None:
         [model] = chosen(interaction)
         await interaction.client.generator.other_model(interaction, self.job_id, model=model)
-
-
-def chosen(interaction: discord.Interaction[Any]) -> list[str]:
-    """What was picked in a menu."""
-    data: Any = interaction.data or {}
-    return [str(value) for value in data.get("values", [])]
 
 
 ALL = (Reroll, SameSeed, Edit, Delete, Cancel, OtherModel)

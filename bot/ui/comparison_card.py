@@ -5,22 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import discord
 from discord import ui
 
 from bot.ordering.access import Showing
 from bot.store import Job, JobState
-from bot.ui.buttons import chosen, guarded
 from bot.ui.cards import BLUE, GREEN, Row, inert, layout, title_of, unread_lines
-from bot.words import _
+from bot.ui.items import ID, Pressable, VerbButton, chosen
+from bot.words import N_, _
 from inference.contract import ALL_READ, Unread
 
 if TYPE_CHECKING:
     from bot.client import PictureBot
-
-COMPARISON = r"(?P<comparison>[0-9a-f-]{36})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,59 +57,25 @@ def comparison_card(compared: Sequence[Compared]) -> ui.LayoutView:
     )
 
 
-class ComparisonButton(ui.DynamicItem[ui.Button[ui.LayoutView]], template=rf"comparison:{COMPARISON}"):
-    """A button about one comparison."""
-
-    verb: ClassVar[str]
-    emoji: ClassVar[str]
-
-    def __init__(self, comparison_id: str) -> None:
-        self.comparison_id = comparison_id
-        custom_id = f"{self.verb}:{comparison_id}"
-        super().__init__(ui.Button(label=self.label(), emoji=self.emoji, custom_id=custom_id))
-
-    @classmethod
-    def label(cls) -> str:
-        """What stands on the button."""
-        raise NotImplementedError
-
-    @classmethod
-    async def from_custom_id(
-        cls, interaction: discord.Interaction[Any], item: ui.Item[Any], match: re.Match[str], /
-    ) -> Self:
-        return cls(match["comparison"])
-
-    async def callback(self, interaction: discord.Interaction[Any]) -> None:
-        await guarded(self, interaction)
-
-
-class CompareAgain(ComparisonButton, template=rf"compare_again:{COMPARISON}"):
-    verb, emoji = "compare_again", "🎲"
-
-    @classmethod
-    def label(cls) -> str:
-        return _("Reroll")
+class CompareAgain(VerbButton, template=rf"compare_again:{ID}"):
+    verb, emoji, words = "compare_again", "🎲", N_("Reroll")
 
     async def press(self, interaction: discord.Interaction[PictureBot]) -> None:
         """Compare with a new seed."""
-        await interaction.client.generator.compare_again(interaction, self.comparison_id)
+        await interaction.client.generator.compare_again(interaction, self.subject)
 
 
-class DeleteComparison(ComparisonButton, template=rf"delete_comparison:{COMPARISON}"):
-    verb, emoji = "delete_comparison", "🗑️"
-
-    @classmethod
-    def label(cls) -> str:
-        return _("Delete")
+class DeleteComparison(VerbButton, template=rf"delete_comparison:{ID}"):
+    verb, emoji, words = "delete_comparison", "🗑️", N_("Delete")
 
     async def press(self, interaction: discord.Interaction[PictureBot]) -> None:
         """Remove everything that was compared, and the card."""
         await interaction.response.defer()
-        await interaction.client.generator.delete_comparison(interaction, self.comparison_id)
+        await interaction.client.generator.delete_comparison(interaction, self.subject)
         await interaction.delete_original_response()
 
 
-class GoOn(ui.DynamicItem[ui.Select[ui.LayoutView]], template=rf"go_on:{COMPARISON}"):
+class GoOn(Pressable, ui.DynamicItem[ui.Select[ui.LayoutView]], template=rf"go_on:{ID}"):
     """Gives one of the compared pictures a card of its own."""
 
     def __init__(self, comparison_id: str, compared: Sequence[Compared] = ()) -> None:
@@ -128,10 +92,7 @@ class GoOn(ui.DynamicItem[ui.Select[ui.LayoutView]], template=rf"go_on:{COMPARIS
     async def from_custom_id(
         cls, interaction: discord.Interaction[Any], item: ui.Item[Any], match: re.Match[str], /
     ) -> Self:
-        return cls(match["comparison"])
-
-    async def callback(self, interaction: discord.Interaction[Any]) -> None:
-        await guarded(self, interaction)
+        return cls(match["id"])
 
     async def press(self, interaction: discord.Interaction[PictureBot]) -> None:
         """Show the chosen one with all its buttons."""
