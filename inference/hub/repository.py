@@ -48,6 +48,8 @@ HASH = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 LIST_TIMEOUT_S = 30.0
 ATTEMPTS_IN_VAIN = 4
 """How often a broken connection is taken up again without another byte arriving."""
+ATTEMPTS_UNANSWERED = 2
+"""How often a host is asked again that does not answer at all: without a network, people hear of it in seconds."""
 PAUSE_S = 1.0
 """Before the first attempt of these; each waits twice as long as the one before."""
 CHUNK_BYTES = 2**18
@@ -224,14 +226,16 @@ class Repository:
 
 def _patiently(ask: Callable[[], Answer]) -> Answer:
     """What ``ask`` returns, asked again for as long as its failure may pass."""
-    for in_vain in range(ATTEMPTS_IN_VAIN):
+    in_vain = 0
+    while True:
         try:
             return ask()
         except Exception as error:
-            if not _will_pass(error):
+            most = ATTEMPTS_UNANSWERED if type(error).__name__ in NOBODY_ANSWERED else ATTEMPTS_IN_VAIN
+            if not _will_pass(error) or in_vain >= most:
                 raise
         time.sleep(PAUSE_S * 2**in_vain)
-    return ask()
+        in_vain += 1
 
 
 def _is_of_the_network(error: Exception) -> bool:
