@@ -21,7 +21,7 @@ from training.work import Work
 
 STEPS = (1, 2, 4, 8)
 NAMES, COMBINED, ALL = "names", "combinations", "all names"
-"""What is asked for: things by name; a thing in a colour and on a background that training never gave it."""
+"""What is asked for: things by name; a thing in a colour that training never gave it, on a plain background besides."""
 SUBSET = 96
 """Prompts that the teacher, a hundred network calls a picture, draws too: evenly spread over the vocabulary."""
 COMBINATIONS = 64
@@ -113,7 +113,7 @@ class Vocabulary:
         return [(f"{self.names[entry]} {_on(ground)}", ground) for entry, ground in self._held_out(grounds)]
 
     def combined(self) -> list[str]:
-        """Prompts for both at once, of which training showed none at all."""
+        """Prompts for a thing in such a colour on a background besides, of which training showed none at all."""
         pairs = zip(self.coloured(), self.placed(), strict=False)
         return [f"{prompt} {_on(ground)}" for (prompt, _), (_, ground) in pairs]
 
