@@ -96,7 +96,7 @@ class Engine:
         self._models = model_store(
             catalog, device=self._device, precision=self._precision, budgets=budgets or Budgets(), compiler=compiler
         )
-        self._loop: Loop = GraphedLoop() if self._device.type == "cuda" else iterate
+        self._loop: Loop = GraphedLoop(self._device) if self._device.type == "cuda" else iterate
         self._compiles = compiler is not None
         self._compiled: set[tuple[object, ...]] = set()
         self._versions = library_versions()

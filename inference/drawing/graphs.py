@@ -1,7 +1,7 @@
 """Whole sampling loops as CUDA graphs: one launch instead of some thousand, which is what a lone picture waits for.
 
-A loop is captured when its shape comes the second time, and only if the first time was quick: slow devices gain
-nothing, and in a graph there is no news between two steps.
+A loop is captured once its shape has been drawn quickly: slow devices gain nothing, and in a graph there is no news
+between two steps.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from inference.devices import is_out_of_memory
 from inference.drawing.sampler import LoopInputs, OnStep, iterate
 from inference.schedule import Schedule
 
@@ -32,8 +31,8 @@ Shape: TypeAlias = tuple[Schedule, tuple[tuple[torch.Size, torch.dtype], ...], i
 
 @dataclass(slots=True)
 class _Known:
-    """What there is of one network: graphs, the one used last at the end; shapes that came once and were quick; and
-    those that get no graph, because they were slow or could not be captured."""
+    """What there is of one network: graphs, the one used last at the end; shapes that were quick the last time; and
+    those that could not be captured."""
 
     graphs: OrderedDict[Shape, _Captured] = field(default_factory=OrderedDict)
     quick: set[Shape] = field(default_factory=set)
@@ -41,15 +40,19 @@ class _Known:
 
 
 class GraphedLoop:
-    """Does what ``sampler.iterate`` does, on a CUDA device, in one thread; from the second time on, a shape's
-    ``on_step`` is only called with 0 and at the end.
+    """Does what ``sampler.iterate`` does, on a CUDA device, in one thread; of a shape that has a graph, ``on_step`` is
+    only called with 0 and at the end.
 
     Graphs refer to the addresses of a network's weights, which stay as long as the network does.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
         self._known: WeakKeyDictionary[Any, _Known] = WeakKeyDictionary()
-        self._pool = torch.cuda.graph_pool_handle()
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+    def __len__(self) -> int:
+        """How many graphs there are."""
+        return sum(len(known.graphs) for known in self._known.values())
 
     def clear(self) -> None:
         """Give back the memory of all graphs."""
@@ -71,43 +74,53 @@ class GraphedLoop:
 
     def _capture(self, known: _Known, shape: Shape, network: Any, schedule: Schedule, inputs: LoopInputs) -> None:
         try:
-            known.graphs[shape] = _Captured(network, schedule, inputs, self._pool)
-        except RuntimeError as error:
-            if is_out_of_memory(error):
-                raise
+            known.graphs[shape] = _Captured(network, schedule, inputs, self._stream, self._pool())
+        except RuntimeError:  # out of memory, too: a graph takes some of its own, without it there may be enough
             log.warning("a loop could not be captured as a graph", exc_info=True)
             known.quick.discard(shape)
             known.eager.add(shape)
         if len(known.graphs) > KEPT:
             known.graphs.popitem(last=False)
 
+    def _pool(self) -> Any:
+        """The memory that all graphs share, as only one draws at a time. Where there is none, a new pool: torch refuses
+        one that its last graph has left."""
+        present = next((graph for known in self._known.values() for graph in known.graphs.values()), None)
+        return present.pool if present else torch.cuda.graph_pool_handle()
+
 
 def _timed(
     known: _Known, shape: Shape, network: Any, schedule: Schedule, inputs: LoopInputs, on_step: OnStep
 ) -> Tensor:
-    """The first time of a shape, by which it is decided whether a graph is worth it."""
+    """Without a graph, and whether one would be worth it: a first time may well be slow by itself."""
     started = time.perf_counter()
     latents = iterate(network, schedule, inputs, on_step)
     torch.cuda.synchronize(inputs.noise.device)
-    is_quick = time.perf_counter() - started < QUICK_S
-    (known.quick if is_quick else known.eager).add(shape)
+    if time.perf_counter() - started < QUICK_S:
+        known.quick.add(shape)
     return latents
 
 
 class _Captured:
     """A graph with the memory that it reads from and writes to."""
 
-    def __init__(self, network: Any, schedule: Schedule, inputs: LoopInputs, pool: Any) -> None:
+    def __init__(self, network: Any, schedule: Schedule, inputs: LoopInputs, stream: Any, pool: Any) -> None:
+        """The loop runs once before it is captured: what libraries set up in a stream's first run must not be in the
+        graph. Other threads may bring models up meanwhile."""
         self._inputs = _cloned(inputs)
-        device = inputs.noise.device
-        side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        side.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(side):
-            iterate(network, schedule, self._inputs, _nobody)
-        torch.cuda.current_stream(device).wait_stream(side)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local"):
-            self._latents = iterate(network, schedule, self._inputs, _nobody)
+        present = torch.cuda.current_stream(stream.device)
+        stream.wait_stream(present)
+        with torch.cuda.stream(stream):  # and then back to the present one, which torch forgets where capturing fails
+            iterate(network, schedule, self._inputs, _nobody)
+            with torch.cuda.graph(self._graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
+                self._latents = iterate(network, schedule, self._inputs, _nobody)
+        present.wait_stream(stream)
+
+    @property
+    def pool(self) -> Any:
+        """Where its memory is from."""
+        return self._graph.pool()
 
     def replay(self, inputs: LoopInputs) -> Tensor:
         """The latents for other inputs of the same shape."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from inference.memory.layout import Architecture, named_tensors
 from inference.memory.packing import pack, unpack
+from inference.memory.page_locked import host_memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +33,14 @@ class Label:
 class Part:
     """``flat``: uint8, in the machine's memory or a device's. Never written to again.
 
-    It is as long as the architecture says; on a CPU, without what is ``packed``.
+    It is as long as the architecture says; on a CPU, without what is ``packed``. ``arrives``: what a GPU's stream has
+    to wait for before it reads them; None: nothing.
     """
 
     label: Label
     flat: Tensor
     packed: Mapping[str, Tensor] = field(default_factory=dict)
+    arrives: torch.cuda.Event | None = None
 
     @property
     def bytes(self) -> int:
@@ -48,17 +51,25 @@ class Part:
         """Every tensor by name, as the live network takes it."""
         return self.label.architecture.views(self.flat) | dict(self.packed)
 
-    def copied(self, into: Tensor) -> Part:
-        """The same weights in other memory, which may still be on their way there."""
-        return Part(label=self.label, flat=into.copy_(self.flat, non_blocking=True))
+    def copied_to(self, device: torch.device) -> Part:
+        """The same weights on a device, in memory of their own; they may still be on their way there."""
+        return Part(label=self.label, flat=self.flat.to(device, non_blocking=True, copy=True))
+
+    def awaited(self) -> Tensor:
+        """``flat``, for what the present stream does from now on; its memory is not given to others before that."""
+        if self.arrives is not None:
+            stream = torch.cuda.current_stream(self.flat.device)
+            stream.wait_event(self.arrives)
+            self.flat.record_stream(stream)
+        return self.flat
 
     def settled(self, *, pinned: bool = False) -> Part:
         """A copy in memory of its own, ready for use, of weights that lie whole in ``flat``.
 
-        ``pinned`` (page-locked) memory reaches a GPU faster.
+        ``pinned``: in page-locked memory, as far as there is any.
         """
         architecture = self.label.architecture
-        flat = torch.empty(architecture.plain_bytes, dtype=torch.uint8, pin_memory=pinned)
+        flat = host_memory(architecture.plain_bytes, locked=pinned)
         flat.copy_(self.flat[: architecture.plain_bytes])
         packed = {spec.name: pack(spec.of(self.flat)) for spec in architecture.packed}
         return Part(label=self.label, flat=flat, packed=packed)
@@ -79,7 +90,7 @@ def flatten(network: nn.Module, architecture: Architecture, *, pinned: bool = Fa
 
     Hashing them takes longest, and goes along in a thread of its own.
     """
-    flat = torch.empty(architecture.plain_bytes, dtype=torch.uint8, pin_memory=pinned)
+    flat = host_memory(architecture.plain_bytes, locked=pinned)
     packed: dict[str, Tensor] = {}
     tensors = dict(named_tensors(network))
     told = hashlib.sha256(architecture.digest.encode())

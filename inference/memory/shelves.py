@@ -6,12 +6,14 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from inference.memory.cache import ByteCache
 from inference.memory.layout import Architecture
+from inference.memory.page_locked import take_exact_sizes
 from inference.memory.part import Label, Part
 from inference.memory.slot import Slot
 
@@ -46,7 +48,10 @@ class Shelves:
         self._slots: dict[str, Slot] = {}
         self._near: ByteCache[str, Slot | Part] = ByteCache(device_bytes, self._left)
         self._far: ByteCache[str, Part] = ByteCache(host_bytes if self._apart else 0)
-        self._side = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        self._side: torch.cuda.Stream | None = None
+        if device.type == "cuda":
+            self._side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+            take_exact_sizes()
 
     def enter_thread(self) -> None:
         """To be called first in every thread: CUDA's present device, which page-locked memory belongs to, is a thread's
@@ -164,27 +169,22 @@ class Shelves:
         return lifted or part
 
     def _lift(self, part: Part) -> Part | None:
-        """A copy on the device, if there is room for it.
-
-        Memory is taken and given back in the order of the device's own stream; only the copying goes beside it.
-        """
+        """A copy on the device, if there is room for it."""
         with self._lock:
             known, fits = part.label.digest in self._near, part.bytes <= self._near.budget
             if known or not fits or not self._near.make_room(part.bytes):
                 return None
-            flat = torch.empty(part.bytes, dtype=torch.uint8, device=self._device)
-            lifted = self._copied_beside(part, flat)
+            lifted = self._copied(part)
             self._near.put(part.label.digest, lifted, bytes=part.bytes, cost=part.bytes / BUS_BYTES_PER_S)
             return lifted
 
-    def _copied_beside(self, part: Part, flat: Tensor) -> Part:
+    def _copied(self, part: Part) -> Part:
+        """A GPU copies beside its drawing, in a stream from which the memory comes as well; nobody waits for it here,
+        only whoever reads the copy (see ``Part.awaited``)."""
         if self._side is None:
-            return part.copied(flat)
-        self._side.wait_stream(torch.cuda.default_stream(self._device))
+            return part.copied_to(self._device)
         with torch.cuda.stream(self._side):
-            copied = part.copied(flat)
-        self._side.synchronize()
-        return copied
+            return replace(part.copied_to(self._device), arrives=self._side.record_event())
 
     def _left(self, key: str, value: Slot | Part) -> None:
         if isinstance(value, Slot):

@@ -63,4 +63,8 @@ def test_running_out_of_memory_is_told_from_other_errors() -> None:
         torch.empty(2**60, dtype=torch.uint8)
     assert is_out_of_memory(refused.value)
     assert is_out_of_memory(torch.OutOfMemoryError())
+    assert is_out_of_memory(RuntimeError("MPS backend out of memory (MPS allocated: 8.00 GB, max allowed: 9.07 GB)."))
+    assert is_out_of_memory(RuntimeError("CUDA error: out of memory"))
+    assert is_out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)"))
     assert not is_out_of_memory(RuntimeError("shape mismatch"))
+    assert not is_out_of_memory(ValueError("a painting of a computer that is out of memory"))

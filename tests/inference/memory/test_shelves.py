@@ -1,9 +1,11 @@
-"""The tiers of a device with memory of its own, played by a CPU that copies into its live networks."""
+"""The tiers of a device with memory of its own: a GPU's where there is one, and as a CPU plays them, which copies into
+its live networks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 import pytest
 import torch
@@ -12,10 +14,12 @@ from inference.catalog import Catalog
 from inference.loading import open_model
 from inference.memory import shelves as shelves_module
 from inference.memory.layout import Architecture
+from inference.memory.page_locked import EXACT, host_memory, take_exact_sizes
 from inference.memory.part import Label, Part, flatten
 from inference.memory.shelves import Shelves
 from inference.memory.slot import Slot
 from tests.checkpoints import TinyModels
+from tests.inference.gpu import ON_GPU_TOO, needs_gpu
 
 ROOMY = 10**9
 Labels = dict[str, Label]
@@ -47,8 +51,15 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return kinds
 
 
-def apart(*, device: int = ROOMY, host: int = ROOMY) -> Shelves:
-    return Shelves(torch.device("cpu"), device_bytes=device, host_bytes=host, apart=True)
+class Apart(Protocol):
+    def __call__(self, *, device: int = ROOMY, host: int = ROOMY) -> Shelves:
+        """Shelves of a device with memory of its own, of so many bytes, and as many beside it."""
+
+
+@pytest.fixture(params=ON_GPU_TOO)
+def apart(request: pytest.FixtureRequest) -> Apart:
+    on = torch.device(request.param)
+    return lambda *, device=ROOMY, host=ROOMY: Shelves(on, device_bytes=device, host_bytes=host, apart=True)
 
 
 def total(model: dict[str, Part]) -> int:
@@ -67,7 +78,7 @@ def used(shelves: Shelves, model: dict[str, Part], *, kept: bool = True) -> Iter
 
 def assert_holds(network: torch.nn.Module, part: Part) -> None:
     theirs = part.views
-    assert all(torch.equal(tensor, theirs[name]) for name, tensor in network.named_parameters())
+    assert all(torch.equal(tensor.cpu(), theirs[name]) for name, tensor in network.named_parameters())
 
 
 def near(shelves: Shelves, part: Part) -> bool:
@@ -75,7 +86,7 @@ def near(shelves: Shelves, part: Part) -> bool:
 
 
 def test_live_networks_hold_what_they_are_asked_for_and_are_built_once(
-    parts: dict[str, dict[str, Part]], built: list[str]
+    parts: dict[str, dict[str, Part]], apart: Apart, built: list[str]
 ) -> None:
     shelves = apart()
     for name in ("tiny", "tiny-flat", "tiny", "tiny-flat"):
@@ -85,7 +96,7 @@ def test_live_networks_hold_what_they_are_asked_for_and_are_built_once(
     assert sorted(built) == ["AutoencoderKL", "CLIPTextModel", "UNet2DConditionModel"]
 
 
-def test_a_part_is_on_the_device_once_until_it_takes_turns(parts: dict[str, dict[str, Part]]) -> None:
+def test_a_part_is_on_the_device_once_until_it_takes_turns(parts: dict[str, dict[str, Part]], apart: Apart) -> None:
     shelves, (one, other) = apart(), parts.values()
     for model in (one, other, one):
         with used(shelves, model) as live:
@@ -98,7 +109,7 @@ def test_a_part_is_on_the_device_once_until_it_takes_turns(parts: dict[str, dict
 
 
 def test_without_room_on_the_device_parts_come_from_beside_it_and_nothing_is_built_twice(
-    parts: dict[str, dict[str, Part]], built: list[str]
+    parts: dict[str, dict[str, Part]], apart: Apart, built: list[str]
 ) -> None:
     shelves = apart(device=1)
     for name in ("tiny", "tiny-flat", "tiny"):
@@ -110,7 +121,7 @@ def test_without_room_on_the_device_parts_come_from_beside_it_and_nothing_is_bui
     assert len(built) == 3
 
 
-def test_the_devices_budget_holds_beside_its_live_networks(parts: dict[str, dict[str, Part]]) -> None:
+def test_the_devices_budget_holds_beside_its_live_networks(parts: dict[str, dict[str, Part]], apart: Apart) -> None:
     one, other = parts.values()
     budget = total(one) + one["unet"].bytes + 1_000
     shelves = apart(device=budget)
@@ -121,7 +132,7 @@ def test_the_devices_budget_holds_beside_its_live_networks(parts: dict[str, dict
             assert shelves._near.bytes <= budget
 
 
-def test_what_no_shelf_takes_is_used_as_it_arrives(parts: dict[str, dict[str, Part]]) -> None:
+def test_what_no_shelf_takes_is_used_as_it_arrives(parts: dict[str, dict[str, Part]], apart: Apart) -> None:
     shelves, (one, other) = apart(device=1, host=1), parts.values()
     assert not shelves.make_room(total(one))
     for model in (one, other):
@@ -135,7 +146,9 @@ def test_what_no_shelf_takes_is_used_as_it_arrives(parts: dict[str, dict[str, Pa
         live("unet")
 
 
-def test_what_is_lifted_ahead_of_its_use_is_there_and_what_is_in_use_stays(parts: dict[str, dict[str, Part]]) -> None:
+def test_what_is_lifted_ahead_of_its_use_is_there_and_what_is_in_use_stays(
+    parts: dict[str, dict[str, Part]], apart: Apart
+) -> None:
     shelves, (one, other) = apart(), parts.values()
     with used(shelves, one) as live:
         network = live("unet")
@@ -148,7 +161,7 @@ def test_what_is_lifted_ahead_of_its_use_is_there_and_what_is_in_use_stays(parts
 
 
 def test_freeing_leaves_what_is_to_be_kept_and_builds_nothing(
-    parts: dict[str, dict[str, Part]], built: list[str]
+    parts: dict[str, dict[str, Part]], apart: Apart, built: list[str]
 ) -> None:
     shelves, (one, other) = apart(), parts.values()
     for model in (one, other):
@@ -174,3 +187,72 @@ def test_a_use_counts_once_however_often_the_network_is_asked_for(parts: dict[st
                 live("unet")
     kept = shelves._near._kept
     assert {kept[part.label.digest].uses for part in one.values()} == {4}, "arriving, and three times"
+
+
+@needs_gpu
+def test_weights_that_arrive_beside_the_drawing_are_whole_when_they_are_used(parts: dict[str, dict[str, Part]]) -> None:
+    """Room for one copy only: each takes the memory of the one before, of which the device may still be reading."""
+    device = torch.device("cuda", 0)
+    labels = {name: model["unet"].label for name, model in parts.items()}
+    bytes_each = next(iter(labels.values())).bytes
+    shelves = Shelves(device, device_bytes=2 * bytes_each, host_bytes=ROOMY)
+    for model in parts.values():
+        shelves.keep([model["unet"].settled(pinned=True)], seconds=1.0)
+    busy = torch.randn(4096, 4096, device=device)
+    for name in ("tiny", "tiny-flat") * 20:
+        with shelves.hold([labels[name]]):
+            for _ in range(20):
+                busy = (busy @ busy).clamp(-1.0, 1.0)
+            assert_holds(shelves.live(labels[name], {}), parts[name]["unet"])
+
+
+@needs_gpu
+def test_a_gpus_own_numbers_stay_within_the_budgets(parts: dict[str, dict[str, Part]]) -> None:
+    shelves, (one, other) = Shelves(torch.device("cuda", 0), device_bytes=ROOMY, host_bytes=ROOMY), parts.values()
+    before, locked = torch.cuda.memory_allocated(), page_locked_bytes()
+    kept = [part.settled(pinned=True) for part in {**one, "other": other["unet"]}.values()]
+    assert all(part.flat.is_pinned() for part in kept)
+    shelves.keep(kept, seconds=1.0)
+    for model in (one, other, one):
+        with shelves.hold([model["unet"].label]):
+            shelves.live(model["unet"].label, {})
+    torch.cuda.synchronize()
+    assert torch.cuda.memory_allocated() - before <= shelves._near.bytes + 512 * len(kept)
+    small = 2**24
+    assert page_locked_bytes() - locked <= sum(max(part.bytes, 2 * min(part.bytes, small)) for part in kept)
+
+
+@needs_gpu
+def test_page_locked_memory_is_as_large_as_asked_for_and_given_back(apart: Apart) -> None:
+    apart()
+    before, asked = page_locked_bytes(), 70_000_000
+    memory = host_memory(asked, locked=True)
+    assert memory.is_pinned()
+    assert page_locked_bytes() - before < 1.01 * asked
+    del memory
+    assert page_locked_bytes() == before
+
+
+def page_locked_bytes() -> int:
+    return int(torch.cuda.host_memory_stats()["allocated_bytes.current"])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU can lock memory")
+def test_where_no_memory_can_be_page_locked_weights_lie_in_other_memory(caplog: pytest.LogCaptureFixture) -> None:
+    memory = host_memory(5_000_000, locked=True)
+    assert (memory.numel(), memory.dtype, memory.is_pinned()) == (5_000_000, torch.uint8, False)
+    assert "5 MB could not be page-locked" in caplog.text
+
+
+def test_what_somebody_has_told_torchs_allocator_stays_told() -> None:
+    told = torch._C._accelerator_getAllocatorSettings()
+    try:
+        torch._C._accelerator_setAllocatorSettings("expandable_segments:False")
+        for _ in range(2):
+            take_exact_sizes()
+        assert torch._C._accelerator_getAllocatorSettings() == f"expandable_segments:False,{EXACT}"
+        torch._C._accelerator_setAllocatorSettings("pinned_max_cached_size_mb:512")
+        take_exact_sizes()
+        assert torch._C._accelerator_getAllocatorSettings() == "pinned_max_cached_size_mb:512"
+    finally:
+        torch._C._accelerator_setAllocatorSettings(told)
