@@ -31,7 +31,6 @@ def train(recipe: Recipe, work: Work) -> None:
     captioner, schedule = Captioner(work, latents), Schedule.scaled_linear(where)
     unet = denoiser.build(recipe).to(where)
     encoder = CLIPTextModel.from_pretrained(work.text).to(where)
-    network = torch.compile(unet) if recipe.compiled else unet
     z, plain = latents.z.to(where), latents.plain
     groups = [
         Group(parameters=tuple(unet.parameters())),
@@ -44,7 +43,7 @@ def train(recipe: Recipe, work: Work) -> None:
         t = torch.randint(TIMESTEPS, (len(chosen),), generator=draw.generator).to(where)
         words = captioner.ids(chosen, draw.step).to(where)
         with half(where):
-            return velocity_loss(network, schedule, z[chosen.to(where)].float(), t, encoder(words).last_hidden_state)
+            return velocity_loss(unet, schedule, z[chosen.to(where)].float(), t, encoder(words).last_hidden_state)
 
     def show() -> None:
         write(unet, encoder, work)

@@ -14,6 +14,7 @@ guided velocity is v = v(∅) + w (v(c) - v(∅)), so w = 1 means no guidance; a
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, fields
 
 import torch
@@ -98,16 +99,19 @@ def guidance_embedding(scales: Tensor, width: int) -> Tensor:
 
 
 def walk(recipe: Recipe, work: Work) -> None:
-    """Have the teacher walk ``recipe.ways`` times a batch; leaves ``work.ways``. Every second batch has the LCM-LoRA's
-    guidance scale, the others any of the native form's."""
+    """Have the teacher walk ``recipe.ways`` times a batch, within the recipe's limit but twice at least; leaves
+    ``work.ways``. Every second batch has the LCM-LoRA's guidance scale, the others any of the native form's."""
     if work.ways.exists():
         return
     where, latents = device(), Latents.read(work)
     captioner, schedule = Captioner(work, latents), Schedule.scaled_linear(where)
-    encoder, teacher = _teacher(recipe, work, captioner, schedule)
+    encoder, teacher = _teacher(work, captioner, schedule)
     low, high = recipe.native_scales
     found: list[tuple[Tensor, ...]] = []
+    began = time.monotonic()
     for batch in tqdm(range(recipe.ways), desc="ways"):
+        if batch >= 2 and time.monotonic() - began > recipe.ways_limit_s:
+            break
         generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + batch)
         count = recipe.native.batch
         chosen = choose(len(latents.z), latents.plain, count, generator)
@@ -157,7 +161,7 @@ def _train(
 ) -> None:
     where, schedule = device(), Schedule.scaled_linear(device())
     encoder = CLIPTextModel.from_pretrained(work.base / "text_encoder").to(where).requires_grad_(False)
-    network, embedded = _quick(student.to(where), recipe), student.config.time_cond_proj_dim
+    network, embedded = student.to(where), student.config.time_cond_proj_dim
     loop = Loop(name, stage, [Group(parameters=learnt)], work.checkpoint(name), seed=recipe.seed + 1)
 
     def loss_of(draw: Draw) -> Tensor:
@@ -174,13 +178,9 @@ def _train(
     loop.run(loss_of)
 
 
-def _teacher(recipe: Recipe, work: Work, captioner: Captioner, schedule: Schedule) -> tuple[CLIPTextModel, Teacher]:
+def _teacher(work: Work, captioner: Captioner, schedule: Schedule) -> tuple[CLIPTextModel, Teacher]:
     where = device()
     encoder = CLIPTextModel.from_pretrained(work.base / "text_encoder").to(where).requires_grad_(False)
     empty = encoder(ids(captioner.tokenizer, [""]).to(where)).last_hidden_state
     frozen = UNet2DConditionModel.from_pretrained(work.base / "unet").to(where).requires_grad_(False)
-    return encoder, Teacher(network=_quick(frozen, recipe), schedule=schedule, empty=empty)
-
-
-def _quick(network: UNet2DConditionModel, recipe: Recipe) -> UNet2DConditionModel:
-    return torch.compile(network) if recipe.compiled else network
+    return encoder, Teacher(network=frozen, schedule=schedule, empty=empty)

@@ -37,7 +37,6 @@ def train(style: str, recipe: Recipe, work: Work) -> None:
     encoder = CLIPTextModel.from_pretrained(work.base / "text_encoder").to(where).requires_grad_(False)
     unet = UNet2DConditionModel.from_pretrained(work.base / "unet").to(where)
     learnt = denoiser.add_lora(unet, recipe.style_rank)
-    network = torch.compile(unet) if recipe.compiled else unet
     name = f"style-{style}"
     loop = Loop(name, recipe.style, [Group(parameters=learnt)], work.checkpoint(name), seed=recipe.seed + 2)
 
@@ -51,7 +50,7 @@ def train(style: str, recipe: Recipe, work: Work) -> None:
         ]
         words = encoder(ids(captioner.tokenizer, said).to(where)).last_hidden_state
         with half(where):
-            return velocity_loss(network, schedule, z[chosen.to(where)], t, words)
+            return velocity_loss(unet, schedule, z[chosen.to(where)], t, words)
 
     loop.run(loss_of)
     denoiser.save_lora(unet, work.style(style))

@@ -23,7 +23,7 @@ from training.work import Work
 FEW = Stage(steps=2, batch=2, rate=1e-3, warmup=1)
 TINY = replace(
     CPU, name="tiny", unet_channels=(16, 32, 32), vae_channels=(8, 8, 16, 16), text_width=16, text_layers=1,
-    vae=FEW, text=FEW, base=FEW, native=FEW, lora=FEW, style=FEW, ways=2,
+    vae=FEW, text=FEW, base=FEW, native=FEW, lora=FEW, style=FEW, ways=3, ways_limit_s=1e-9,
 )  # fmt: skip
 NAMES = ("red apple", "owl", "rocket", "strawberry")
 
@@ -111,6 +111,7 @@ def test_the_guidance_embedding_is_diffusers_own() -> None:
 
 def test_the_teachers_way_ends_at_the_picture_that_its_pipeline_draws(work: Work) -> None:
     ways = distil.Ways.read(work)
+    assert len(ways.ends) == 2 * FEW.batch, "the first of each kind, and then the time was up"
     assert ways.times[:, 0].eq(999).all()
     pipeline = shipping.pipeline(work)
     pipeline.set_progress_bar_config(disable=True)
