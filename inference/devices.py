@@ -6,6 +6,7 @@ import os
 
 import torch
 
+from inference.container import memory_limit, processor_limit
 from inference.errors import DeviceUnknown, InferenceError, PrecisionUnknown
 
 AUTO = "auto"
@@ -65,9 +66,16 @@ def choose_precision(device: torch.device, name: str = AUTO) -> torch.dtype:
 
 def default_cache_bytes(device: torch.device) -> int:
     """Half of the memory that the device draws with, in bytes; the other half is for the drawing and for others."""
-    if device.type == "cuda":
-        return int(torch.cuda.get_device_properties(device).total_memory) // 2
-    return _machine_bytes() // 2
+    match device.type:
+        case "cuda":
+            total = torch.cuda.get_device_properties(device).total_memory
+        case "xpu":
+            total = torch.xpu.get_device_properties(device).total_memory
+        case "mps":
+            total = torch.mps.recommended_max_memory()
+        case _:
+            total = _machine_bytes()
+    return int(total) // 2
 
 
 def default_host_cache_bytes(device: torch.device) -> int:
@@ -79,19 +87,23 @@ def default_host_cache_bytes(device: torch.device) -> int:
 
 
 def _machine_bytes() -> int:
+    """What there is, or what of it this process may have."""
+    total = 8 * 2**30
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return 8 * 2**30
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min(total, memory_limit() or total)
 
 
 def steady_threads() -> int:
-    """How many threads compute on a CPU: the largest power of two that torch would use.
+    """How many threads compute on a CPU: the largest power of two that torch would use and this process may keep busy.
 
     torch divides a tensor evenly among its threads, and where a part ends, the last elements take another path and may
     round otherwise. Batches are powers of two, too: so every row is cut in the same places. With three or six threads,
     a row's bits depended on its place in the batch.
     """
-    return 1 << (torch.get_num_threads().bit_length() - 1)
+    threads = torch.get_num_threads()
+    threads = max(1, min(threads, int(processor_limit() or threads)))
+    return 1 << (threads.bit_length() - 1)
 
 
 def name_of(precision: torch.dtype) -> str:

@@ -1,0 +1,42 @@
+"""What a container or a service manager grants of a machine, whose own numbers say more: a process that takes half of
+its memory is killed, and one that computes with all its processors is put to sleep most of the time.
+
+Linux's control groups, version 2: the limits of the process's own group and of all groups above hold together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+GROUPS = Path("/sys/fs/cgroup")
+MEMBERSHIP = Path("/proc/self/cgroup")
+UNLIMITED = "max"
+
+
+def memory_limit(groups: Path = GROUPS, membership: Path = MEMBERSHIP) -> int | None:
+    """Bytes that this process and its companions may take; None: as many as there are."""
+    granted = [int(limit) for (limit,) in _limits("memory.max", groups, membership)]
+    return min(granted, default=None)
+
+
+def processor_limit(groups: Path = GROUPS, membership: Path = MEMBERSHIP) -> float | None:
+    """How many processors' time they may take together; None: all of it."""
+    granted = [int(quota) / int(period) for quota, period in _limits("cpu.max", groups, membership)]
+    return min(granted, default=None)
+
+
+def _limits(name: str, groups: Path, membership: Path) -> Iterator[list[str]]:
+    """The words of every file of that name which sets a limit. A container may see its own group as the topmost."""
+    try:
+        lines = membership.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    for own in (line.removeprefix("0::/") for line in lines if line.startswith("0::/")):
+        for group in (groups / own, *(groups / own).parents):
+            file = group / name
+            if not group.is_relative_to(groups) or not file.is_file():
+                continue
+            words = file.read_text(encoding="utf-8").split()
+            if words and words[0] != UNLIMITED:
+                yield words
