@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -24,6 +25,9 @@ from benchmarks.timing import Deadline
 from inference.catalog import Catalog
 from inference.devices import PRECISIONS, name_of
 from inference.memory.budgets import Budgets
+
+Stalls: TypeAlias = dict[str, list[dict[str, Any]]]
+"""What ``benchmarks.probe`` said in each round, of our worker and of a thread."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +86,8 @@ def workload_for(device: torch.device) -> Workload:
 
 
 class Session:
-    """One run on one device. ``deadline`` is the current row's, ``so_far`` what it has if it is broken off.
+    """One run on one device. ``deadline`` is the current row's, ``so_far`` what it has if it is broken off. ``stalls``
+    are the rounds in which the event loop was watched, which two rows tell of.
 
     ``compiler``: what our engine compiles its networks with, None if it does not.
     """
@@ -94,6 +99,7 @@ class Session:
         self.folder = folder
         self.deadline = Deadline(60.0)
         self.so_far: Measured | None = None
+        self.stalls: Stalls | None = None
         self.peak = Peak(device)
         self._groups: dict[str, Checkpoints] = {}
         self._notebook: tuple[str, Notebook] | None = None

@@ -11,8 +11,8 @@ from typing import Any
 from benchmarks.architectures import Architecture
 from benchmarks.results import Measured, Target
 from benchmarks.rows.row import Row
-from benchmarks.session import Session
-from benchmarks.timing import interleave
+from benchmarks.session import Session, Stalls
+from benchmarks.timing import Sample, interleave
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 300.0
@@ -29,41 +29,52 @@ def probe(what: str, *arguments: str) -> dict[str, Any]:
 
 
 def _longest(session: Session) -> Measured:
-    return _stalls(session, session.workload.main, session.workload.side, 1.0)
+    return _lateness(session.stalls or _watch(session), 1.0)
 
 
 def _nearly_longest(session: Session) -> Measured:
-    return _stalls(session, session.workload.main, session.workload.side, 0.999)
+    return _lateness(session.stalls or _watch(session), 0.999)
 
 
 def _longest_compiling(session: Session) -> Measured:
-    return _stalls(session, session.workload.many, session.workload.many_side, 1.0, "--compile")
+    return _lateness(_stalls(session, session.workload.many, session.workload.many_side, "--compile"), 1.0)
 
 
-def _stalls(session: Session, shape: Architecture, side: int, share: float, *more: str) -> Measured:
-    """How late the loop woke: in each round, what the ``share`` of its ticks did not exceed."""
+def _watch(session: Session) -> Stalls:
+    """The rounds of both rows that watch the same."""
+    session.stalls = _stalls(session, session.workload.main, session.workload.side)
+    return session.stalls
+
+
+def _stalls(session: Session, shape: Architecture, side: int, *more: str) -> Stalls:
     files = session.files(shape)
     session.catalog()
     session.without_engine()
     arguments = [f"--catalog={session.catalog_path.resolve()}", f"--model={files.name()}"]
     arguments += [f"--side={side}", f"--device={session.device.type}", *more]
-    took: dict[str, list[float]] = {"worker": [], "thread": []}
+    rounds: Stalls = {"worker": [], "thread": []}
 
     def stall(what: str) -> float:
-        figures = probe(what, *arguments)
-        took[what] += figures["took_s"]
-        return percentile(figures["lags_s"], share)
+        rounds[what].append(probe(what, *arguments))
+        return 0.0
 
-    a, b = interleave(
+    interleave(
         lambda: stall("thread"),
         lambda: stall("worker"),
         rounds=session.workload.rounds,
         deadline=session.deadline,
         peak=session.peak,
     )
+    return rounds
+
+
+def _lateness(rounds: Stalls, share: float) -> Measured:
+    """How late the loop woke: in each round, what the ``share`` of its ticks did not exceed."""
+    late = {what: tuple(percentile(one["lags_s"], share) for one in found) for what, found in rounds.items()}
+    took = {what: [seconds for one in found for seconds in one["took_s"]] for what, found in rounds.items()}
     return Measured(
-        ours=b,
-        theirs=a,
+        ours=Sample(values=late["worker"]),
+        theirs=Sample(values=late["thread"]),
         notes={
             "loading and drawing took, ours, s": took["worker"],
             "loading and drawing took, thread, s": took["thread"],
