@@ -14,7 +14,7 @@ run: setup
 setup: $(VENV)/.installed
 
 test: $(VENV)/.installed-test lint types
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

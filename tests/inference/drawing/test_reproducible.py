@@ -4,10 +4,12 @@ models were switched to in between, and wherever the weights had gone meanwhile.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -35,9 +37,9 @@ CHOICES: tuple[tuple[str, tuple[Adapter, ...], tuple[float, ...]], ...] = (
 class Easel:
     """An engine that has room for two of the models, and remembers what each recipe gave the first time."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, threads: int | None = None) -> None:
         budgets = Budgets(device=ROOM_FOR_TWO, disk=10**9, folder=folder)
-        self.engine = Engine(catalog=Catalog.load(CATALOG), device="cpu", budgets=budgets)
+        self.engine = Engine(catalog=Catalog.load(CATALOG), device="cpu", budgets=budgets, threads=threads)
         self.first: dict[Batch, str] = {}
 
     def draw(self, order: Batch) -> list[str]:
@@ -66,10 +68,30 @@ def easel(tmp_path_factory: pytest.TempPathFactory) -> Easel:
     return Easel(tmp_path_factory.mktemp("weights"))
 
 
+@pytest.fixture(scope="module")
+def threaded_easel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Easel]:
+    before = torch.get_num_threads()
+    yield Easel(tmp_path_factory.mktemp("weights"), threads=2)
+    torch.set_num_threads(before)
+
+
 @pytest.mark.timeout(900)
 @settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_row_is_the_same_in_any_company_after_any_switch(easel: Easel, data: st.DataObject) -> None:
+    assert_same_in_company(easel, data)
+
+
+@pytest.mark.timeout(900)
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_that_holds_for_several_threads_too(threaded_easel: Easel, data: st.DataObject) -> None:
+    assert_same_in_company(threaded_easel, data)
+
+
+def assert_same_in_company(easel: Easel, data: st.DataObject) -> None:
+    """Of one row of a random batch, perhaps with another model coming up beside it."""
+
     def drawn_row(index: int) -> Row:
         return row(
             index,
