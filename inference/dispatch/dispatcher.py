@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from inference.batching import batch_of
 from inference.contract import (
+    BatchFailed,
     Cancelled,
     Downloading,
     Failed,
@@ -200,6 +201,8 @@ class Dispatcher:
             message = await station.worker.receive(timeout_s=station.silence_left(self._patience))
             if message is not None:
                 self._hearing.hear(station, message)
+            if isinstance(message, BatchFailed):
+                self._share()
 
     def _grow(self, devices: Sequence[str]) -> None:
         """Put the devices to work that nobody drives yet, once."""
@@ -224,7 +227,7 @@ class Dispatcher:
             self._orders.begin_attempt(entry.job_id)
             self._orders.tell(entry.job_id, Running(progress=Progress(phase=Phase.LOADING)))
         station.begin(batch_of({entry.job_id: entry.request for entry in entries}), entries)
-        self._tell_positions()
+        self._share()
 
     def _prepare(self, station: Station) -> None:
         """Have the worker bring up, while it draws, what its next batch will probably need."""
@@ -235,18 +238,25 @@ class Dispatcher:
     async def _recover(self, station: Station, failure: Failure) -> None:
         """After a worker's death: another is started; if even that fails, slower and slower."""
         log.warning("worker lost: %s", describe(failure))
-        if not self._hearing.bury(station, failure):
+        had_work = self._hearing.bury(station, failure)
+        self._share()
+        if not had_work:
             await self._back_off(station, failure)
 
     async def _back_off(self, station: Station, failure: Failure) -> None:
         station.failed_starts += 1
-        hopeless = not any(other.ready for other in self._stations)
-        if hopeless and station.failed_starts >= self._patience.starts_before_giving_up:
+        if all(other.failed_starts >= self._patience.starts_before_giving_up for other in self._stations):
             for entry in list(self._queue.in_order()):
                 self._queue.remove(entry.job_id)
                 self._orders.settle(entry.job_id, Failed(failure=WorkerUnavailable(reason=describe(failure))))
         doubled = self._patience.first_backoff_s * 2 ** (station.failed_starts - 1)
         await asyncio.sleep(min(doubled, self._patience.longest_backoff_s))
+
+    def _share(self) -> None:
+        """What waits may be another device's turn now: one is busy that it was left to, or has given it back."""
+        if len(self._queue):
+            self._wake()
+        self._tell_positions()
 
     def _tell_positions(self) -> None:
         for job_id, waiting in self._outlook.waiting():

@@ -61,6 +61,10 @@ class WorkerGone(Exception):  # noqa: N818 (an event more than an error)
         self.failure = failure
 
 
+DYING_S = 10.0
+"""After which a killed child is given up: one that hangs in a driver may never end."""
+
+
 class _Wake:
     """Put into the inbox to make ``receive`` return without a message."""
 
@@ -155,7 +159,7 @@ class WorkerProcess:
         process, self._process, self._ready = self._process, None, None
         if process is None:
             return "it had ended already"
-        await asyncio.to_thread(process.join)
+        await asyncio.to_thread(process.join, DYING_S)
         if self._connection is not None:
             self._connection.close()
             self._connection = None

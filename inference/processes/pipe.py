@@ -24,7 +24,9 @@ def read_into(connection: Connection, inbox: asyncio.Queue[Any], loop: asyncio.A
 
 def how_it_ended(exitcode: int | None) -> str:
     """How a process ended, for people."""
-    if exitcode is None or exitcode >= 0:
+    if exitcode is None:
+        return "killed, but it does not end"
+    if exitcode >= 0:
         return f"exit code {exitcode}"
     try:
         return f"killed by {signal.Signals(-exitcode).name}"

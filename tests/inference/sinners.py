@@ -31,7 +31,7 @@ from inference.processes.handle import WorkerSpec, draw_for_parent
 
 def innocent(connection: Connection, spec: WorkerSpec) -> None:
     """Does as told. Prompts steer it: ``kill me``, ``kill me once``, ``hang``, ``fail``, ``slow`` (until stopped),
-    ``sketch`` (previews after the first step, which are the pictures' ids)."""
+    ``sketch`` (previews after the first step, which are the pictures' ids), ``keep`` (all models so far in memory)."""
     connection.send(Ready(device="cpu", precision="float32"))
     while True:
         match connection.recv():
@@ -65,6 +65,30 @@ def dead_unless_first(connection: Connection, spec: WorkerSpec) -> None:
     if spec.device != "a":
         os._exit(3)
     with_siblings(connection, spec)
+
+
+def killed_for_good(connection: Connection, spec: WorkerSpec) -> None:
+    """On the device on which somebody first asks ``kill me once``, it dies of that and of every start afterwards."""
+    grave = spec.pictures_dir / "grave"
+    if grave.exists() and grave.read_text() == spec.device:
+        os._exit(3)
+    connection.send(Ready(device=spec.device, precision="float32"))
+    while True:
+        match connection.recv():
+            case Draw(batch=batch):
+                _note(spec, "diary", batch.model)
+                if any(row.prompt == "kill me once" for row in batch.rows) and not grave.exists():
+                    grave.write_text(spec.device)
+                _draw(connection, batch, spec)
+            case Shutdown():
+                return
+
+
+def slow_to_rise(connection: Connection, spec: WorkerSpec) -> None:
+    """Works on ``a``, where it takes its time to come back once it was killed; dies at every start elsewhere."""
+    if (spec.pictures_dir / "killed").exists():
+        time.sleep(3 if spec.device == "a" else 0)
+    dead_unless_first(connection, spec)
 
 
 def slow_to_draw(connection: Connection, spec: WorkerSpec) -> None:
@@ -111,6 +135,10 @@ def _note(spec: WorkerSpec, name: str, model: str) -> None:
         diary.write(f"{model}\n")
 
 
+_kept: dict[str, None] = {}
+"""The models that this process has drawn with."""
+
+
 def _draw(connection: Connection, batch: Batch, spec: WorkerSpec) -> None:
     connection.send(BatchProgress(batch_id=batch.id, progress=Progress(phase=Phase.LOADING)))
     prompts = [row.prompt for row in batch.rows]
@@ -141,7 +169,9 @@ def _draw(connection: Connection, batch: Batch, spec: WorkerSpec) -> None:
                     connection.send(BatchStopped(batch_id=batch.id))
                     return
                 slow = False
-    connection.send(BatchDrawn(batch_id=batch.id, load_s=0.0, draw_s=0.1, resident=(batch.model,)))
+    _kept[batch.model] = None
+    resident = tuple(_kept) if "keep" in prompts else (batch.model,)
+    connection.send(BatchDrawn(batch_id=batch.id, load_s=0.0, draw_s=0.1, resident=resident))
     for job_id in dict.fromkeys(row.job_id for row in batch.rows):
         if job_id not in unwanted:
             connection.send(JobSaved(batch_id=batch.id, job_id=job_id, pictures=_pictures(batch, job_id), seconds=0.1))

@@ -97,11 +97,7 @@ async def test_two_devices_draw_at_the_same_time(open_house: Open) -> None:
 
 async def test_a_model_stays_on_the_device_that_holds_it(open_house: Open) -> None:
     async with open_house("a", "b") as house:
-        first = [house.order("slow", model=model, owner=model) for model in ("v", "w")]
-        for ticket in first:  # so that both devices are up
-            await begun(ticket)
-        for ticket in first:
-            house.dispatcher.cancel(ticket.job_id)
+        await both_up(house)
         for _round in range(4):
             for model in ("x", "y"):
                 assert isinstance(await ended(house.order("an owl", model=model)), Finished)
@@ -151,6 +147,49 @@ async def test_what_a_dead_worker_had_in_hand_is_drawn_elsewhere(open_house: Ope
         end = await ended(house.order("kill me once", model="x"))
         assert isinstance(end, Finished)
         assert not isinstance(end, Failed)
+
+
+async def test_an_idle_device_takes_at_once_what_a_dead_one_had_in_hand(open_house: Open) -> None:
+    async with open_house("a", "b", main=sinners.killed_for_good) as house:
+        await both_up(house)
+        assert isinstance(await ended(house.order("kill me once", model="x")), Finished)
+
+
+async def test_while_a_good_device_restarts_nothing_fails_because_of_one_that_never_starts(open_house: Open) -> None:
+    async with open_house("a", "b", main=sinners.slow_to_rise) as house:
+        assert isinstance(await ended(house.order("an owl", model="x")), Finished)
+        async with asyncio.timeout(60):
+            while house.dispatcher._stations[1].failed_starts < PATIENCE.starts_before_giving_up:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        orders = [house.order(prompt, model="x", owner=prompt) for prompt in ("kill me once", "an owl", "a fox")]
+        assert all([isinstance(await ended(order), Finished) for order in orders])
+
+
+async def test_a_free_device_draws_what_the_one_that_holds_the_model_is_too_busy_for(open_house: Open) -> None:
+    """Both are free, and the first leaves the leader to the second, which holds both models and can draw with one."""
+    async with open_house("a", "b") as house:
+        await both_up(house)
+        busy = house.order("slow", model="z")
+        await begun(busy)
+        for model in ("x", "y"):
+            assert isinstance(await ended(house.order("keep", model=model, owner="bob")), Finished)
+        house.dispatcher.cancel(busy.job_id)
+        async with asyncio.timeout(60):
+            while any(station.batch for station in house.dispatcher._stations):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        slow = [house.order("slow", model=model, owner=f"newcomer for {model}") for model in ("x", "y")]
+        for order in slow:
+            await begun(order)
+
+
+async def both_up(house: House) -> None:
+    """Both devices have drawn once."""
+    first = [house.order("slow", model=model, owner=model) for model in ("v", "w")]
+    for ticket in first:
+        await begun(ticket)
+    for ticket in first:
+        house.dispatcher.cancel(ticket.job_id)
+        await ended(ticket)
 
 
 async def test_a_worker_is_told_once_what_to_bring_up_while_it_draws(open_house: Open) -> None:
