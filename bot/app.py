@@ -137,6 +137,7 @@ def make_dispatcher(settings: Settings, catalog: Catalog, workers: Sequence[Work
         hire=partial(_hire, settings),
         fetching=fetching,
         batch_wait_s=settings.batch_wait_ms / 1000,
+        discard=Gallery(settings.pictures_dir).discard,
     )
 
 

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Iterable
 from pathlib import Path
 
+from inference.contract import Picture
+
 
 class Gallery:
     """A folder of ``<picture id>.png``."""
@@ -19,6 +21,11 @@ class Gallery:
     async def remove(self, picture_ids: Iterable[str]) -> None:
         """Delete pictures; those that are not there are no matter."""
         await asyncio.to_thread(self._remove, list(picture_ids))
+
+    def discard(self, pictures: Iterable[Picture]) -> None:
+        """Delete pictures without anybody waiting for it."""
+        names = [picture.id for picture in pictures]
+        asyncio.get_running_loop().run_in_executor(None, self._remove, names)
 
     async def sweep(self, known: set[str]) -> int:
         """Delete what no job knows (left by a bot that was killed while saving); returns how many files went."""

@@ -19,6 +19,7 @@ from inference.contract import (
     Failed,
     ImageRequest,
     Phase,
+    Picture,
     Progress,
     Running,
     Standing,
@@ -44,7 +45,8 @@ class Dispatcher:
 
     ``hire`` makes a worker for a device by name: for those that the first worker reports beside its own. ``fetching``
     brings models here; without it, orders for those that are missing fail when they are drawn. ``batch_wait_s`` bounds
-    how long a batch is held while more orders of its kind keep coming.
+    how long a batch is held while more orders of its kind keep coming. ``discard`` is given the pictures on disk of
+    orders that were taken back while they were saved.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Dispatcher:
         hire: Callable[[str], WorkerProcess] | None = None,
         fetching: Fetching | None = None,
         batch_wait_s: float = 0.02,
+        discard: Callable[[tuple[Picture, ...]], None] = lambda pictures: None,
     ) -> None:
         self._stations = [Station(worker) for worker in workers]
         self._hire = hire
@@ -67,7 +70,7 @@ class Dispatcher:
         self._patience = patience or Patience()
         self._orders = OpenOrders()
         self._feeding = Feeding(queue=queue, stations=self._stations, wait_s=batch_wait_s)
-        self._hearing = Hearing(queue=queue, orders=self._orders, pace=pace)
+        self._hearing = Hearing(queue=queue, orders=self._orders, pace=pace, discard=discard)
 
     def __len__(self) -> int:
         """How many orders wait."""

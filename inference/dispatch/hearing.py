@@ -7,7 +7,7 @@ more, alone.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import assert_never
 
 from inference.contract import (
@@ -21,6 +21,7 @@ from inference.contract import (
     JobFailed,
     JobSaved,
     Phase,
+    Picture,
     Progress,
     Ready,
     Retrying,
@@ -37,8 +38,11 @@ from inference.errors import Failure, WeightsUnreadable
 class Hearing:
     """Settles orders, gives back to the queue what is to be tried again, learns the pace and which models ail."""
 
-    def __init__(self, *, queue: FairQueue, orders: OpenOrders, pace: Pace) -> None:
+    def __init__(
+        self, *, queue: FairQueue, orders: OpenOrders, pace: Pace, discard: Callable[[tuple[Picture, ...]], None]
+    ) -> None:
         self._queue = queue
+        self._discard = discard
         self._orders = orders
         self._pace = pace
         self._ailing: dict[str, Failure] = {}
@@ -61,6 +65,8 @@ class Hearing:
                 self._drawn(station, message)
             case JobSaved(job_id=job_id, pictures=pictures, seconds=seconds):
                 station.jobs.pop(job_id, None)
+                if job_id not in self._orders:  # it was taken back too late to keep them from being saved
+                    self._discard(pictures)
                 self._orders.settle(job_id, Finished(pictures=pictures, seconds=seconds))
             case JobFailed(job_id=job_id, failure=failure):
                 station.jobs.pop(job_id, None)

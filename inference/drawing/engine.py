@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -26,7 +28,7 @@ from inference.devices import (
     steady_threads,
 )
 from inference.drawing.batch import decode, draw_latents
-from inference.drawing.graphs import GraphedLoop
+from inference.drawing.graphs import GraphedLoop, can_capture
 from inference.drawing.models import ModelKey, model_store
 from inference.drawing.previews import Previews
 from inference.drawing.safety import Safety
@@ -96,9 +98,9 @@ class Engine:
         self._models = model_store(
             catalog, device=self._device, precision=self._precision, budgets=budgets or Budgets(), compiler=compiler
         )
-        self._loop: Loop = GraphedLoop(self._device) if self._device.type == "cuda" else iterate
+        self._loop: Loop = GraphedLoop(self._device) if can_capture(self._device) else iterate
         self._compiles = compiler is not None
-        self._compiled: set[tuple[object, ...]] = set()
+        self._compiled: WeakKeyDictionary[Any, set[tuple[int, ...]]] = WeakKeyDictionary()
         self._versions = library_versions()
 
     @property
@@ -124,6 +126,11 @@ class Engine:
     def safety_faults(self) -> tuple[Failure, ...]:
         """Why pictures of models on this machine cannot be checked; loads the checkers to find out."""
         return self._safety.faults() if self._safety else ()
+
+    def require_device(self) -> None:
+        """Raise what the device raises if it computes no more: after some errors CUDA never does again in a process."""
+        if self._device.type != "cpu":
+            torch.accelerator.synchronize(self._device)
 
     def prefetch(self, model: str, adapters: tuple[Adapter, ...]) -> None:
         """Begin to bring a model up beside the drawing; returns at once. What is wrong with it is told when it
@@ -192,15 +199,17 @@ class Engine:
             )
 
     def _compile_for(self, model: LoadedModel, batch: Batch, on_progress: OnProgress) -> None:
-        """Compiling counts as loading. It happens when a network sees its first batch of a shape."""
+        """Compiling counts as loading. It happens when a live network sees its first batch of a shape."""
         if not self._compiles:
             return
-        shape = (model.architecture, batch.bucket, batch.guided_bucket, batch.width, batch.height)
-        if shape not in self._compiled:
+        shape = (batch.bucket, batch.guided_bucket, batch.width, batch.height)
+        known = [self._compiled.setdefault(network, set()) for network in (model.unet, model.vae)]
+        if not all(shape in shapes for shapes in known):
             on_progress(Progress(phase=Phase.LOADING))
             once = draw_latents(model, self._prompts, replace(batch, steps=1), lambda step, estimate: None)
             decode(model, once[:1])
-            self._compiled.add(shape)
+            for shapes in known:
+                shapes.add(shape)
 
     def _steps(self, batch: Batch, model: LoadedModel, checker: Checker | None, on_progress: OnProgress) -> OnStep:
         sketches = self._previews.of(batch, model.vae, checker) if self._previews else None

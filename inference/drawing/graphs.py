@@ -39,6 +39,12 @@ class _Known:
     eager: set[Shape] = field(default_factory=set)
 
 
+def can_capture(device: torch.device) -> bool:
+    """Whether loops are captured on ``device``: not by ROCm, whose runtimes break captures off when other threads ask
+    for memory."""
+    return device.type == "cuda" and torch.version.hip is None
+
+
 class GraphedLoop:
     """Does what ``sampler.iterate`` does, on a CUDA device, in one thread; of a shape that has a graph, ``on_step`` is
     only called with 0 and at the end.

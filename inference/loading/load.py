@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -20,7 +21,7 @@ from inference.contract import Adapter
 from inference.devices import is_out_of_memory
 from inference.errors import AdapterUnfit, InferenceError, WeightsMissing, WeightsUnreadable
 from inference.loading.damage import MALFORMED, check_finite, reason_of
-from inference.loading.fingerprint import FileHashes, combine
+from inference.loading.fingerprint import FileHashes, FileStamps, combine
 from inference.loading.formats import Format, Networks, Opened, Pipeline, open_with, parts_for, pipelines_for
 from inference.loading.lora import UnfitError, merge_lora, read_lora
 from inference.memory.model import Sheet
@@ -34,7 +35,7 @@ class _Lora:
     strength: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ModelFiles:
     """Where everything of one model lies: ``parts`` are by name, most of them in the ``pipeline`` itself."""
 
@@ -44,7 +45,7 @@ class ModelFiles:
     loras: tuple[_Lora, ...]
     hashes: FileHashes
 
-    @property
+    @cached_property
     def key(self) -> str:
         """SHA-256 (hex) over every file and strength that the weights are from."""
         return self._key(self.hashes)
@@ -53,7 +54,14 @@ class ModelFiles:
     def key_at_hand(self) -> str | None:
         """``key``, unless large files would have to be read for it, or cannot be read, which the reading tells."""
         with contextlib.suppress(LookupError, OSError):
-            return self._key(self.hashes.at_hand())
+            vars(self).setdefault("key", self._key(self.hashes.at_hand()))
+        return vars(self).get("key")
+
+    @property
+    def _stamp(self) -> str | None:
+        """Another one whenever a file is another one; None where one is not there."""
+        with contextlib.suppress(OSError):
+            return self._key(FileStamps())
         return None
 
     def _key(self, hashes: FileHashes) -> str:
@@ -70,11 +78,16 @@ class ModelFiles:
         each LoRA, and may raise. Meanwhile the files are hashed.
 
         Raises:
-            InferenceError: with WeightsUnreadable or AdapterUnfit.
+            InferenceError: with WeightsUnreadable (also where a file was replaced meanwhile) or AdapterUnfit.
         """
+        before = self._stamp
         with ThreadPoolExecutor(1, "files-hasher") as hasher:
             hasher.submit(lambda: self.key)  # what goes wrong is told by the reading, or where the key is asked for
-            return self._networks(on_part)
+            networks = self._networks(on_part)
+        if self._stamp != before:
+            reason = "it was replaced while it was being read; ask again"
+            raise InferenceError(WeightsUnreadable(model=self.entry.name, path=str(self.pipeline.path), reason=reason))
+        return networks
 
     def _networks(self, on_part: Callable[[], None]) -> dict[str, torch.nn.Module]:
         networks = {}

@@ -52,8 +52,11 @@ class Part:
         return self.label.architecture.views(self.flat) | dict(self.packed)
 
     def copied_to(self, device: torch.device) -> Part:
-        """The same weights on a device, in memory of their own; they may still be on their way there."""
-        return Part(label=self.label, flat=self.flat.to(device, non_blocking=True, copy=True))
+        """The same weights on a device, in memory of their own; on a GPU of CUDA they may still be on their way there.
+
+        Elsewhere that would not be faster: XPU copies what is not page-locked to memory that is, and keeps that.
+        """
+        return Part(label=self.label, flat=self.flat.to(device, non_blocking=device.type == "cuda", copy=True))
 
     def awaited(self) -> Tensor:
         """``flat``, for what the present stream does from now on; its memory is not given to others before that."""

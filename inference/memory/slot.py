@@ -64,7 +64,7 @@ class Slot:
         if self._pointed:
             self._point(part.views)
         else:
-            self._memory.copy_(part.awaited(), non_blocking=True)
+            self._memory.copy_(part.awaited(), non_blocking=self._memory.is_cuda)
         self.holds = part.label.digest
 
     def let_go(self, digest: str) -> None:

@@ -151,8 +151,9 @@ class ModelStore(Generic[Key]):
         with self._lock:
             load = self._loads.get(key)
             if load is None:
-                load = self._loads[key] = _Load(self._open_files(key), ahead)
+                load = _Load(self._open_files(key), ahead)
                 self._in_a_thread(self._read, key, load)
+                self._loads[key] = load
             return load
 
     def _in_a_thread(self, work: Callable[..., None], *arguments: object) -> None:
@@ -172,7 +173,11 @@ class ModelStore(Generic[Key]):
 
         reader = threading.Thread(target=run, name="weights-reader")
         self._readers.add(reader)
-        reader.start()
+        try:
+            reader.start()
+        except RuntimeError:  # the machine allows no more threads
+            self._readers.discard(reader)
+            raise
 
     def _wait(self, load: _Load, on_wait: Callable[[int], None]) -> Mapping[str, Part]:
         while True:

@@ -112,6 +112,7 @@ class Worker:
             self._send(BatchStopped(batch_id=batch.id))
             return
         except Exception as error:
+            self._engine.require_device()  # or else this process ends: in a new one the device may work again
             self._send(BatchFailed(batch_id=batch.id, failure=_as_failure(error)))
             return
         finally:

@@ -31,7 +31,8 @@ from inference.processes.handle import WorkerSpec, draw_for_parent
 
 def innocent(connection: Connection, spec: WorkerSpec) -> None:
     """Does as told. Prompts steer it: ``kill me``, ``kill me once``, ``hang``, ``fail``, ``slow`` (until stopped),
-    ``sketch`` (previews after the first step, which are the pictures' ids), ``keep`` (all models so far in memory)."""
+    ``sketch`` (previews after the first step, which are the pictures' ids), ``keep`` (all models so far in memory),
+    ``save slowly`` (too late to be stopped)."""
     connection.send(Ready(device="cpu", precision="float32"))
     while True:
         match connection.recv():
@@ -89,6 +90,17 @@ def slow_to_rise(connection: Connection, spec: WorkerSpec) -> None:
     if (spec.pictures_dir / "killed").exists():
         time.sleep(3 if spec.device == "a" else 0)
     dead_unless_first(connection, spec)
+
+
+def losing_its_device(connection: Connection, spec: WorkerSpec) -> None:
+    """The real worker on a device that computes no more once a request has failed."""
+    from inference.drawing.engine import Engine
+
+    def lost(_: object) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    Engine.require_device = lost  # type: ignore[method-assign]
+    draw_for_parent(connection, spec)
 
 
 def slow_to_draw(connection: Connection, spec: WorkerSpec) -> None:
@@ -172,6 +184,8 @@ def _draw(connection: Connection, batch: Batch, spec: WorkerSpec) -> None:
     _kept[batch.model] = None
     resident = tuple(_kept) if "keep" in prompts else (batch.model,)
     connection.send(BatchDrawn(batch_id=batch.id, load_s=0.0, draw_s=0.1, resident=resident))
+    if "save slowly" in prompts:
+        time.sleep(1)
     for job_id in dict.fromkeys(row.job_id for row in batch.rows):
         if job_id not in unwanted:
             connection.send(JobSaved(batch_id=batch.id, job_id=job_id, pictures=_pictures(batch, job_id), seconds=0.1))

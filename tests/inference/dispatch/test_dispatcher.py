@@ -20,6 +20,7 @@ from inference.contract import (
     ImageRequest,
     JobEvent,
     Phase,
+    Picture,
     Retrying,
     Running,
     Waiting,
@@ -66,12 +67,17 @@ def open_workplace(tmp_path: Path) -> Open:
         patience: Patience = QUICK,
         start_timeout_s: float = 30,
         batch_wait_s: float = 0.02,
+        discard: Callable[[tuple[Picture, ...]], None] = lambda pictures: None,
         **limits: int,
     ) -> AsyncIterator[Workplace]:
         spec = WorkerSpec(catalog_path=tmp_path, pictures_dir=tmp_path)
         worker = WorkerProcess(spec=spec, main=main, start_timeout_s=start_timeout_s)
         dispatcher = Dispatcher(
-            workers=[worker], queue=FairQueue(**limits), patience=patience, batch_wait_s=batch_wait_s
+            workers=[worker],
+            queue=FairQueue(**limits),
+            patience=patience,
+            batch_wait_s=batch_wait_s,
+            discard=discard,
         )
         draining = asyncio.create_task(dispatcher.run())
         try:
@@ -210,6 +216,20 @@ async def test_a_running_order_is_taken_back_between_steps_and_the_next_one_is_d
         place.dispatcher.cancel(slow.job_id)
         assert (await heard(slow))[-1] == Cancelled()
         assert isinstance((await heard(place.order()))[-1], Finished)
+
+
+async def test_the_pictures_of_an_order_that_was_taken_back_while_they_were_saved_are_discarded(
+    open_workplace: Open,
+) -> None:
+    discarded: asyncio.Future[tuple[Picture, ...]] = asyncio.get_running_loop().create_future()
+    async with open_workplace(discard=discarded.set_result) as place:
+        order = place.order("save slowly", count=2)
+        await hear_until(order, lambda event: isinstance(event, Running) and event.progress.phase is Phase.SAVING)
+        place.dispatcher.cancel(order.job_id)
+        assert (await heard(order))[-1] == Cancelled()
+        async with asyncio.timeout(60):
+            pictures = await discarded
+    assert [picture.id for picture in pictures] == [picture_id(order.job_id, index) for index in range(2)]
 
 
 async def test_taking_one_order_back_leaves_the_others_of_its_batch_alone(open_workplace: Open) -> None:

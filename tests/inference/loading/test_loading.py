@@ -105,6 +105,24 @@ def test_the_fingerprint_follows_weights_and_adapters(tiny_models: TinyModels, c
     assert load(copy).fingerprint != plain
 
 
+def test_a_file_that_is_replaced_while_it_is_read_is_not_taken_for_either(copy: TinyModels) -> None:
+    catalog = Catalog.load(copy.catalog)
+    tensors = load_file(copy.lcm_lora)
+    parts: list[None] = []
+
+    def replace_it() -> None:
+        parts.append(None)
+        if len(parts) == 2:
+            save_file({name: tensor * 1.01 for name, tensor in tensors.items()}, copy.lcm_lora)
+
+    cpu = torch.device("cpu")
+    with pytest.raises(InferenceError) as refused:
+        load_model(catalog, catalog["tiny-lora"], (), device=cpu, precision=torch.float32, on_part=replace_it)
+    assert isinstance(refused.value.failure, WeightsUnreadable)
+    assert "replaced while it was being read" in refused.value.failure.reason
+    assert load(copy).fingerprint == load(copy).fingerprint
+
+
 def test_a_single_network_replaces_the_pipelines_own(tiny_models: TinyModels) -> None:
     assert load(tiny_models, "tiny-xl").guidance_dim == 24
     assert load(tiny_models, "tiny-xl-merged").guidance_dim is None

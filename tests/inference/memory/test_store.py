@@ -239,6 +239,19 @@ def test_two_hundred_switches_leave_memory_flat(tiny_models: TinyModels) -> None
     assert process.memory_info().rss - resident < 20_000_000
 
 
+def test_a_reading_that_could_not_begin_begins_the_next_time(
+    store: ModelStore[ModelKey], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as machine:
+        machine.setattr(threading.Thread, "start", refused)
+        with pytest.raises(RuntimeError, match="new thread"):
+            use(store, TINY)
+    assert use(store, TINY)[1] > 0
+
+
 def test_what_was_kept_on_disk_is_not_read_from_its_files_again(
     tiny_models: TinyModels, tmp_path: Path, reads: list[str]
 ) -> None:

@@ -20,11 +20,12 @@ from inference.contract import Failed, Finished, ImageRequest, Outcome, Phase, R
 from inference.dispatch.dispatcher import Dispatcher
 from inference.dispatch.queue import FairQueue
 from inference.dispatch.ticket import Ticket
-from inference.errors import CheckerMissing, DiskUnwritable, WeightsMissing, WeightsUnreadable
+from inference.errors import CheckerMissing, DiskUnwritable, WeightsMissing, WeightsUnreadable, WorkerDied
 from inference.pictures.recipe import Recipe, read_recipe
-from inference.processes.handle import WorkerProcess, WorkerSpec
+from inference.processes.handle import WorkerMain, WorkerProcess, WorkerSpec, draw_for_parent
 from tests.checkers import save_classifier
 from tests.checkpoints import TinyModels
+from tests.inference import sinners
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -51,9 +52,9 @@ class Desk:
 
 
 @asynccontextmanager
-async def opened(models: Path, pictures: Path) -> AsyncIterator[Desk]:
+async def opened(models: Path, pictures: Path, main: WorkerMain = draw_for_parent) -> AsyncIterator[Desk]:
     spec = WorkerSpec(catalog_path=models, pictures_dir=pictures, device="cpu", precision="float32")
-    worker = WorkerProcess(spec=spec)
+    worker = WorkerProcess(spec=spec, main=main)
     dispatcher = Dispatcher(workers=[worker], queue=FairQueue())
     draining = asyncio.create_task(dispatcher.run())
     try:
@@ -102,6 +103,26 @@ async def test_a_failed_request_leaves_the_worker_alive(tiny_models: TinyModels,
     assert isinstance(fine, Finished)
     assert isinstance(unsaved, Failed)
     assert isinstance(unsaved.failure, DiskUnwritable)
+
+
+async def test_a_worker_whose_device_is_lost_ends_and_another_one_draws(
+    tiny_models: TinyModels, tmp_path: Path
+) -> None:
+    models = tmp_path / "models"
+    shutil.copytree(tiny_models.folder, models)
+    shutil.rmtree(models / "tiny")
+    async with opened(models / "models.toml", tmp_path / "pictures", sinners.losing_its_device) as desk:
+        fine = await desk.drawn(desk.order(model="tiny-flat"))
+        pid = desk.worker.pid
+        order = desk.order(model="tiny-lora")
+        events = [event async for event in order.events()]
+        again = await desk.drawn(desk.order(model="tiny-flat"))
+        assert desk.worker.pid != pid
+    assert isinstance(fine, Finished)
+    assert any(isinstance(event, Retrying) for event in events)
+    assert isinstance(events[-1], Failed)
+    assert isinstance(events[-1].failure, WorkerDied)
+    assert isinstance(again, Finished)
 
 
 async def test_a_damaged_model_is_marked_until_it_can_be_loaded(tiny_models: TinyModels, tmp_path: Path) -> None:
