@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import discord
 
-from bot.delivery.delivery import NOBODY
+from bot.delivery.delivery import NOBODY, TROUBLE
 from bot.delivery.following import Follower
 from bot.delivery.gallery import Gallery
 from bot.ordering import flags, requests
@@ -229,7 +229,7 @@ class Generator:
         ticket = await self._enqueue(job)
         try:
             card = await interaction.followup.send(view=accepted_card(job), allowed_mentions=NOBODY, wait=True)
-        except discord.HTTPException as error:
+        except TROUBLE as error:
             log.info("job %s has no card yet: %s", job.id, error)
         else:
             await self._jobs.set_message(job.id, card.id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import aiohttp
 import discord
 import pytest
 
@@ -213,3 +214,19 @@ async def test_an_interaction_that_discord_forgot_harms_nobody(studio: Studio) -
     assert len(await studio.jobs()) == 1
     await studio.ann.click(card, label="Reroll")
     await studio.pictures(index=1)
+
+
+async def test_an_order_whose_card_was_lost_on_the_line_is_drawn_and_shown(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = await drawn(studio)
+
+    async def cut_off(*_: object, **__: object) -> None:
+        raise aiohttp.ServerDisconnectedError
+
+    with monkeypatch.context() as line:
+        line.setattr(discord.Webhook, "send", cut_off)
+        await studio.ann.click(card, label="Same seed")
+    await studio.all_delivered()
+    [picture] = await studio.pictures(index=1)
+    assert picture.tobytes() == pixels(7, 64, 64)
