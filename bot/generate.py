@@ -9,7 +9,7 @@ import asyncio
 import logging
 import random
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import discord
@@ -33,7 +33,6 @@ from inference.catalog.entries import ModelEntry
 from inference.contract import MAX_SEED, ImageRequest
 from inference.dispatch.dispatcher import Dispatcher
 from inference.dispatch.ticket import Ticket
-from inference.errors import InferenceError
 
 log = logging.getLogger("bot.generate")
 
@@ -76,7 +75,8 @@ class Generator:
             spoiler=bool(options.spoiler),
             seed_locked=locked is not None,
         )
-        self._follower.follow(job, await self._enqueue(job))
+        [ticket] = await self._enqueue([job])
+        self._follower.follow(job, ticket)
 
     async def remix(self, interaction: discord.Interaction, options: Options, *, parent_id: str | None) -> None:
         """An order that was put together from an older one; everything is in ``options``."""
@@ -101,8 +101,7 @@ class Generator:
             shown=await asyncio.to_thread(self._on_disk, rules),
             seed=_random_seed() if locked is None else locked,
         )
-        for request in found:
-            require_within(rules, request)
+        self._require_possible(rules, found)
         self._check_room(interaction, orders=len(found))
         card = await _think(interaction)
         await self._order_all(interaction, found, card=card, spoiler=bool(options.spoiler))
@@ -115,8 +114,7 @@ class Generator:
             raise Refused(_("This order was deleted; there is nothing left to work with."))
         seed, rules = _random_seed(), self._preferences.rules(interaction.guild_id)
         found = [requests.reroll(job.request, self._catalog, seed=seed) for job in jobs]
-        for request in found:
-            require_within(rules, request)
+        self._require_possible(rules, found)
         self._check_room(interaction, orders=len(found))
         card = await interaction.followup.send(view=accepted_card(jobs[0]), allowed_mentions=NOBODY, wait=True)
         await self._order_all(interaction, found, card=card.id, spoiler=jobs[0].spoiler)
@@ -184,20 +182,26 @@ class Generator:
     def _request(self, interaction: discord.Interaction, options: Options, *, seed: int) -> ImageRequest:
         entry = choose(options.model, where(interaction), self._preferences, self._catalog).entry
         request = requests.imagine(options, self._catalog, entry=entry, seed=seed)
-        require_within(self._preferences.rules(interaction.guild_id), request)
-        self._dispatcher.to_fetch(request)
+        self._require_possible(self._preferences.rules(interaction.guild_id), [request])
         return request
+
+    def _require_possible(self, rules: Rules, orders: Iterable[ImageRequest]) -> None:
+        """Raise ``Refused`` or ``InferenceError`` if one of the orders is not allowed, or its model cannot be had."""
+        for request in orders:
+            require_within(rules, request)
+            self._dispatcher.to_fetch(request)
 
     async def _order_all(
         self, interaction: discord.Interaction, orders: Sequence[ImageRequest], *, card: int, spoiler: bool
     ) -> None:
-        """Orders that share a card."""
+        """Orders that share a card: all of them, or none."""
         together = str(uuid.uuid4())
-        for request in orders:
-            job = job_from(
-                interaction, request, Origin.COMPARE, message_id=card, spoiler=spoiler, comparison_id=together
-            )
-            self._follower.follow(job, await self._enqueue(job))
+        jobs = [
+            job_from(interaction, request, Origin.COMPARE, message_id=card, spoiler=spoiler, comparison_id=together)
+            for request in orders
+        ]
+        for job, ticket in zip(jobs, await self._enqueue(jobs), strict=True):
+            self._follower.follow(job, ticket)
 
     def _check_room(self, interaction: discord.Interaction, *, orders: int = 1) -> None:
         guild_id = interaction.guild_id
@@ -226,7 +230,7 @@ class Generator:
         covered = spoiler if spoiler is not None else parent is not None and parent.spoiler
         parent_id = None if parent is None else parent.id
         job = job_from(interaction, request, origin, parent_id=parent_id, spoiler=covered)
-        ticket = await self._enqueue(job)
+        [ticket] = await self._enqueue([job])
         try:
             card = await interaction.followup.send(view=accepted_card(job), allowed_mentions=NOBODY, wait=True)
         except TROUBLE as error:
@@ -236,18 +240,25 @@ class Generator:
             job = replace(job, place=replace(job.place, message_id=card.id))
         self._follower.follow(job, ticket)
 
-    async def _enqueue(self, job: Job) -> Ticket:
-        """The order is a row before it is in the queue."""
-        await self._jobs.add(job)
+    async def _enqueue(self, jobs: Sequence[Job]) -> list[Ticket]:
+        """Orders are rows before they are in the queue. If one of them does not get there, none of them stays."""
         try:
-            ticket = self._dispatcher.submit(
-                job_id=job.id, owner=str(job.user_id), group=job.place.community, request=job.request
-            )
-        except InferenceError:
-            await self._jobs.delete(job.id)
+            for job in jobs:
+                await self._jobs.add(job)
+            tickets = [self._submit(job) for job in jobs]
+        except Exception:
+            for job in jobs:
+                self._dispatcher.cancel(job.id)
+            for job in jobs:
+                await self._jobs.delete(job.id)
             raise
-        self._limits.ordered(job.user_id)
-        return ticket
+        self._limits.ordered(jobs[0].user_id)
+        return tickets
+
+    def _submit(self, job: Job) -> Ticket:
+        return self._dispatcher.submit(
+            job_id=job.id, owner=str(job.user_id), group=job.place.community, request=job.request
+        )
 
 
 async def _think(interaction: discord.Interaction) -> int:

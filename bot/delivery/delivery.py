@@ -51,7 +51,7 @@ Way: TypeAlias = Callable[[], Awaitable[object]]
 
 
 class Delivery:
-    """Shows cards through one Discord client."""
+    """Shows cards through one Discord client. Discord takes no card beside text, so an edit takes the text away."""
 
     def __init__(self, *, client: discord.Client) -> None:
         self._client = client
@@ -104,14 +104,18 @@ class Delivery:
         assert job.place.token is not None
         assert job.place.message_id is not None
         webhook = discord.Webhook.partial(job.place.application_id, job.place.token, client=self._client)
-        await webhook.edit_message(
-            job.place.message_id, view=parcel.view(), attachments=parcel.unpacked(), allowed_mentions=NOBODY
+        await webhook.edit_message(  # type: ignore[call-overload]  # which forgets that a layout may replace text
+            job.place.message_id,
+            content=None,
+            view=parcel.view(),
+            attachments=parcel.unpacked(),
+            allowed_mentions=NOBODY,
         )
 
     async def _edit_by_right(self, job: Job, parcel: Parcel) -> None:
         assert job.place.message_id is not None
         message = self._channel(job).get_partial_message(job.place.message_id)
-        await message.edit(view=parcel.view(), attachments=parcel.unpacked(), allowed_mentions=NOBODY)
+        await message.edit(content=None, view=parcel.view(), attachments=parcel.unpacked(), allowed_mentions=NOBODY)
 
     async def _send_directly(self, job: Job, parcel: Parcel) -> None:
         user = self._client.get_user(job.user_id) or await self._client.fetch_user(job.user_id)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import uuid
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from bot.ordering.comparing import Axes, labels, variants
 from bot.ordering.flags import Options
-from bot.store import JobState
+from bot.settings import Settings
+from bot.store import Job, JobState
 from inference.catalog import Catalog
 from inference.catalog.entries import ModelEntry
 from inference.contract import ImageRequest
 from tests.bot.painter import pixels
-from tests.bot.studio import Studio, images_of, labels_of, menu_of, said, text_of
+from tests.bot.studio import Studio, images_of, labels_of, menu_of, open_studio, said, text_of
 
 
 async def compared(studio: Studio, count: int, **options: Any) -> Any:
@@ -83,6 +86,36 @@ async def test_a_comparison_counts_as_so_many_orders(studio: Studio) -> None:
     answer = await studio.ann.slash(studio.channel, "compare", prompt="a fox", steps="1,2,3,4,5,6,7,8")
     assert "orders waiting" in said(answer)
     assert len(await studio.jobs()) == 4
+
+
+async def test_a_comparison_is_taken_whole_or_not_at_all(
+    settings: Settings, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While its rows are written, other orders of the same person take the room that it had."""
+    async with open_studio(replace(settings, queue_limit_per_user=3), catalog) as studio:
+        await studio.ann.slash(studio.channel, "imagine", prompt="wait")
+        await studio.card(saying="Drawing")
+        add = studio.store.jobs.add
+
+        async def add_beside_others(job: Job) -> None:
+            await add(job)
+            while studio.dispatcher.waiting_for(str(job.user_id)) < 2:
+                studio.dispatcher.submit(job_id=str(uuid.uuid4()), owner=str(job.user_id), request=job.request)
+
+        monkeypatch.setattr(studio.store.jobs, "add", add_beside_others)
+        answer = await studio.ann.slash(studio.channel, "compare", prompt="a fox", steps="2,4")
+        assert "orders waiting" in said(answer)
+        assert len(await studio.jobs()) == 1
+        assert len(studio.dispatcher) == 2
+
+
+async def test_a_card_takes_the_place_of_words(studio: Studio) -> None:
+    await studio.ann.slash(studio.channel, "compare", prompt="wait", models="quick, guided", seed=7)
+    card = studio.env.backend.get_message(studio.channel.id, studio.cards()[0].id)
+    card.content = "Something else was said here."
+    studio.let_go()
+    await studio.pictures(count=2)
+    assert len(studio.cards()) == 1
 
 
 async def test_one_failure_leaves_the_others_and_is_told(studio: Studio) -> None:

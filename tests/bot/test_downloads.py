@@ -114,3 +114,14 @@ async def test_where_downloads_are_off_people_are_told_before_anything_is_promis
         assert "`python -m inference pull big`" in said(answer)
         assert studio.cards() == []
     assert hub.requests == []
+
+
+async def test_where_downloads_are_off_nothing_of_a_comparison_is_drawn(
+    settings: Settings, catalog: Catalog, hub: Hub
+) -> None:
+    async with open_studio(replace(settings, downloads=False), catalog) as studio:
+        answer = await studio.ann.slash(studio.channel, "compare", prompt="an owl", models="quick, big")
+        assert answer.ephemeral
+        assert "`python -m inference pull big`" in said(answer)
+        assert studio.cards() == []
+        assert await studio.jobs() == []
