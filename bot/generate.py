@@ -75,7 +75,7 @@ class Generator:
             spoiler=bool(options.spoiler),
             seed_locked=locked is not None,
         )
-        [ticket] = await self._enqueue([job])
+        [ticket] = await self._enqueue(interaction, [job])
         self._follower.follow(job, ticket)
 
     async def remix(self, interaction: discord.Interaction, options: Options, *, parent_id: str | None) -> None:
@@ -200,7 +200,7 @@ class Generator:
             job_from(interaction, request, Origin.COMPARE, message_id=card, spoiler=spoiler, comparison_id=together)
             for request in orders
         ]
-        for job, ticket in zip(jobs, await self._enqueue(jobs), strict=True):
+        for job, ticket in zip(jobs, await self._enqueue(interaction, jobs), strict=True):
             self._follower.follow(job, ticket)
 
     def _check_room(self, interaction: discord.Interaction, *, orders: int = 1) -> None:
@@ -230,7 +230,7 @@ class Generator:
         covered = spoiler if spoiler is not None else parent is not None and parent.spoiler
         parent_id = None if parent is None else parent.id
         job = job_from(interaction, request, origin, parent_id=parent_id, spoiler=covered)
-        [ticket] = await self._enqueue([job])
+        [ticket] = await self._enqueue(interaction, [job])
         try:
             card = await interaction.followup.send(view=accepted_card(job), allowed_mentions=NOBODY, wait=True)
         except TROUBLE as error:
@@ -240,19 +240,24 @@ class Generator:
             job = replace(job, place=replace(job.place, message_id=card.id))
         self._follower.follow(job, ticket)
 
-    async def _enqueue(self, jobs: Sequence[Job]) -> list[Ticket]:
-        """Orders are rows before they are in the queue. If one of them does not get there, none of them stays."""
+    async def _enqueue(self, interaction: discord.Interaction, jobs: Sequence[Job]) -> list[Ticket]:
+        """Orders are rows before they are in the queue. If one of them does not get there, none of them stays.
+
+        From the last look at the limits until all are in the queue nothing is waited for: what was pressed meanwhile
+        counts.
+        """
         try:
             for job in jobs:
                 await self._jobs.add(job)
+            self._check_room(interaction, orders=len(jobs))
             tickets = [self._submit(job) for job in jobs]
+            self._limits.ordered(interaction.user.id)
         except Exception:
             for job in jobs:
                 self._dispatcher.cancel(job.id)
             for job in jobs:
                 await self._jobs.delete(job.id)
             raise
-        self._limits.ordered(jobs[0].user_id)
         return tickets
 
     def _submit(self, job: Job) -> Ticket:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from bot.settings import Settings
-from bot.store import JobState
+from bot.store import Job, JobState
 from inference.catalog import Catalog
 from tests.bot.studio import Studio, open_studio, said
 
@@ -109,3 +112,29 @@ async def test_after_an_order_there_is_a_pause_where_it_is_set(settings: Setting
         assert "Please wait" in said(answer)
         await studio.ben.slash(studio.channel, "imagine", prompt="an owl")
         await studio.pictures(index=1)
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [({"cooldown_s": 99.0}, "Please wait"), ({"queue_limit_per_server": 1}, "This server has as many orders waiting")],
+)
+async def test_presses_that_overtake_each_other_are_within_the_limits(
+    settings: Settings, catalog: Catalog, monkeypatch: pytest.MonkeyPatch, limits: dict[str, Any], words: str
+) -> None:
+    """All are let in by the first look at the limits; while this one's row is written, another gets into the queue."""
+    async with open_studio(replace(settings, **limits), catalog) as studio:
+        await studio.ann.slash(studio.channel, "imagine", prompt="wait")
+        await studio.card(saying="Drawing")
+        add = studio.store.jobs.add
+
+        async def add_beside_another(job: Job) -> None:
+            await add(job)
+            group, owner = job.place.community, str(job.user_id)
+            studio.dispatcher.submit(job_id=str(uuid.uuid4()), owner=owner, group=group, request=job.request)
+            studio.bot.generator._limits.ordered(job.user_id)
+
+        monkeypatch.setattr(studio.store.jobs, "add", add_beside_another)
+        answer = await studio.ben.slash(studio.channel, "imagine", prompt="a fox")
+        assert words in said(answer)
+        assert len(await studio.jobs()) == 1
+        assert len(studio.dispatcher) == 1
