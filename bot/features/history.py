@@ -19,7 +19,7 @@ from bot.delivery.endings import Endings
 from bot.delivery.gallery import Gallery
 from bot.ordering.access import Refused, Showing
 from bot.ordering.orders import place_of
-from bot.ordering.requests import options_of
+from bot.ordering.requests import options_again
 from bot.store import Job, Jobs, StoredPicture
 from bot.ui.cards import inert
 from bot.ui.items import ID, Pressable, chosen
@@ -184,7 +184,7 @@ class Act(Pressable, ui.DynamicItem[ui.Select[ui.LayoutView]], template=rf"histo
                 await bot.generator.reroll(interaction, self.job_id)
             case "edit":
                 job = await bot.history.own(interaction, self.job_id)
-                await interaction.response.send_modal(remix_modal(options_of(job.request), parent_id=job.id))
+                await interaction.response.send_modal(remix_modal(options_again(job), parent_id=job.id))
             case "recipe":
                 await interaction.response.defer(ephemeral=True, thinking=True)
                 job = await bot.history.own(interaction, self.job_id)

@@ -11,7 +11,7 @@ from bot.delivery.delivery import NOBODY
 from bot.features.recipes import card_of
 from bot.ordering.access import Refused
 from bot.ordering.orders import place_of
-from bot.ordering.requests import options_of
+from bot.ordering.requests import options_again
 from bot.store import Job
 from bot.ui.modals import remix_modal
 from bot.words import N_, _
@@ -49,7 +49,7 @@ async def remix(interaction: discord.Interaction[PictureBot], message: discord.M
     bot = interaction.client
     job = await _job(interaction, message)
     if job is not None:
-        modal = remix_modal(options_of(job.request), parent_id=job.id)
+        modal = remix_modal(options_again(job), parent_id=job.id)
     else:
         modal = remix_modal(bot.recipes.options(await bot.recipes.read(message, within_s=QUICK_S)), parent_id=None)
     await interaction.response.send_modal(modal)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from bot.ordering.flags import Options
-from bot.store import StoredPicture
+from bot.store import Job, StoredPicture
 from inference.catalog import Catalog
 from inference.catalog.entries import ModelEntry
 from inference.contract import SIZE_MULTIPLE, ImageRequest
@@ -102,6 +102,11 @@ def options_of(request: ImageRequest) -> Options:
         seed=request.seed,
         adapters=request.adapters,
     )
+
+
+def options_again(job: Job) -> Options:
+    """What one would have to say to order the same as ``job``, covered where its pictures are."""
+    return replace(options_of(job.request), spoiler=job.spoiler or None)
 
 
 def options_from(found: Recipe | Infotext, catalog: Catalog) -> Options:

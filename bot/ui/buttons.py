@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import discord
 from discord import ui
 
-from bot.ordering.requests import options_of
+from bot.ordering.requests import options_again
 from bot.ui.items import ID, Pressable, VerbButton, chosen
 from bot.ui.modals import remix_modal
 from bot.words import N_, _
@@ -42,7 +42,7 @@ class Edit(VerbButton, template=rf"edit:{ID}"):
 
     async def press(self, interaction: discord.Interaction[PictureBot]) -> None:
         job = await interaction.client.generator.job(self.subject)
-        await interaction.response.send_modal(remix_modal(options_of(job.request), parent_id=job.id))
+        await interaction.response.send_modal(remix_modal(options_again(job), parent_id=job.id))
 
 
 class Delete(VerbButton, template=rf"delete:{ID}"):

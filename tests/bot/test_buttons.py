@@ -10,7 +10,7 @@ import pytest
 
 from bot.store import JobState, Origin
 from tests.bot.painter import pixels
-from tests.bot.studio import Studio, images_of, labels_of, menu_of, text_of
+from tests.bot.studio import Studio, covers, images_of, labels_of, menu_of, text_of
 
 
 async def drawn(studio: Studio, *, prompt: str = "a red apple", seed: int = 7, count: int = 1) -> discord.Message:
@@ -70,6 +70,23 @@ async def test_edit_offers_the_order_and_keeps_the_seed(studio: Studio, restart:
     [picture] = await studio.pictures(index=1)
     assert picture.tobytes() == pixels(7, 64, 64)
     assert "a green pear" in text_of(studio.cards()[1])
+
+
+@pytest.mark.parametrize("way", ["button", "history", "menu"])
+async def test_what_is_covered_stays_covered_when_it_is_edited(studio: Studio, way: str) -> None:
+    await studio.ann.slash(studio.channel, "imagine", prompt="a red apple", spoiler=True)
+    await studio.pictures()
+    [card] = studio.cards()
+    if way == "button":
+        shown = await studio.ann.click(card, label="Edit")
+    elif way == "menu":
+        shown = await studio.ben.context_menu(studio.channel, "Remix this", card)
+    else:
+        history = (await studio.ann.slash(studio.channel, "history")).response
+        shown = await studio.ann.select(history, values=["edit"], custom_id=menu_of(history, "history_act"))
+    await (studio.ben if way == "menu" else studio.ann).submit_modal(shown, fields_of(shown))
+    await studio.pictures(index=1)
+    assert covers(studio.cards()[1]) == [True]
 
 
 async def test_everything_can_be_edited(studio: Studio) -> None:
