@@ -18,8 +18,8 @@ from bot.delivery.delivery import NOBODY, TROUBLE
 from bot.delivery.following import Follower
 from bot.delivery.gallery import Gallery
 from bot.ordering import flags, requests
-from bot.ordering.access import Refused, require_author_or_moderator, require_within
-from bot.ordering.comparing import Axes, variants
+from bot.ordering.access import Refused, Showing, require_author_or_moderator, require_within
+from bot.ordering.comparing import Axes, labels, variants
 from bot.ordering.flags import Options
 from bot.ordering.limits import Limits
 from bot.ordering.orders import asker, job_from, where
@@ -27,6 +27,7 @@ from bot.ordering.preferences import choose, visible
 from bot.rules import Rules
 from bot.store import Job, Jobs, Origin, Preferences
 from bot.ui.cards import accepted_card
+from bot.ui.comparison_card import Compared, comparison_card
 from bot.words import _
 from inference.catalog import Catalog
 from inference.catalog.entries import ModelEntry
@@ -75,8 +76,7 @@ class Generator:
             spoiler=bool(options.spoiler),
             seed_locked=locked is not None,
         )
-        [ticket] = await self._enqueue(interaction, [job])
-        self._follower.follow(job, ticket)
+        self._follow([job], await self._enqueue(interaction, [job]))
 
     async def remix(self, interaction: discord.Interaction, options: Options, *, parent_id: str | None) -> None:
         """An order that was put together from an older one; everything is in ``options``."""
@@ -104,7 +104,8 @@ class Generator:
         self._require_possible(rules, found)
         self._check_room(interaction, orders=len(found))
         card = await _think(interaction)
-        await self._order_all(interaction, found, card=card, spoiler=bool(options.spoiler))
+        jobs = _together(interaction, found, card=card, spoiler=bool(options.spoiler))
+        self._follow(jobs, await self._enqueue(interaction, jobs))
 
     async def compare_again(self, interaction: discord.Interaction, comparison_id: str) -> None:
         """The same comparison with a new seed."""
@@ -116,8 +117,12 @@ class Generator:
         found = [requests.reroll(job.request, self._catalog, seed=seed) for job in jobs]
         self._require_possible(rules, found)
         self._check_room(interaction, orders=len(found))
-        card = await interaction.followup.send(view=accepted_card(jobs[0]), allowed_mentions=NOBODY, wait=True)
-        await self._order_all(interaction, found, card=card.id, spoiler=jobs[0].spoiler)
+        again = _together(interaction, found, spoiler=jobs[0].spoiler)
+        waiting = [
+            Compared(job=job, label=label, media=None, shown=Showing.PLAIN)
+            for job, label in zip(again, labels(found, self._catalog), strict=True)
+        ]
+        await self._order_with_card(interaction, again, comparison_card(waiting))
 
     async def delete_comparison(self, interaction: discord.Interaction, comparison_id: str) -> None:
         """Remove all that was compared."""
@@ -191,18 +196,6 @@ class Generator:
             require_within(rules, request)
             self._dispatcher.to_fetch(request)
 
-    async def _order_all(
-        self, interaction: discord.Interaction, orders: Sequence[ImageRequest], *, card: int, spoiler: bool
-    ) -> None:
-        """Orders that share a card: all of them, or none."""
-        together = str(uuid.uuid4())
-        jobs = [
-            job_from(interaction, request, Origin.COMPARE, message_id=card, spoiler=spoiler, comparison_id=together)
-            for request in orders
-        ]
-        for job, ticket in zip(jobs, await self._enqueue(interaction, jobs), strict=True):
-            self._follower.follow(job, ticket)
-
     def _check_room(self, interaction: discord.Interaction, *, orders: int = 1) -> None:
         guild_id = interaction.guild_id
         self._limits.check(interaction.user.id, guild_id, self._preferences.rules(guild_id), orders=orders)
@@ -225,20 +218,31 @@ class Generator:
         *,
         spoiler: bool | None = None,
     ) -> None:
-        """An order that came from a card gets a card of its own, once it is in the queue."""
+        """An order that came from a card gets a card of its own."""
         require_within(self._preferences.rules(interaction.guild_id), request)
         covered = spoiler if spoiler is not None else parent is not None and parent.spoiler
         parent_id = None if parent is None else parent.id
         job = job_from(interaction, request, origin, parent_id=parent_id, spoiler=covered)
-        [ticket] = await self._enqueue(interaction, [job])
+        await self._order_with_card(interaction, [job], accepted_card(job))
+
+    async def _order_with_card(
+        self, interaction: discord.Interaction, jobs: Sequence[Job], card: discord.ui.LayoutView
+    ) -> None:
+        """Into the queue, then shown, and followed whether or not that succeeded."""
+        tickets = await self._enqueue(interaction, jobs)
         try:
-            card = await interaction.followup.send(view=accepted_card(job), allowed_mentions=NOBODY, wait=True)
+            message = await interaction.followup.send(view=card, allowed_mentions=NOBODY, wait=True)
         except TROUBLE as error:
-            log.info("job %s has no card yet: %s", job.id, error)
+            log.info("job %s has no card yet: %s", jobs[0].id, error)
         else:
-            await self._jobs.set_message(job.id, card.id)
-            job = replace(job, place=replace(job.place, message_id=card.id))
-        self._follower.follow(job, ticket)
+            for job in jobs:
+                await self._jobs.set_message(job.id, message.id)
+            jobs = [replace(job, place=replace(job.place, message_id=message.id)) for job in jobs]
+        self._follow(jobs, tickets)
+
+    def _follow(self, jobs: Sequence[Job], tickets: Sequence[Ticket]) -> None:
+        for job, ticket in zip(jobs, tickets, strict=True):
+            self._follower.follow(job, ticket)
 
     async def _enqueue(self, interaction: discord.Interaction, jobs: Sequence[Job]) -> list[Ticket]:
         """Orders are rows before they are in the queue. If one of them does not get there, none of them stays.
@@ -272,6 +276,17 @@ async def _think(interaction: discord.Interaction) -> int:
     if response is not None and response.message_id is not None:
         return response.message_id
     return (await interaction.original_response()).id
+
+
+def _together(
+    interaction: discord.Interaction, orders: Iterable[ImageRequest], *, spoiler: bool, card: int | None = None
+) -> list[Job]:
+    """Jobs that share a card."""
+    comparison_id = str(uuid.uuid4())
+    return [
+        job_from(interaction, request, Origin.COMPARE, message_id=card, spoiler=spoiler, comparison_id=comparison_id)
+        for request in orders
+    ]
 
 
 def _random_seed() -> int:

@@ -154,6 +154,21 @@ async def test_a_comparison_is_rerolled_and_deleted(studio: Studio, restarted: b
     assert len(await studio.jobs()) == 2
 
 
+async def test_a_rerolled_comparison_is_its_persons_from_the_first_moment(studio: Studio) -> None:
+    await studio.ann.slash(studio.channel, "compare", prompt="wait", models="quick, guided")
+    studio.let_go()
+    await studio.pictures(count=2)
+    (studio.settings.pictures_dir / "go").unlink()
+    await studio.ben.click(studio.cards()[0], label="Reroll")
+    card = studio.cards()[1]
+    assert f"<@{studio.ben.id}>" in text_of(card)
+    assert "2️⃣ With guidance" in text_of(card)
+    assert labels_of(card) == ["Reroll", "Delete"]
+    await studio.ben.click(card, label="Delete")
+    assert [len(card.attachments) for card in studio.cards()] == [2]
+    assert {job.user_id for job in await studio.jobs()} == {studio.ann.id}
+
+
 async def test_a_killed_bot_fills_the_card_after_its_restart(studio: Studio) -> None:
     await studio.ann.slash(studio.channel, "compare", prompt="wait", models="quick, guided", seed=7)
     assert len(await studio.jobs()) == 2
