@@ -158,11 +158,12 @@ class Generator:
         if not self._dispatcher.cancel(job_id):
             raise Refused(_("This order is finished already."))
 
-    async def delete(self, interaction: discord.Interaction, job_id: str) -> None:
+    async def delete(self, interaction: discord.Interaction, job_id: str) -> Job:
         """Remove the pictures and every trace of the order; the caller removes what shows them."""
         job = await self.job(job_id)
         require_author_or_moderator(job, asker(interaction), guild_id=interaction.guild_id)
         await self.forget(job)
+        return job
 
     async def forget(self, job: Job) -> None:
         """Take an order back if it is not finished, and remove all that there is of it.

@@ -21,6 +21,7 @@ from bot.ordering.access import Refused, Showing
 from bot.ordering.orders import place_of
 from bot.ordering.requests import options_again
 from bot.store import Job, Jobs, StoredPicture
+from bot.ui.buttons import take_down_other
 from bot.ui.cards import inert
 from bot.ui.items import ID, Pressable, chosen
 from bot.ui.modals import remix_modal
@@ -197,8 +198,7 @@ class Act(Pressable, ui.DynamicItem[ui.Select[ui.LayoutView]], template=rf"histo
         await interaction.response.defer()
         job = await bot.history.own(interaction, self.job_id)
         await bot.generator.forget(job)
-        if job.comparison_id is None:
-            bot.background.begin(f"card of {job.id}", bot.delivery.remove_card(job))
+        take_down_other(bot, job)
         await bot.history.show(interaction, Page())
 
 

@@ -13,6 +13,7 @@ from bot.ordering.access import Refused
 from bot.ordering.orders import place_of
 from bot.ordering.requests import options_again
 from bot.store import Job
+from bot.ui.buttons import take_down_other
 from bot.ui.modals import remix_modal
 from bot.words import N_, _
 
@@ -56,18 +57,19 @@ async def remix(interaction: discord.Interaction[PictureBot], message: discord.M
 
 
 async def delete(interaction: discord.Interaction[PictureBot], message: discord.Message) -> None:
-    """Delete an order with its pictures and this card of it."""
+    """Delete an order with its pictures and this card of it, or all that the card compares."""
     bot = interaction.client
     await interaction.response.defer(ephemeral=True, thinking=True)
     if not place_of(interaction).member:
         raise Refused(_("Here I am only a guest and cannot remove messages. Press **Delete** on the card itself."))
     job = await _job(interaction, message)
-    if job is not None:
-        await bot.generator.delete(interaction, job.id)
-        if job.place.message_id != message.id:
-            bot.background.begin(f"card of {job.id}", bot.delivery.remove_card(job))
-    else:
+    if job is None:
         _require_leftover(interaction, message)
+    elif job.comparison_id is not None and job.place.message_id == message.id:
+        await bot.generator.delete_comparison(interaction, job.comparison_id)
+    else:
+        await bot.generator.delete(interaction, job.id)
+        take_down_other(bot, job, message)
     try:
         await message.delete()
     except discord.NotFound:

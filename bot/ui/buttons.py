@@ -10,6 +10,7 @@ import discord
 from discord import ui
 
 from bot.ordering.requests import options_again
+from bot.store import Job
 from bot.ui.items import ID, Pressable, VerbButton, chosen
 from bot.ui.modals import remix_modal
 from bot.words import N_, _
@@ -50,7 +51,8 @@ class Delete(VerbButton, template=rf"delete:{ID}"):
 
     async def press(self, interaction: discord.Interaction[PictureBot]) -> None:
         await interaction.response.defer()
-        await interaction.client.generator.delete(interaction, self.subject)
+        job = await interaction.client.generator.delete(interaction, self.subject)
+        take_down_other(interaction.client, job, interaction.message)
         await interaction.delete_original_response()
 
 
@@ -87,6 +89,13 @@ class OtherModel(Pressable, ui.DynamicItem[ui.Select[ui.LayoutView]], template=r
     async def press(self, interaction: discord.Interaction[PictureBot]) -> None:
         [model] = chosen(interaction)
         await interaction.client.generator.other_model(interaction, self.job_id, model=model)
+
+
+def take_down_other(bot: PictureBot, job: Job, shown: discord.Message | None = None) -> None:
+    """Have the card of a deleted order taken out of chat, unless it is the message ``shown``, with which that happens
+    anyway. A card that several orders share stays."""
+    if job.comparison_id is None and (shown is None or shown.id != job.place.message_id):
+        bot.background.begin(f"card of {job.id}", bot.delivery.remove_card(job))
 
 
 ALL = (Reroll, SameSeed, Edit, Delete, Cancel, OtherModel)

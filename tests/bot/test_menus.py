@@ -347,6 +347,50 @@ async def test_an_order_goes_from_wherever_it_was_posted(studio: Studio) -> None
     await until(lambda: studio.cards() == [], studio._what_is_there)
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_the_button_on_a_card_posted_again_takes_the_first_card_down_as_well(
+    studio: Studio, restarted: bool
+) -> None:
+    card = await posted_again(studio)
+    if restarted:
+        await studio.restart()
+    await studio.ann.click(card, label="Delete")
+    await until(lambda: studio.cards() == [], studio._what_is_there)
+
+
+async def compared(studio: Studio, prompt: str = "a fox") -> discord.Message:
+    """The card of a comparison of ann's."""
+    await studio.ann.slash(studio.channel, "compare", prompt=prompt, models="quick, guided")
+    if prompt != "wait":
+        await studio.pictures(count=2)
+    return studio.cards()[-1]
+
+
+@pytest.mark.parametrize("prompt", ["a fox", "wait"])
+async def test_a_comparison_is_deleted_whole(studio: Studio, prompt: str) -> None:
+    await chose(studio, studio.ann, "Delete", await compared(studio, prompt))
+    assert studio.cards() == []
+    assert await studio.jobs() == []
+    assert len(studio.dispatcher) == 0
+
+
+@pytest.mark.parametrize("by", ["menu", "button"])
+async def test_what_was_taken_out_of_a_comparison_is_deleted_without_it(studio: Studio, by: str) -> None:
+    card = await compared(studio)
+    chosen = (await studio.jobs())[1]
+    await studio.ann.select(card, [chosen.id], custom_id=menu_of(card, "go_on"))
+    await studio.pictures(index=1)
+    await studio.all_delivered()
+    if by == "menu":
+        await chose(studio, studio.ann, "Delete", studio.cards()[1])
+    else:
+        await studio.ann.click(studio.cards()[1], label="Delete")
+    await studio.ann.slash(studio.channel, "imagine", prompt="an owl")
+    await studio.pictures(index=1)
+    assert [shown.id for shown in studio.cards()][:1] == [card.id]
+    assert chosen.id not in [job.id for job in await studio.jobs()]
+
+
 async def test_a_stranger_deletes_nothing(studio: Studio) -> None:
     result = await chose(studio, studio.ben, "Delete", await drawn(studio))
     assert "or a moderator" in said(result)
