@@ -11,7 +11,7 @@ import io
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import aiohttp
@@ -19,7 +19,7 @@ import discord
 from discord import ui
 
 from bot.delivery.attachments import Attachment
-from bot.store import Job
+from bot.store import Job, Place
 
 log = logging.getLogger("bot.delivery.delivery")
 
@@ -47,7 +47,10 @@ class Parcel:
         return [discord.File(io.BytesIO(file.content), filename=file.name) for file in self.files]
 
 
-Way: TypeAlias = Callable[[], Awaitable[object]]
+Way: TypeAlias = Callable[[], Awaitable[Place]]
+"""Brings a card to its person; returns where it is then."""
+Wanted: TypeAlias = Callable[[], Awaitable[bool]]
+"""Whether there is still something to bring: an order may be deleted while Discord is waited for."""
 
 
 class Delivery:
@@ -63,19 +66,18 @@ class Delivery:
         except TROUBLE as error:
             log.debug("progress of job %s not shown: %s", job.id, error)
 
-    async def show_end(self, job: Job, parcel: Parcel) -> bool:
-        """Bring the last card by the first way that is open; False if none is, for good.
+    async def show_end(self, job: Job, parcel: Parcel, *, wanted: Wanted) -> Place | None:
+        """Bring the last card by the first way that is open; returns where it is then, None if no way is open, for
+        good, or the card is no longer ``wanted``.
 
         Raises ``DiscordAway`` when Discord cannot be reached at all.
         """
         for way in self._ways(job, parcel):
             try:
-                await _patiently(way)
+                return await _patiently(way, wanted)
             except discord.HTTPException as error:
                 log.info("job %s: one way to deliver is closed: %s", job.id, error)
-            else:
-                return True
-        return False
+        return None
 
     async def remove_card(self, job: Job) -> None:
         """Take a card out of chat, if it is still there and the bot may."""
@@ -100,7 +102,7 @@ class Delivery:
         elif job.place.message_id is not None:
             await self._edit_by_right(job, parcel)
 
-    async def _edit_by_token(self, job: Job, parcel: Parcel) -> None:
+    async def _edit_by_token(self, job: Job, parcel: Parcel) -> Place:
         assert job.place.token is not None
         assert job.place.message_id is not None
         webhook = discord.Webhook.partial(job.place.application_id, job.place.token, client=self._client)
@@ -111,20 +113,24 @@ class Delivery:
             attachments=parcel.unpacked(),
             allowed_mentions=NOBODY,
         )
+        return job.place
 
-    async def _edit_by_right(self, job: Job, parcel: Parcel) -> None:
+    async def _edit_by_right(self, job: Job, parcel: Parcel) -> Place:
         assert job.place.message_id is not None
         message = self._channel(job).get_partial_message(job.place.message_id)
         await message.edit(content=None, view=parcel.view(), attachments=parcel.unpacked(), allowed_mentions=NOBODY)
+        return job.place
 
-    async def _send_directly(self, job: Job, parcel: Parcel) -> None:
+    async def _send_directly(self, job: Job, parcel: Parcel) -> Place:
         user = self._client.get_user(job.user_id) or await self._client.fetch_user(job.user_id)
-        await self._send(user, job, parcel)
+        return await self._send(user, job, parcel)
 
-    async def _send(self, where: discord.abc.Messageable, job: Job, parcel: Parcel) -> None:
-        """The nonce lets Discord recognise a card that it has, should the bot die before it notes the sending."""
+    async def _send(self, where: discord.abc.Messageable, job: Job, parcel: Parcel) -> Place:
+        """The nonce lets Discord recognise a card that it has, should the bot die before it notes the sending. What the
+        bot sent by itself no interaction's token edits, and its own right does."""
         nonce = job.id.replace("-", "")[:25]
-        await where.send(view=parcel.view(), files=parcel.unpacked(), allowed_mentions=NOBODY, nonce=nonce)
+        message = await where.send(view=parcel.view(), files=parcel.unpacked(), allowed_mentions=NOBODY, nonce=nonce)
+        return replace(job.place, channel_id=message.channel.id, message_id=message.id, token=None, member=True)
 
     def _channel(self, job: Job) -> discord.PartialMessageable:
         return self._client.get_partial_messageable(job.place.channel_id, guild_id=job.place.guild_id)
@@ -135,16 +141,17 @@ def _token_lives(job: Job) -> bool:
     return alive and job.place.token is not None and job.place.message_id is not None
 
 
-async def _patiently(way: Way) -> None:
+async def _patiently(way: Way, wanted: Wanted) -> Place | None:
     """Try again while the trouble is Discord's or the line's; raises ``DiscordAway`` if that does not end."""
-    for wait_s in (*RETRY_AFTER_S, None):
+    waits_s = iter(RETRY_AFTER_S)
+    while await wanted():
         try:
-            await way()
+            return await way()
         except TROUBLE as error:
             if isinstance(error, discord.HTTPException) and error.status < 500:
                 raise
+            wait_s = next(waits_s, None)
             if wait_s is None:
                 raise DiscordAway(str(error)) from error
-            await asyncio.sleep(wait_s)
-        else:
-            return
+        await asyncio.sleep(wait_s)
+    return None

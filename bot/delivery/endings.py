@@ -44,13 +44,21 @@ class Endings:
         """A shared card is put together and shown by one order at a time, so that the last showing has all of them."""
 
     async def show(self, job_id: str) -> None:
-        """Bring the last card of a settled job to its person, and note that it was brought."""
+        """Bring the last card of a settled job to its person, and note that it was brought, and where it is."""
+        job = await self._jobs.get(job_id)
+        if job is not None:
+            async with self._turns[job.comparison_id or job.id]:
+                await self._show(job_id)
+
+    async def _show(self, job_id: str) -> None:
+        """The job is looked up in its turn: one that shares the card may just have had to send it anew."""
         job = await self._jobs.get(job_id)
         if job is None:  # deleted by its owner meanwhile
             return
-        async with self._turns[job.comparison_id or job.id]:
-            reached = await self._delivery.show_end(job, await self.parcel(job))
-        await self._jobs.delivered(job.id, missed=not reached)
+        place = await self._delivery.show_end(job, await self.parcel(job), wanted=lambda: self._jobs.exists(job_id))
+        if place is not None and place != job.place:
+            await self._jobs.moved(job, place)
+        await self._jobs.delivered(job_id, missed=place is None)
 
     async def parcel(self, job: Job, *, alone: bool = False) -> Parcel:
         """The last card of ``job`` with its files; ``alone`` without those that it was compared with."""

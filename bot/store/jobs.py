@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bot.store.database import Database
-from bot.store.records import Job, StoredPicture, job_from, picture_from, to_row
+from bot.store.records import Job, Place, StoredPicture, job_from, picture_from, to_row
 from inference.contract import Finished, Picture
 
 
@@ -35,6 +35,10 @@ class Jobs:
         row = await self._database.fetch_one("SELECT * FROM jobs WHERE id = ?", (job_id,))
         return None if row is None else job_from(row)
 
+    async def exists(self, job_id: str) -> bool:
+        """Whether there is such an order, and it was not deleted."""
+        return await self.get(job_id) is not None
+
     async def of_message(self, message_id: int) -> Job | None:
         """The job whose card this message is."""
         row = await self._database.fetch_one("SELECT * FROM jobs WHERE message_id = ?", (message_id,))
@@ -47,6 +51,12 @@ class Jobs:
     async def set_message(self, job_id: str, message_id: int) -> None:
         """Remember which message is the job's card."""
         await self._write("UPDATE jobs SET message_id = ? WHERE id = ?", (message_id, job_id))
+
+    async def moved(self, job: Job, place: Place) -> None:
+        """Remember that the card of ``job``, and of all orders that share it, is another message now."""
+        sql = "UPDATE jobs SET channel_id = ?, message_id = ?, token = ?, member = ? WHERE id = ? OR comparison_id = ?"
+        where = (place.channel_id, place.message_id, place.token, place.member)
+        await self._write(sql, (*where, job.id, job.comparison_id))
 
     async def running(self, job_id: str) -> None:
         await self._write("UPDATE jobs SET state = 'running' WHERE id = ? AND state = 'queued'", (job_id,))

@@ -8,9 +8,10 @@ from dataclasses import replace
 import pytest
 
 from bot.delivery import delivery
-from bot.store import JobState
+from bot.delivery.delivery import Parcel
+from bot.store import Job, JobState
 from tests.bot.painter import pixels
-from tests.bot.studio import Studio, images_of, labels_of, text_of, until
+from tests.bot.studio import Studio, images_of, labels_of, menu_of, text_of, until
 
 
 async def waiting(studio: Studio, *, seed: int = 7) -> None:
@@ -70,6 +71,68 @@ async def test_a_deleted_channel_sends_the_picture_home(studio: Studio) -> None:
     [picture] = await images_of(home.history()[-1])
     assert picture.tobytes() == pixels(7, 64, 64)
     await studio.all_delivered()
+
+
+async def test_a_comparison_whose_card_is_gone_is_sent_anew_once(studio: Studio) -> None:
+    await studio.ann.slash(studio.channel, "compare", prompt="wait", steps="1,2,3,4", seed=7)
+    await studio.mod.delete(studio.cards()[0])
+    studio.let_go()
+    await studio.all_delivered()
+    [card] = studio.cards()
+    assert len(card.attachments) == 4
+    assert {job.place.message_id for job in await studio.jobs()} == {card.id}
+    await studio.ann.click(card, label="Delete")
+    assert studio.cards() == []
+    assert await studio.jobs() == []
+
+
+@pytest.mark.parametrize("command", ["imagine", "compare"])
+async def test_a_guest_whose_token_is_gone_writes_home_once_and_can_take_it_back(studio: Studio, command: str) -> None:
+    options = {"steps": "1,2,3"} if command == "compare" else {}
+    await studio.ann.slash(studio.channel, command, prompt="wait", seed=7, **options)
+    await expire_token(studio)
+    for method in ("PATCH", "POST"):
+        here = f"/channels/{studio.channel.id}/messages*"
+        studio.env.inject_error(method, here, status=403, code=50001, message="Missing Access", times=None)
+    studio.let_go()
+    await studio.all_delivered()
+    home = studio.ann.user.dm_channel
+    [card] = home.history()
+    assert len(card.attachments) == (3 if options else 1)
+    studio.env.backend.faults.clear()
+    await studio.ann.user.click(card, label="Delete")
+    assert home.history() == []
+    assert await studio.jobs() == []
+
+
+async def test_what_was_sent_home_goes_with_its_order(studio: Studio) -> None:
+    await waiting(studio)
+    home = studio.ann.user.dm_channel
+    studio.env.backend.delete_channel(studio.channel.id)
+    studio.let_go()
+    await studio.all_delivered()
+    shown = await studio.ann.user.slash("history")
+    await studio.ann.user.select(shown.response, values=["delete"], custom_id=menu_of(shown.response, "history_act"))
+    await until(lambda: not any(message.attachments for message in home.history()), studio.env.transcript)
+
+
+async def test_what_is_deleted_while_a_way_is_looked_for_is_not_shown(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await waiting(studio)
+    endings = studio.bot.follower._endings
+    pack = endings.parcel
+
+    async def deleted_once_packed(job: Job) -> Parcel:
+        parcel = await pack(job)
+        await studio.store.jobs.delete(job.id)
+        return parcel
+
+    monkeypatch.setattr(endings, "parcel", deleted_once_packed)
+    await studio.mod.delete(studio.cards()[0])
+    studio.let_go()
+    await until(lambda: len(studio.bot.background) == 0, studio.env.transcript)
+    assert studio.cards() == []
 
 
 async def test_where_nothing_is_open_the_picture_waits_in_the_history(studio: Studio) -> None:
