@@ -27,6 +27,8 @@ TOKEN_MARGIN_S = 30.0
 """A token this near to its end is not relied upon."""
 RETRY_AFTER_S = (1.0, 5.0, 30.0)
 """Waits between attempts while Discord itself is in trouble."""
+TOO_MANY_REQUESTS = 429
+"""Discord is only busy; the way is open."""
 NOBODY = discord.AllowedMentions.none()
 TROUBLE = (discord.HTTPException, aiohttp.ClientError, OSError)
 """What a call to Discord may raise."""
@@ -148,7 +150,7 @@ async def _patiently(way: Way, wanted: Wanted) -> Place | None:
         try:
             return await way()
         except TROUBLE as error:
-            if isinstance(error, discord.HTTPException) and error.status < 500:
+            if isinstance(error, discord.HTTPException) and error.status < 500 and error.status != TOO_MANY_REQUESTS:
                 raise
             wait_s = next(waits_s, None)
             if wait_s is None:

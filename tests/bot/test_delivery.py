@@ -158,6 +158,15 @@ async def test_a_short_outage_is_waited_for(studio: Studio, monkeypatch: pytest.
     assert len(studio.cards()) == 1
 
 
+async def test_a_way_on_which_discord_is_busy_is_not_closed(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery, "RETRY_AFTER_S", (0.05, 0.05, 0.05))
+    await waiting(studio)
+    studio.env.inject_error("PATCH", "*", status=429, code=0, message="You are being rate limited.", times=3)
+    studio.let_go()
+    await studio.all_delivered()
+    assert [len(card.attachments) for card in studio.cards()] == [1]
+
+
 async def test_files_respect_the_limit_of_the_place(studio: Studio) -> None:
     await waiting(studio)
     async with studio.store._database.transaction() as connection:
