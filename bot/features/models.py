@@ -22,7 +22,7 @@ from bot.rules import Scope
 from bot.store import Preferences
 from bot.ui.cards import inert, why_withheld
 from bot.ui.items import Pressable
-from bot.words import N_, _, steps_of
+from bot.words import N_, _, speaking, steps_of
 from inference.catalog import Catalog
 from inference.catalog.entries import Kind, ModelEntry
 from inference.dispatch.dispatcher import Dispatcher
@@ -179,7 +179,8 @@ class Models:
 
     async def _add_example(self, interaction: discord.Interaction, entry: ModelEntry, ticket: Ticket) -> None:
         await self.examples.ending(entry, ticket)
-        await self._show_info(interaction, entry, await self.examples.find(entry), drawing=False)
+        with speaking(str(interaction.locale)):
+            await self._show_info(interaction, entry, await self.examples.find(entry), drawing=False)
 
     def _shown(self, interaction: discord.Interaction, entry: ModelEntry, example: Example | None) -> Showing:
         """How an example is shown here: as if it had been ordered here."""

@@ -14,7 +14,7 @@ from babel.messages.pofile import read_po
 from bot import translations
 from bot.words import LOCALES, _, speaking
 from inference.errors import InferenceError, UnknownModel, describe
-from tests.bot.studio import Studio, labels_of, said, text_of
+from tests.bot.studio import Studio, labels_of, said, text_of, until
 
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
 COMMAND_NAME = re.compile(r"^[-_'\w]{1,32}$")
@@ -86,8 +86,8 @@ async def test_cards_answers_buttons_and_forms_speak_chinese(studio: Studio) -> 
     await studio.pictures()
     card = studio.cards()[-1]
     assert labels_of(card) == ["重新生成", "相同种子", "编辑", "删除"]
-    for words in ("不含 rain", "种子 `5`", "4 步", "这类模型不理会反向提示词"):
-        assert words in text_of(card)
+    for word in ("不含 rain", "种子 `5`", "4 步", "这类模型不理会反向提示词"):
+        assert word in text_of(card)
     await studio.ann.click(card, label="相同种子")
     await studio.card(saying="每个像素都完全一致", index=1)
     form = await studio.ann.click(card, label="编辑")
@@ -101,6 +101,19 @@ async def test_cards_answers_buttons_and_forms_speak_chinese(studio: Studio) -> 
         assert CHINESE.search(said(await studio.ann.slash(studio.channel, command, **options)))
     for command in ("model list", "seed show", "history", "queue", "help", "about", "model which"):
         assert CHINESE.search(said(await studio.ann.slash(studio.channel, command)))
+
+
+@pytest.mark.usefixtures("chinese")
+async def test_an_example_that_follows_later_speaks_chinese(studio: Studio) -> None:
+    shown = (await studio.ann.slash(studio.channel, "model info", name="quick")).response
+    assert shown is not None
+
+    def sheet() -> Any:
+        return next(message for message in studio.channel.history(viewer=studio.ann) if message.id == shown.id)
+
+    await until(lambda: bool(sheet().attachments), studio.env.transcript)
+    assert labels_of(sheet()) == ["为我使用"]
+    assert "反向提示词" in text_of(sheet())
 
 
 async def test_discord_is_told_the_chinese_names_of_the_commands(studio: Studio) -> None:
