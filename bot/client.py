@@ -115,12 +115,14 @@ class PictureBot(commands.Bot):
     async def _sync(self) -> None:
         """Tell Discord the commands if they are not those it was told last: doing so is rate-limited strictly."""
         known = await self.store.remembered("commands")
-        present = f"{self.application_id}:{_digest(self.tree)}"
+        present = f"{self.application_id}:{await _digest(self.tree)}"
         if self._always_sync or known != present:
             await self.tree.sync()
             await self.store.remember("commands", present)
 
 
-def _digest(tree: app_commands.CommandTree[Any]) -> str:
-    described = [command.to_dict(tree) for command in tree.get_commands()]
+async def _digest(tree: app_commands.CommandTree[Any]) -> str:
+    """Changes with whatever Discord would be told: the commands, and their words in every language."""
+    assert tree.translator is not None  # set before the commands are told
+    described = [await command.get_translated_payload(tree, tree.translator) for command in tree.get_commands()]
     return hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from string import Formatter
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 import simcord.interactions
 from babel.messages.pofile import read_po
 
-from bot import translations
+from bot import translations, words
 from bot.words import LOCALES, _, speaking
 from inference.errors import InferenceError, UnknownModel, describe
 from tests.bot.studio import Studio, labels_of, said, text_of, until
@@ -125,6 +126,28 @@ async def test_discord_is_told_the_chinese_names_of_the_commands(studio: Studio)
     for command in names.values():
         if command.get("type", 1) == 1:
             check_names(command)
+
+
+@pytest.fixture
+def editions() -> Iterator[None]:
+    """Catalogues that change while the tests run."""
+    words._catalogue.cache_clear()
+    yield
+    words._catalogue.cache_clear()
+
+
+@pytest.mark.usefixtures("editions")
+async def test_discord_is_told_when_only_the_words_have_changed(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    new = (LOCALES / "zh-CN.po").read_text(encoding="utf-8").replace('msgstr "绘图"', 'msgstr "画图"')
+    (tmp_path / "zh-CN.po").write_text(new, encoding="utf-8")
+    monkeypatch.setattr(words, "LOCALES", tmp_path)
+    words._catalogue.cache_clear()
+    await studio.restart()
+    told = [call for call in studio.env.http_requests if call.method == "PUT" and call.path.endswith("/commands")]
+    names = [{command["name"]: command["name_localizations"] for command in call.json} for call in told]  # type: ignore[union-attr]
+    assert [named["imagine"] for named in names] == [{"zh-CN": "绘图"}, {"zh-CN": "画图"}]
 
 
 def check_names(part: dict[str, Any]) -> None:
