@@ -241,6 +241,12 @@ Failure: TypeAlias = (
 )
 
 
+MOST_NAMES = 20
+"""Of those to choose from."""
+TYPED_CHARACTERS = 50
+"""Of what was asked for and is none."""
+
+
 class InferenceError(Exception):
     """A failure on its way up a call stack."""
 
@@ -298,9 +304,9 @@ def describe(failure: Failure, say: Say = plain) -> str:
                 high=f"{high:.10g}",
             )
         case NotANumber(field=field, value=value):
-            return say("The {field} must be a number; “{value}” is none.", field=say(field), value=value)
+            return say("The {field} must be a number; “{value}” is none.", field=say(field), value=_typed(value))
         case SizeUnreadable(text=text):
-            return say("“{text}” is no size. Write width and height in pixels, for example 512x512.", text=text)
+            return say("“{text}” is no size. Write width and height in pixels, for example 512x512.", text=_typed(text))
         case SizeNotPossible(suggestion=(width, height)) as size:
             return say(
                 "{size} is not possible with this model: both sides must be multiples of {multiple} between {smallest} "
@@ -312,9 +318,9 @@ def describe(failure: Failure, say: Say = plain) -> str:
                 suggestion=f"{width}×{height}",
             )
         case UnknownModel(name=name, known=known):
-            return say("There is no model “{name}”.", name=name) + _choice(known, say)
+            return say("There is no model “{name}”.", name=_typed(name)) + _choice(known, say)
         case UnknownAdapter(name=name, known=known):
-            return say("There is no LoRA “{name}” for this model.", name=name) + _choice(known, say)
+            return say("There is no LoRA “{name}” for this model.", name=_typed(name)) + _choice(known, say)
         case WeightsMissing(model=model, path=path):
             return say(
                 "The weights of “{model}” are not on this machine ({path}). Choose another model or put them there.",
@@ -413,7 +419,20 @@ def describe(failure: Failure, say: Say = plain) -> str:
             return describe_hub(failure, say)
 
 
+def shortened(text: str, limit: int) -> str:
+    """At most ``limit`` characters of a text, the last of them “…” where some are missing."""
+    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
+
+
+def _typed(text: str) -> str:
+    """What somebody wrote, as far as it is needed to know it again."""
+    return shortened(text, TYPED_CHARACTERS)
+
+
 def _choice(names: tuple[str, ...], say: Say) -> str:
     if not names:
         return " " + say("None is installed.")
-    return " " + say("Choose from: {names}.", names=", ".join(names))
+    shown = ", ".join(names[:MOST_NAMES])
+    if len(names) > MOST_NAMES:
+        return " " + say("Choose from: {names} and {count} more.", names=shown, count=len(names) - MOST_NAMES)
+    return " " + say("Choose from: {names}.", names=shown)

@@ -17,6 +17,10 @@ from bot.words import N_, _
 from inference.catalog import Catalog
 from inference.catalog.entries import ModelEntry
 
+MOST_NAMES = 15
+NAME_CHARACTERS = 50
+"""Of hidden models in one answer, which has 2000 characters."""
+
 
 class House:
     """Answers the subcommands of ``/settings``. Only managers of the server may; Discord is told so as well."""
@@ -40,7 +44,7 @@ class House:
         """Bring a hidden model back."""
         rules = self._rules(interaction)
         if name not in rules.hidden_models:
-            raise Refused(_("“{model}” is not hidden.", model=inert(name)))
+            raise Refused(_("“{model}” is not hidden.", model=inert(name, NAME_CHARACTERS)))
         await self._change(interaction, replace(rules, hidden_models=rules.hidden_models - {name}))
 
     async def limits(self, interaction: discord.Interaction, **limits: int | None) -> None:
@@ -99,7 +103,7 @@ def _sheet(rules: Rules, model: str) -> str:
     lines = [
         "⚙️ **" + _("Settings of this server") + "**",
         _("Model: {model}", model=inert(model)),
-        _("Hidden models: {models}", models=", ".join(map(inert, sorted(rules.hidden_models))) or "–"),
+        _("Hidden models: {models}", models=_listed(sorted(rules.hidden_models)) or "–"),
         _("Waiting orders of one person: {limit}", limit=limit(rules.waiting_limit)),
         _("Largest side in pixels: {limit}", limit=limit(rules.largest_side)),
         _("Steps of a picture: {limit}", limit=limit(rules.most_steps)),
@@ -111,6 +115,12 @@ def _sheet(rules: Rules, model: str) -> str:
         ),
     ]
     return "\n".join(lines)
+
+
+def _listed(names: list[str]) -> str:
+    shown = [inert(name, NAME_CHARACTERS) for name in names[:MOST_NAMES]]
+    more = [_("and {count} more", count=len(names) - MOST_NAMES)] if len(names) > MOST_NAMES else []
+    return ", ".join(shown + more)
 
 
 _WHO = {

@@ -23,6 +23,8 @@ from inference.errors import InferenceError
 
 MOST_LINES = 20
 """Of orders on one card."""
+MOST_CANCELLED = 10
+"""Of prompts in one answer, which has 2000 characters."""
 HOUR_S = 3600.0
 ALL_OF_MINE = "all"
 
@@ -92,8 +94,10 @@ class Line:
         if not chosen:
             raise Refused(_("There is nothing to cancel: no such order waits or is being drawn."))
         gone = [job for job in chosen if self._dispatcher.cancel(job.id)]
-        prompts = [f"- {inert(job.request.prompt, 80)}" for job in gone[:MOST_LINES]]
-        said = "\n".join([_("Cancelled: {count}", count=len(gone)), *prompts])
+        lines = [f"- {inert(job.request.prompt, 80)}" for job in gone[:MOST_CANCELLED]]
+        if len(gone) > MOST_CANCELLED:
+            lines.append("-# " + _("and {count} more", count=len(gone) - MOST_CANCELLED))
+        said = "\n".join([_("Cancelled: {count}", count=len(gone)), *lines])
         await interaction.edit_original_response(content=said, allowed_mentions=NOBODY)
 
     async def suggest(self, interaction: discord.Interaction, typed: str) -> list[tuple[str, str]]:

@@ -29,12 +29,14 @@ from inference.contract import (
     Unread,
     Waiting,
 )
-from inference.errors import describe
+from inference.errors import describe, shortened
 
 PROMPT_CHARACTERS = 300
 """Of a prompt on a card; the whole of it is in the picture's description."""
 UNREAD_CHARACTERS = 100
 """Of what was not read of a prompt."""
+FAILURE_CHARACTERS = 1000
+"""Of why there are no pictures; a card has 4000 in all."""
 ALT_TEXT_CHARACTERS = 1024
 """Discord's limit for the description of a media item."""
 
@@ -107,7 +109,8 @@ def why_withheld() -> str:
 def failed_card(job: Job) -> ui.LayoutView:
     """No pictures, and why."""
     buttons: Row = [Reroll(job.id), Edit(job.id), Delete(job.id)]
-    return layout(RED, [title_of(job), f"⚠️ {job.failure}"], rows=[buttons])
+    failure = shortened(job.failure or "", FAILURE_CHARACTERS)
+    return layout(RED, [title_of(job), f"⚠️ {failure}"], rows=[buttons])
 
 
 def cancelled_card(job: Job) -> ui.LayoutView:
@@ -129,9 +132,7 @@ def alt_text(job: Job, picture: StoredPicture) -> str:
 
 def inert(prompt: str, limit: int = PROMPT_CHARACTERS) -> str:
     """A prompt that Discord shows as it was typed: nothing in it formats, links, mentions or hides anything."""
-    text = " ".join(TURNING.sub("", prompt).split())
-    if len(text) > limit:
-        text = text[: limit - 1].rstrip() + "…"
+    text = shortened(" ".join(TURNING.sub("", prompt).split()), limit)
     text = re.sub(r"([\\`*_~|>#\[\]()<:\-+.])", r"\\\1", text)
     return text.replace("@", "@\u200b")
 

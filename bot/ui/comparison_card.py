@@ -16,9 +16,14 @@ from bot.ui.cards import BLUE, GREEN, Row, inert, layout, title_of, unread_lines
 from bot.ui.items import ID, Pressable, VerbButton, chosen
 from bot.words import N_, _
 from inference.contract import ALL_READ, Unread
+from inference.errors import shortened
 
 if TYPE_CHECKING:
     from bot.client import PictureBot
+
+
+FAILURE_CHARACTERS = 150
+"""Of why one of them is missing, so that nine of these have room on a card."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +122,7 @@ def _state(one: Compared) -> str:
         case JobState.QUEUED | JobState.RUNNING:
             return " ⏳"
         case JobState.FAILED:
-            return f" ⚠️ {one.job.failure}"
+            return f" ⚠️ {shortened(one.job.failure or '', FAILURE_CHARACTERS)}"
         case JobState.CANCELLED:
             return " · " + _("Cancelled.")
         case _:

@@ -9,11 +9,15 @@ import discord
 
 from bot.ordering.access import Refused
 from bot.words import _
-from inference.errors import InferenceError, Unexpected, describe
+from inference.errors import InferenceError, Unexpected, describe, shortened
 
 log = logging.getLogger("bot.ui.replies")
 
 UNKNOWN_INTERACTION = 10062
+MOST_CHARACTERS = 2000
+"""Of a message, by Discord's rules."""
+VALUE_CHARACTERS = 50
+"""Of what somebody typed, when it is said back."""
 
 
 def is_refusal(error: BaseException) -> bool:
@@ -28,7 +32,7 @@ async def answer_error(interaction: discord.Interaction, error: BaseException) -
         log.warning("Discord forgot an interaction before it was answered")
         return
     try:
-        await _answer(interaction, _sentence(cause))
+        await _answer(interaction, shortened(_sentence(cause), MOST_CHARACTERS))
     except discord.HTTPException as failed:
         log.warning("an answer could not be sent: %s", failed)
 
@@ -56,7 +60,7 @@ def _sentence(cause: BaseException) -> str:
         case Refused():
             return str(cause)
         case discord.app_commands.TransformerError(value=value):
-            return _("“{value}” cannot be used here.", value=value)
+            return _("“{value}” cannot be used here.", value=shortened(str(value), VALUE_CHARACTERS))
         case _:
             reference = secrets.token_hex(4)
             log.error("unexpected failure %s", reference, exc_info=cause)

@@ -8,6 +8,7 @@ import aiohttp
 import discord
 import pytest
 
+from bot.ordering.access import Refused
 from bot.store import JobState, Origin
 from tests.bot.painter import pixels
 from tests.bot.studio import Studio, covers, images_of, labels_of, menu_of, text_of
@@ -222,6 +223,18 @@ async def test_a_fault_of_ours_is_answered_with_a_reference_and_not_with_a_trace
     reference = result.response.content.split()[-1].strip(".")
     assert reference in caplog.text
     assert "oh dear" in caplog.text
+
+
+async def test_an_answer_that_is_too_long_is_cut(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = await drawn(studio)
+
+    async def verbose(*_: object) -> None:
+        raise Refused("x" * 5000)
+
+    monkeypatch.setattr(studio.bot.generator, "reroll", verbose)
+    result = await studio.ann.click(card, label="Reroll")
+    assert result.response is not None
+    assert result.response.content == "x" * 1999 + "…"
 
 
 async def test_an_interaction_that_discord_forgot_harms_nobody(studio: Studio) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import uuid
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,8 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bot.ordering.access import Showing
 from bot.store import Job, JobState, Origin, StoredPicture
 from bot.ui import cards
+from bot.ui.comparison_card import Compared, comparison_card
 from inference.catalog import Catalog
 from inference.contract import Phase, Progress, Retrying, Running, Waiting
 from inference.errors import WorkerDied
@@ -63,6 +66,16 @@ def test_a_waiting_card_says_where_in_line_and_how_long(catalog: Catalog) -> Non
     view = cards.progress_card(a_job(), Waiting(position=3, eta_s=4.2))
     assert "Number 3 in line · about 4.2 s" in text_of(view)
     assert labels_of(view) == ["Cancel"]
+
+
+@pytest.mark.parametrize("count", [1, 9])
+def test_the_longest_failures_fit_on_a_card(count: int) -> None:
+    order = {"state": JobState.FAILED, "failure": "x" * 5000, "comparison_id": str(uuid.uuid4())}
+    jobs = [a_job(prompt="*" * 1000, **order) for _number in range(count)]
+    compared = [Compared(job=job, label="8 steps", media=None, shown=Showing.PLAIN) for job in jobs]
+    view = cards.failed_card(jobs[0]) if count == 1 else comparison_card(compared)
+    assert "xxx" in text_of(view)
+    assert view.content_length() <= 4000
 
 
 def test_no_time_is_promised_before_anything_was_timed() -> None:

@@ -93,6 +93,8 @@ async def test_discord_itself_is_told_what_is_possible(studio: Studio, options: 
     [
         ({"prompt": "   "}, "The prompt is empty"),
         ({"prompt": "x", "model": "nope"}, "no model “nope”. Choose from: quick, guided"),
+        ({"prompt": "x", "model": "n" * 3000}, "no model “nnn"),
+        ({"prompt": "x", "aspect": f"1{' ' * 3000}:0"}, "for example 512x512"),
         ({"prompt": "x", "aspect": "60x64"}, "Try 64×64"),
         ({"prompt": "x", "aspect": "4096x4096"}, "Try 128×128"),
         ({"prompt": "x", "aspect": "huge"}, "for example 512x512"),

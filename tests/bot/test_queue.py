@@ -73,6 +73,17 @@ async def test_all_of_ones_own_orders_are_taken_back_running_ones_too(studio: St
     assert sorted(await states(studio)) == [JobState.CANCELLED, JobState.CANCELLED, JobState.DONE]
 
 
+async def test_what_is_said_of_many_cancelled_orders_fits_into_an_answer(settings: Settings, catalog: Catalog) -> None:
+    async with open_studio(replace(settings, queue_limit_per_user=99), catalog) as studio:
+        await studio.ann.slash(studio.channel, "imagine", prompt="wait")
+        await studio.card(saying="Drawing")
+        for _number in range(3):
+            await studio.ann.slash(studio.channel, "compare", prompt="*" * 100, steps="1,2,3,4,5,6,7,8")
+        answer = said(await studio.ann.slash(studio.channel, "cancel", order="all"))
+        assert "Cancelled: 25" in answer
+        assert "and 15 more" in answer
+
+
 async def test_another_ones_order_is_for_moderators(studio: Studio) -> None:
     await a_queue(studio)
     bens = (await studio.jobs())[1].id

@@ -7,6 +7,7 @@ from typing import Any
 import discord
 import pytest
 
+from bot.rules import Rules
 from tests.bot.studio import Studio, said
 
 
@@ -119,6 +120,12 @@ async def test_a_picture_is_covered_where_its_owner_wants(studio: Studio) -> Non
     await studio.pictures()
     [gallery] = [i for i in studio.cards()[-1].components[0].to_dict()["components"] if i["type"] == 12]
     assert gallery["items"][0]["spoiler"]
+
+
+async def test_what_is_said_of_many_hidden_models_fits_into_an_answer(studio: Studio, boss: Any) -> None:
+    names = frozenset(f"{number:02}" + "_" * 100 for number in range(80))
+    await studio.store.preferences.set_rules(studio.channel.guild.id, Rules(hidden_models=names))
+    assert "and 65 more" in said(await boss.slash(studio.channel, "settings show"))
 
 
 async def test_everything_is_reset(studio: Studio, boss: Any) -> None:

@@ -69,6 +69,11 @@ def test_failures_are_worded_in_the_present_language() -> None:
     assert str(InferenceError(failure)) == "There is no model “x”. Choose from: a, b."
 
 
+def test_of_many_names_to_choose_from_some_are_named() -> None:
+    failure = UnknownModel(name="x", known=tuple(f"m{number}" for number in range(80)))
+    assert describe(failure).endswith("m18, m19 and 60 more.")
+
+
 @pytest.fixture
 def chinese(monkeypatch: pytest.MonkeyPatch) -> None:
     """Discord says that everybody's client is Chinese."""
