@@ -35,7 +35,9 @@ log = logging.getLogger("bot.recipes")
 Message: TypeAlias = discord.Message | discord.MessageSnapshot
 Found: TypeAlias = Recipe | Infotext
 
-ON_A_CARD = re.compile(rf"(?:reroll|same_seed|edit|delete|cancel|other_model):{ID}")
+ON_A_CARD = re.compile(
+    rf"(?:reroll|same_seed|edit|delete|cancel|other_model|compare_again|delete_comparison|go_on):{ID}"
+)
 FLAG_DASH = re.compile(r"((?:^|\s)(?:--|[—–]))(?=[A-Za-z])")
 CDN = "https://cdn.discordapp.com/"
 """Where Discord keeps what was uploaded, as it was uploaded."""
@@ -127,7 +129,8 @@ class Recipes:
 
 
 def card_of(message: discord.Message) -> str | None:
-    """The id of the order whose card a message is, by its buttons; None of a message with those of several."""
+    """The id of the order or the comparison whose card a message is, by its buttons; None of a message with those of
+    several."""
     parts = [part.to_dict() for part in message.components]
     matches = (ON_A_CARD.fullmatch(custom_id) for custom_id in _custom_ids(parts))
     found = {match["id"] for match in matches if match}

@@ -429,6 +429,13 @@ async def test_a_card_that_outlived_its_order_can_be_taken_away(studio: Studio, 
     assert bool(studio.env.errors) is not gone
 
 
+async def test_a_comparison_that_outlived_its_orders_can_be_taken_away(studio: Studio) -> None:
+    card = await compared(studio)
+    await studio.store.people.forget(studio.ann.id)
+    await chose(studio, studio.ann, "Delete", card)
+    assert studio.cards() == []
+
+
 async def test_a_message_that_discord_keeps_is_told(studio: Studio) -> None:
     card = await drawn(studio)
     studio.env.inject_error("DELETE", "/channels/*/messages/*", status=403, code=50001, message="Missing Access")
