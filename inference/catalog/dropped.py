@@ -32,8 +32,9 @@ SIDES = {
 }
 """What a family draws best, and the smallest and largest side that are accepted, in pixels."""
 
-LCM_IN_ITS_NAME = re.compile(r"(?<![a-z])lcm(?![a-z])|lcm$", re.IGNORECASE)
-"""How checkpoints with an LCM-LoRA already merged in are called; nothing in the file tells."""
+LCM_IN_ITS_NAME = re.compile(r"LCM|(?i:lcm(?![a-z])|(?<![a-z])lcm)")
+"""How checkpoints with an LCM-LoRA already merged in are called; nothing in the file tells. In capitals it may stand
+anywhere, else where a word begins or ends."""
 
 Glimpse = tuple[str, int, int]
 """Path, size and time (in ns): what tells that a file has changed."""

@@ -94,6 +94,28 @@ def test_a_distilled_checkpoint_gets_no_lcm_lora(catalog: Catalog, folder: Path,
     assert (entry.kind, entry.lcm_lora) == (kind, None)
 
 
+MERGED_NAMES = (
+    "photonLCM_v10",
+    "semirealxLCM_v10",
+    "truevisionLCM77_v10",
+    "sdxlLCMmix_v2",
+    "LCMdreamshaper",
+    "cyberphotonlcm_v10",
+    "lcmphoton",
+    "photon_Lcm",
+)
+
+
+def test_names_as_checkpoints_with_an_lcm_lora_inside_have_them_get_no_second_one(
+    catalog: Catalog, folder: Path
+) -> None:
+    made = drop_checkpoint(folder, Family.SD15, Kind.LORA, "calcmix_v1")
+    for name in MERGED_NAMES:
+        made.with_stem(name).hardlink_to(made)
+    kinds = {entry.title: entry.kind for entry in catalog if entry.name != "named"}
+    assert kinds == dict.fromkeys(MERGED_NAMES, Kind.MERGED) | {"calcmix_v1": Kind.LORA}
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_diffusers_folder_appears_too(catalog: Catalog, folder: Path, family: Family) -> None:
     made = model(family, Kind.NATIVE)
