@@ -74,14 +74,20 @@ XL = (Family.SDXL, Family.SSD1B, Family.VEGA)
 """Families with two text encoders."""
 
 
-def pipeline(family: Family, *, native: bool = False, seed: int = 0) -> Any:
-    """A pipeline of ``family`` with random weights; with a guidance embedding where ``native``."""
+def pipeline(family: Family, *, native: bool = False, seed: int = 0, channels: int = 4) -> Any:
+    """A pipeline of ``family`` with random weights; with a guidance embedding where ``native``. Its denoiser takes
+    ``channels``, which are 4 unless it was trained for something else than prompts."""
     torch.manual_seed(seed)
     parts: dict[str, Any] = {
         "vae": vae(family),
         "text_encoder": CLIPTextModel(text_config("gelu" if family is Family.SD21 else "quick_gelu")),
         "tokenizer": clip_tokenizer(77, padding="!" if family is Family.SD21 else END),
-        "unet": Unet(**UNETS[family], sample_size=8, time_cond_proj_dim=GUIDANCE_DIM if native else None),
+        "unet": Unet(
+            **UNETS[family],
+            in_channels=channels,
+            sample_size=8,
+            time_cond_proj_dim=GUIDANCE_DIM if native else None,
+        ),
         "scheduler": scheduler(family),
     }
     if family in XL:
@@ -97,10 +103,10 @@ def pipeline(family: Family, *, native: bool = False, seed: int = 0) -> Any:
 TEXT_WIDTHS = {Family.SD15: 768, Family.SD21: 1024, Family.SDXL: 2048, Family.SSD1B: 2048, Family.VEGA: 2048}
 
 
-def denoiser(family: Family, *, native: bool = False) -> Unet:
+def denoiser(family: Family, *, native: bool = False, channels: int = 4) -> Unet:
     """A small denoiser that reads text as wide as the real one does: that is what tells families apart."""
     config = UNETS[family] | {"cross_attention_dim": TEXT_WIDTHS[family]}
-    return Unet(**config, sample_size=8, time_cond_proj_dim=GUIDANCE_DIM if native else None)
+    return Unet(**config, in_channels=channels, sample_size=8, time_cond_proj_dim=GUIDANCE_DIM if native else None)
 
 
 def scheduler(family: Family) -> LCMScheduler:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from inference.catalog.entries import Family
 from inference.catalog.header import Header, read_header
+from inference.catalog.undrawable import other_inputs
 
 
 class What(StrEnum):
@@ -59,6 +60,8 @@ BEYOND_SSD1B = (
 DENOISER_CONFIG = Path("unet", "config.json")
 """In a diffusers folder, what tells the family."""
 _FULL_MIDDLE = "UNetMidBlock2DCrossAttn"
+LATENT_CHANNELS = 4
+"""Into and out of a denoiser whose configuration says nothing else."""
 
 ALGORITHMS = {
     "hada_w": "a LoHa",
@@ -91,9 +94,11 @@ LARGEST_NOTE = 4 * 2**20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileInfo:
-    """What a file is. ``native`` marks a checkpoint distilled as a whole, with its guidance built in."""
+    """What a file is. ``native`` marks a checkpoint distilled as a whole, with its guidance built in; ``undrawable``
+    says why a checkpoint of its family cannot be drawn with."""
 
     what: What
+    undrawable: str | None = None
     algorithm: str | None = None
     family: Family | None = None
     native: bool = False
@@ -122,7 +127,15 @@ def read_folder_info(path: Path) -> FileInfo:
     if family is Family.SDXL and config.get("mid_block_type", _FULL_MIDDLE) != _FULL_MIDDLE:
         depths = config.get("transformer_layers_per_block")
         family = Family.SSD1B if isinstance(depths, list) and depths[-1:] == [[4, 4]] else Family.VEGA
-    return FileInfo(what=What.CHECKPOINT, family=family, native=bool(config.get("time_cond_proj_dim")))
+    inputs, outputs = (config.get(name, LATENT_CHANNELS) for name in ("in_channels", "out_channels"))
+    if not isinstance(inputs, int) or not isinstance(outputs, int):
+        raise ValueError("unet/config.json counts no channels")
+    return FileInfo(
+        what=What.CHECKPOINT,
+        undrawable=other_inputs(inputs, outputs),
+        family=family,
+        native=bool(config.get("time_cond_proj_dim")),
+    )
 
 
 def recognise(header: Header) -> FileInfo:
@@ -131,12 +144,18 @@ def recognise(header: Header) -> FileInfo:
     family = {What.CHECKPOINT: _checkpoint_family, What.LORA: _lora_family}.get(what, lambda _: None)(header)
     return FileInfo(
         what=what,
+        undrawable=_undrawable(header) if what is What.CHECKPOINT else None,
         algorithm=None if what is What.CHECKPOINT else _algorithm(header),
         family=family,
         native=any("cond_proj" in name for name in header.shapes),
         title=header.metadata.get("modelspec.title") or header.metadata.get("ss_output_name", ""),
         triggers=trigger_words(header.metadata),
     )
+
+
+def _undrawable(header: Header) -> str | None:
+    first, last = (header.shapes.get(f"{_UNET}{name}.weight", ()) for name in ("input_blocks.0.0", "out.2"))
+    return other_inputs(first[1], last[0]) if len(first) > 1 and last else None
 
 
 def _algorithm(header: Header) -> str | None:

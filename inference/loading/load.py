@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -17,6 +18,7 @@ from inference.catalog import Catalog
 from inference.catalog.entries import ModelEntry
 from inference.catalog.recognise import FAMILY_TITLES, read_info
 from inference.catalog.sources import Source
+from inference.catalog.undrawable import other_inputs
 from inference.contract import Adapter
 from inference.devices import is_out_of_memory
 from inference.errors import AdapterUnfit, InferenceError, WeightsMissing, WeightsUnreadable
@@ -24,6 +26,7 @@ from inference.loading.damage import MALFORMED, check_finite, reason_of
 from inference.loading.fingerprint import FileHashes, FileStamps, combine
 from inference.loading.formats import Format, Networks, Opened, Pipeline, open_with, parts_for, pipelines_for
 from inference.loading.lora import UnfitError, merge_lora, read_lora
+from inference.loading.unsupported import UnsupportedError
 from inference.memory.model import Sheet
 from inference.memory.part import Label
 
@@ -96,6 +99,8 @@ class ModelFiles:
             with _reading(self.entry.name, where.path):
                 networks[part] = where.network(part)
                 check_finite(part, networks[part])
+                if part == "unet":
+                    _check_inputs(networks[part])
         for lora in self.loras:
             on_part()
             _merge(self.entry, networks, lora)
@@ -165,6 +170,13 @@ def _reading(model: str, path: Path) -> Iterator[None]:
         if is_out_of_memory(error):
             raise
         raise InferenceError(WeightsUnreadable(model=model, path=str(path), reason=reason_of(error))) from error
+
+
+def _check_inputs(unet: Any) -> None:
+    """Raise ``UnsupportedError`` for a denoiser that takes more than a noisy latent."""
+    reason = other_inputs(unet.config.in_channels, unet.config.out_channels)
+    if reason is not None:
+        raise UnsupportedError(reason)
 
 
 def _merge(entry: ModelEntry, networks: dict[str, torch.nn.Module], lora: _Lora) -> None:

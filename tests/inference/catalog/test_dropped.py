@@ -17,7 +17,7 @@ from inference.catalog.entries import Family, Kind
 from inference.cli.check import check_all
 from inference.errors import InferenceError
 from tests.inference.likeness import draws_like_diffusers, model
-from tests.layouts import denoiser, draw_changes, save_kohya_lora, save_single_file
+from tests.layouts import denoiser, draw_changes, pipeline, save_kohya_lora, save_single_file
 
 FAMILIES = (Family.SD15, Family.SDXL, Family.SSD1B, Family.VEGA)
 LORA_FAMILIES = FAMILIES[:3]
@@ -233,10 +233,28 @@ def silent_about_its_prediction(folder: Path) -> None:
     save_single_file(model(Family.SD21, Kind.NATIVE), folder / "checkpoints" / "x.safetensors")
 
 
+def inpainting(folder: Path) -> None:
+    save_single_file(pipeline(Family.SD15, channels=9), folder / "checkpoints" / "x.safetensors")
+
+
+def editing(folder: Path) -> None:
+    save_single_file(pipeline(Family.SDXL, channels=8), folder / "checkpoints" / "x.safetensors")
+
+
+def inpainting_folder(folder: Path) -> None:
+    made = pipeline(Family.SD15, channels=9)
+    type(made)(**{**made.components, "unet": denoiser(Family.SD15, channels=9)}).save_pretrained(
+        folder / "checkpoints" / "x"
+    )
+
+
 UNUSABLE: list[tuple[Callable[[Path], None], str]] = [
     (lora_among_checkpoints, "a LoRA for Stable Diffusion 1.5: it belongs into the folder of LoRAs"),
     (checkpoint_among_loras, "a whole checkpoint for Stable Diffusion 1.5: it belongs into the folder of checkpoints"),
     (silent_about_its_prediction, "name it in the catalogue with prediction = “v_prediction”"),
+    (inpainting, "an inpainting model (9 channels in, 4 out)"),
+    (editing, "a model that edits pictures (8 channels in, 4 out)"),
+    (inpainting_folder, "an inpainting model (9 channels in, 4 out)"),
     (loha, "a LoHa: only LoRAs"),
     (flux, "made for Flux"),
     (embedding, "a textual inversion embedding"),

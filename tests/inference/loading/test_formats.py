@@ -165,6 +165,13 @@ def test_a_model_draws_what_diffusers_draws(family: Family, kind: Kind, layout: 
     assert_same(ours(tmp_path, family, kind, sources), reference(family, kind))
 
 
+@pytest.mark.parametrize("layout", ["folder", "single file", "own denoiser"])
+def test_a_denoiser_that_takes_more_than_noise_is_refused_when_it_is_loaded(layout: str, tmp_path: Path) -> None:
+    sources = LAYOUTS[layout](pipeline(Family.SD15, channels=9), tmp_path)
+    with pytest.raises(InferenceError, match=r"an inpainting model \(9 channels in, 4 out\)"):
+        ours(tmp_path, Family.SD15, Kind.MERGED, sources)
+
+
 # -- adapters ----------------------------------------------------------------------------------------------------------
 
 ADAPTERS = {
