@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -49,13 +50,10 @@ SD2_UNSAID = (
 )
 CONTEXT_WIDTHS = {768: Family.SD15, 1024: Family.SD21, 2048: Family.SDXL}
 """Width of the text that cross-attention reads."""
-BEYOND_SSD1B = (
-    "mid_block_attentions",
-    "middle_block_1_",
-    "down_blocks_2_attentions_0_transformer_blocks_4_",
-    "input_blocks_7_1_transformer_blocks_4_",
-)
-"""Layers of SDXL that SSD-1B was distilled without; a LoRA for SDXL usually changes some of them."""
+MIDDLE_OF_SDXL = ("mid_block_attentions_", "middle_block_1_")
+"""Layers that SDXL's distilled relatives do without."""
+LOWEST_OF_SDXL = re.compile(r"(?:down_blocks_2_attentions_[01]|input_blocks_[78]_1)_transformer_blocks_(\d+)_")
+"""The lowest level on the way down, where they differ in depth: ten blocks in SDXL, four in SSD-1B, two in Vega."""
 
 DENOISER_CONFIG = Path("unet", "config.json")
 """In a diffusers folder, what tells the family."""
@@ -193,9 +191,17 @@ def _lora_family(header: Header) -> Family | None:
         family = Family.SDXL
     elif family is None:
         family = next((CONTEXT_WIDTHS.get(widths[name]) for name in widths if "self_attn" in name), None)
-    if family is Family.SDXL and not any(layer in name for name in flat for layer in BEYOND_SSD1B):
-        return Family.SSD1B if any("attentions_" in name or "_blocks_" in name for name in flat) else family
-    return family
+    return _relative_of_sdxl(flat) if family is Family.SDXL else family
+
+
+def _relative_of_sdxl(layers: Collection[str]) -> Family:
+    """SDXL, unless the layers that a LoRA changes reach just as deep as a distilled relative is."""
+    if any(middle in layer for layer in layers for middle in MIDDLE_OF_SDXL):
+        return Family.SDXL
+    depths = [int(found[1]) + 1 for layer in layers if (found := LOWEST_OF_SDXL.search(layer))]
+    if not depths or max(depths) > 4:
+        return Family.SDXL
+    return Family.SSD1B if max(depths) > 2 else Family.VEGA
 
 
 def _inputs(shape: tuple[int, ...]) -> int:

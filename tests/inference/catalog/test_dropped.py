@@ -20,7 +20,6 @@ from tests.inference.likeness import draws_like_diffusers, model
 from tests.layouts import denoiser, draw_changes, pipeline, save_kohya_lora, save_single_file
 
 FAMILIES = (Family.SD15, Family.SDXL, Family.SSD1B, Family.VEGA)
-LORA_FAMILIES = FAMILIES[:3]
 CATALOG = """
 default = "named"
 [models.named]
@@ -150,7 +149,7 @@ def test_names_that_are_taken_get_a_number(catalog: Catalog, folder: Path) -> No
     assert catalog["named-2"].title == "Named!"
 
 
-@pytest.mark.parametrize("family", LORA_FAMILIES)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_lora_appears_for_its_family_with_its_trigger_words(catalog: Catalog, folder: Path, family: Family) -> None:
     made = real_text(family)
     tags = json.dumps({"10_style": {"my style": 10, "a cat": 3}})

@@ -1,0 +1,52 @@
+"""Which models a LoRA fits, told from the names and shapes in its header; the depths are those of the real networks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+from inference.catalog.entries import Family
+from inference.catalog.header import Header
+from inference.catalog.recognise import recognise
+
+
+def peft(block: str, depth: int) -> list[str]:
+    return [f"unet.{block}.transformer_blocks.{number}.attn2.to_k.lora_A.weight" for number in range(depth)]
+
+
+def kohya(block: str, depth: int) -> list[str]:
+    return [f"lora_unet_{block}_transformer_blocks_{number}_attn2_to_k.lora_down.weight" for number in range(depth)]
+
+
+def whole(lowest: int, middle: int) -> list[str]:
+    """Everything in a denoiser of SDXL's kind with so many blocks in the lowest level and in the middle."""
+    down = [name for number in (0, 1) for name in peft(f"down_blocks.2.attentions.{number}", lowest)]
+    return [*down, *peft("up_blocks.0.attentions.2", lowest), *peft("mid_block.attentions.0", middle)]
+
+
+def family_of(names: Iterable[str]) -> Family | None:
+    return recognise(Header(shapes=dict.fromkeys(names, (4, 2048)), metadata={})).family
+
+
+@pytest.mark.parametrize(
+    ("lowest", "middle", "family"), [(10, 10, Family.SDXL), (4, 0, Family.SSD1B), (2, 0, Family.VEGA)]
+)
+def test_sdxl_and_its_relatives_are_told_by_their_depth(lowest: int, middle: int, family: Family) -> None:
+    assert family_of(whole(lowest, middle)) is family
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [*peft("up_blocks.0.attentions.0", 10), *peft("up_blocks.0.attentions.1", 10)],
+        [*kohya("output_blocks_0_1", 10), *kohya("output_blocks_1_1", 10)],
+        kohya("input_blocks_8_1", 10),
+        kohya("input_blocks_4_1", 2),
+        kohya("middle_block_1", 1),
+        ["lora_te2_text_model_encoder_layers_0_self_attn_q_proj.lora_down.weight"],
+    ],
+    ids=["B-LoRA", "up alone", "the second block alone", "a higher level alone", "the middle alone", "text alone"],
+)
+def test_a_lora_that_changes_only_some_blocks_of_sdxl_is_one_for_sdxl(names: list[str]) -> None:
+    assert family_of(names) is Family.SDXL
