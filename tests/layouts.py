@@ -6,6 +6,7 @@ only their widths are as small as that structure allows.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -150,8 +151,13 @@ def text_config(activation: str, width: int = WIDTH) -> CLIPTextConfig:
 # -- the original layout, in one file ----------------------------------------------------------------------------------
 
 
-def save_single_file(pipeline: Any, path: Path, *, dtype: torch.dtype = torch.float32, **metadata: str) -> None:
-    """Save ``pipeline`` as trainers and CivitAI do: the original names, all networks in one file."""
+def save_single_file(
+    pipeline: Any, path: Path, *, dtype: torch.dtype = torch.float32, marks: Sequence[str] = (), **metadata: str
+) -> None:
+    """Save ``pipeline`` as trainers and CivitAI do: the original names, all networks in one file.
+
+    ``marks`` are tensors whose names alone tell something.
+    """
     tensors = {f"model.diffusion_model.{name}": tensor for name, tensor in original_unet(pipeline.unet).items()}
     tensors |= {f"first_stage_model.{name}": tensor for name, tensor in original_vae(pipeline.vae).items()}
     encoder = {f"text_model.{name}": tensor for name, tensor in pipeline.text_encoder.state_dict().items()}
@@ -164,6 +170,7 @@ def save_single_file(pipeline: Any, path: Path, *, dtype: torch.dtype = torch.fl
         tensors |= {f"cond_stage_model.model.{name}": tensor for name, tensor in whole.items()}
     else:
         tensors |= {f"cond_stage_model.transformer.{name}": tensor for name, tensor in encoder.items()}
+    tensors |= {mark: torch.ones(1) for mark in marks}
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file({name: tensor.to(dtype).contiguous() for name, tensor in tensors.items()}, path, metadata=metadata)
 

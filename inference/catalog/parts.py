@@ -24,11 +24,17 @@ def is_weight_file(path: PurePath, variant: str | None) -> bool:
 
 def parts_named(index: str | bytes) -> tuple[str, ...]:
     """The parts that a ``model_index.json`` of this text names, of those that are read; raises ``ValueError``."""
+    present = classes_named(index)
+    return tuple(name for name in (*SETTINGS, *NETWORKS) if name in present)
+
+
+def classes_named(index: str | bytes) -> dict[str, str]:
+    """The class of each part that a ``model_index.json`` of this text names; raises ``ValueError``."""
     table = json.loads(index)
     if not isinstance(table, dict):
         raise ValueError("model_index.json is no table of parts")
-    present = {name for name, part in table.items() if isinstance(part, list) and len(part) == 2 and part[1]}
-    return tuple(name for name in (*SETTINGS, *NETWORKS) if name in present)
+    parts = {name: part for name, part in table.items() if isinstance(part, list) and len(part) == 2}
+    return {name: str(part[1]) for name, part in parts.items() if part[1]}
 
 
 def weights_in(folder: PurePath, files: Iterable[AnyPath], variant: str | None) -> list[AnyPath]:

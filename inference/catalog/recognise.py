@@ -12,7 +12,9 @@ from pathlib import Path
 
 from inference.catalog.entries import Family
 from inference.catalog.header import Header, read_header
-from inference.catalog.undrawable import other_inputs
+from inference.catalog.parts import classes_named
+from inference.catalog.sources import PIPELINE_INDEX
+from inference.catalog.undrawable import other_inputs, other_noise, other_scheduler
 
 
 class What(StrEnum):
@@ -116,7 +118,12 @@ def read_info(path: Path) -> FileInfo:
 
 
 def read_folder_info(path: Path) -> FileInfo:
-    """What the diffusers folder at ``path`` is, by its denoiser's configuration; raises ``ValueError``, ``OSError``."""
+    """What the diffusers folder at ``path`` is, by its index and its denoiser's configuration.
+
+    Raises:
+        ValueError, OSError: they are damaged, or not there.
+    """
+    classes = classes_named((path / PIPELINE_INDEX).read_bytes())
     config = json.loads((path / DENOISER_CONFIG).read_text(encoding="utf-8"))
     if not isinstance(config, dict):
         raise ValueError("unet/config.json is no table")
@@ -130,7 +137,7 @@ def read_folder_info(path: Path) -> FileInfo:
         raise ValueError("unet/config.json counts no channels")
     return FileInfo(
         what=What.CHECKPOINT,
-        undrawable=other_inputs(inputs, outputs),
+        undrawable=other_inputs(inputs, outputs) or other_scheduler(classes.get("scheduler", "")),
         family=family,
         native=bool(config.get("time_cond_proj_dim")),
     )
@@ -153,7 +160,8 @@ def recognise(header: Header) -> FileInfo:
 
 def _undrawable(header: Header) -> str | None:
     first, last = (header.shapes.get(f"{_UNET}{name}.weight", ()) for name in ("input_blocks.0.0", "out.2"))
-    return other_inputs(first[1], last[0]) if len(first) > 1 and last else None
+    more = other_inputs(first[1], last[0]) if len(first) > 1 and last else None
+    return more or other_noise(header.shapes)
 
 
 def _algorithm(header: Header) -> str | None:

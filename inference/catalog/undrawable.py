@@ -1,9 +1,17 @@
-"""Models of a known family that cannot be drawn with: denoisers that take more than a noisy latent. Pure."""
+"""Models of a known family that cannot be drawn with: they take more than a noisy latent, or know other noise. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 TASKS = {5: "a model that draws by depth", 7: "an upscaler", 8: "a model that edits pictures", 9: "an inpainting model"}
 """What a denoiser of so many channels is for: four of them are the noisy latent, the others a picture."""
+
+OTHER_SCHEDULERS = ("EDM", "FlowM")
+"""How the names of diffusers' schedulers begin that have no ᾱ for each of the training timesteps."""
+EDM_MARK = "edm_"
+"""How tensors begin by which a single file says so, as those of Playground v2.5 and CosXL."""
+OTHER_NOISE = "it was trained with another kind of noise ({name}) than Stable Diffusion's"
 
 
 def other_inputs(channels_in: int, channels_out: int) -> str | None:
@@ -12,3 +20,13 @@ def other_inputs(channels_in: int, channels_out: int) -> str | None:
         return None
     task = TASKS.get(channels_in, "a model for another task")
     return f"{task} ({channels_in} channels in, {channels_out} out), which a prompt alone is not enough for"
+
+
+def other_scheduler(name: str) -> str | None:
+    """Why a pipeline with diffusers' scheduler of this name cannot be drawn with; None if it can."""
+    return OTHER_NOISE.format(name=name) if name.startswith(OTHER_SCHEDULERS) else None
+
+
+def other_noise(tensors: Iterable[str]) -> str | None:
+    """Why a single file with tensors of these names cannot be drawn with; None if it can."""
+    return OTHER_NOISE.format(name="EDM") if any(name.startswith(EDM_MARK) for name in tensors) else None

@@ -16,7 +16,8 @@ from diffusers import AutoencoderKL, AutoencoderTiny, LCMScheduler, UNet2DCondit
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from inference.catalog.header import read_header
-from inference.catalog.parts import is_weight_file
+from inference.catalog.parts import classes_named, is_weight_file
+from inference.catalog.undrawable import other_scheduler
 from inference.loading.fingerprint import FileHashes
 from inference.loading.schedule import schedule_of
 from inference.loading.unsupported import UnsupportedError
@@ -50,10 +51,8 @@ class PipelineFolder:
     @classmethod
     def open(cls, path: Path, variant: str | None) -> PipelineFolder:
         """Read the index; raises ``OSError`` or ``ValueError`` where that is damaged."""
-        index = json.loads((path / "model_index.json").read_text(encoding="utf-8"))
-        if not isinstance(index, dict):
-            raise UnsupportedError("model_index.json is no table of parts")
-        parts = {name: part[1] for name, part in index.items() if isinstance(part, list) and len(part) == 2 and part[1]}
+        text = (path / "model_index.json").read_bytes()
+        parts, index = classes_named(text), json.loads(text)
         return cls(
             path=path,
             variant=variant,
@@ -81,7 +80,11 @@ class PipelineFolder:
 
     def schedule(self) -> Schedule:
         """The noise schedule of the folder ``scheduler``, whichever scheduler wrote it."""
-        return schedule_of(LCMScheduler.from_config(LCMScheduler.load_config(self.path / "scheduler")))
+        config: Any = LCMScheduler.load_config(self.path / "scheduler")
+        reason = other_scheduler(str(config.get("_class_name")))
+        if reason is not None:
+            raise UnsupportedError(reason)
+        return schedule_of(LCMScheduler.from_config(config))
 
     def digest(self, part: str, hashes: FileHashes) -> str:
         """SHA-256 (hex) over the files of ``part``."""

@@ -20,6 +20,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from inference.catalog.entries import Prediction
 from inference.catalog.header import Header, read_header
 from inference.catalog.recognise import SD2_UNSAID
+from inference.catalog.undrawable import other_noise
 from inference.loading.clip_words import END, clip_tokenizer
 from inference.loading.fingerprint import FileHashes, combine
 from inference.loading.ldm import OPEN_CLIP, Names, unet_names_of, vae_names_of
@@ -116,6 +117,9 @@ class SingleFile:
                 sections.setdefault(section.part, section)
         if not sections:
             raise UnsupportedError("there is no Stable Diffusion network in it")
+        reason = other_noise(header.shapes)
+        if reason is not None:
+            raise UnsupportedError(reason)
         sdxl = any(name.endswith(("label_emb.0.0.weight", "add_embedding.linear_1.weight")) for name in header.shapes)
         return cls(path=path, header=header, sections=sections, sdxl=sdxl)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import EDMDPMSolverMultistepScheduler
 from safetensors.torch import save_file
 
 from inference.catalog import Catalog
@@ -247,6 +248,17 @@ def inpainting_folder(folder: Path) -> None:
     )
 
 
+def playground(folder: Path) -> None:
+    marks = ("edm_mean", "edm_std")
+    save_single_file(model(Family.SDXL, Kind.LORA), folder / "checkpoints" / "x.safetensors", marks=marks)
+
+
+def playground_folder(folder: Path) -> None:
+    made = model(Family.SDXL, Kind.LORA)
+    parts = {"unet": denoiser(Family.SDXL), "scheduler": EDMDPMSolverMultistepScheduler()}
+    type(made)(**{**made.components, **parts}).save_pretrained(folder / "checkpoints" / "x")
+
+
 UNUSABLE: list[tuple[Callable[[Path], None], str]] = [
     (lora_among_checkpoints, "a LoRA for Stable Diffusion 1.5: it belongs into the folder of LoRAs"),
     (checkpoint_among_loras, "a whole checkpoint for Stable Diffusion 1.5: it belongs into the folder of checkpoints"),
@@ -254,6 +266,8 @@ UNUSABLE: list[tuple[Callable[[Path], None], str]] = [
     (inpainting, "an inpainting model (9 channels in, 4 out)"),
     (editing, "a model that edits pictures (8 channels in, 4 out)"),
     (inpainting_folder, "an inpainting model (9 channels in, 4 out)"),
+    (playground, "another kind of noise (EDM)"),
+    (playground_folder, "another kind of noise (EDMDPMSolverMultistepScheduler)"),
     (loha, "a LoHa: only LoRAs"),
     (flux, "made for Flux"),
     (embedding, "a textual inversion embedding"),

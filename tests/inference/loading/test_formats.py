@@ -13,7 +13,14 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import AutoencoderTiny, StableDiffusionPipeline, StableDiffusionXLPipeline
+from diffusers import (
+    AutoencoderTiny,
+    EDMDPMSolverMultistepScheduler,
+    EDMEulerScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+)
 from safetensors.torch import save_file
 
 from inference.catalog import Catalog, CatalogError
@@ -170,6 +177,24 @@ def test_a_denoiser_that_takes_more_than_noise_is_refused_when_it_is_loaded(layo
     sources = LAYOUTS[layout](pipeline(Family.SD15, channels=9), tmp_path)
     with pytest.raises(InferenceError, match=r"an inpainting model \(9 channels in, 4 out\)"):
         ours(tmp_path, Family.SD15, Kind.MERGED, sources)
+
+
+OTHER_NOISE = [EDMDPMSolverMultistepScheduler, EDMEulerScheduler, FlowMatchEulerDiscreteScheduler]
+
+
+@pytest.mark.parametrize("scheduler", OTHER_NOISE)
+def test_a_folder_that_was_trained_with_other_noise_is_refused(scheduler: Any, tmp_path: Path) -> None:
+    made = model(Family.SDXL, Kind.MERGED)
+    sources = in_folder(type(made)(**{**made.components, "scheduler": scheduler()}), tmp_path)
+    with pytest.raises(InferenceError, match=rf"another kind of noise \({scheduler.__name__}\)"):
+        ours(tmp_path, Family.SDXL, Kind.MERGED, sources)
+
+
+@pytest.mark.parametrize("mark", ["edm_mean", "edm_vpred.sigma_max"])
+def test_a_single_file_that_was_trained_with_other_noise_is_refused(mark: str, tmp_path: Path) -> None:
+    save_single_file(model(Family.SDXL, Kind.MERGED), tmp_path / "model.safetensors", marks=[mark])
+    with pytest.raises(InferenceError, match=r"another kind of noise \(EDM\)"):
+        ours(tmp_path, Family.SDXL, Kind.MERGED, 'weights = { path = "model.safetensors" }')
 
 
 # -- adapters ----------------------------------------------------------------------------------------------------------
