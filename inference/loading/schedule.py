@@ -13,8 +13,11 @@ def schedule_of(scheduler: Any) -> Schedule:
     config = scheduler.config
     if config.thresholding:
         raise UnsupportedError("dynamic thresholding is not meant for latent diffusion")
+    alphas = tuple(scheduler.alphas_cumprod.tolist())
+    if config.prediction_type == "epsilon" and min(alphas) == 0:
+        raise UnsupportedError("it predicts noise, which says nothing where there is nothing but noise")
     return Schedule(
-        alphas=tuple(scheduler.alphas_cumprod.tolist()),
+        alphas=alphas,
         prediction=config.prediction_type,
         original_steps=config.original_inference_steps,
         timestep_scaling=config.timestep_scaling,

@@ -146,9 +146,14 @@ class SingleFile:
         return clip_tokenizer(self._positions, padding="!" if open_clip else END)
 
     def schedule(self) -> Schedule:
-        """The family's noise schedule; files of SDXL's kind that predict velocity carry a mark of that name."""
+        """The family's noise schedule; files of SDXL's kind that predict velocity carry a mark of that name, and those
+        whose schedule ends in nothing but noise (arXiv 2305.08891) another one beside it."""
         own = Prediction.VELOCITY if "v_pred" in self.header.shapes else Prediction.EPSILON
-        return schedule_of(LCMScheduler(**NOISE_SCHEDULE, prediction_type=str(self.prediction or own)))
+        prediction = self.prediction or own
+        to_pure_noise = prediction is Prediction.VELOCITY and "ztsnr" in self.header.shapes
+        return schedule_of(
+            LCMScheduler(**NOISE_SCHEDULE, prediction_type=str(prediction), rescale_betas_zero_snr=to_pure_noise)
+        )
 
     def digest(self, part: str, hashes: FileHashes) -> str:
         """SHA-256 (hex) of the file, whichever part is asked for, and of what the catalogue says of its schedule."""

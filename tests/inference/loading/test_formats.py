@@ -151,6 +151,27 @@ def test_what_is_said_of_the_prediction_is_checked(line: str, complaint: str, tm
         ours(tmp_path, Family.SD21, Kind.MERGED, f'weights = {{ path = "model" }}\n{line}')
 
 
+@pytest.mark.parametrize("marks", [["v_pred"], ["v_pred", "ztsnr"]])
+def test_a_single_file_of_sdxls_kind_says_how_it_predicts_and_whether_it_starts_from_pure_noise(
+    marks: list[str], tmp_path: Path
+) -> None:
+    made = model(Family.SDXL, Kind.MERGED)
+    settings = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": "ztsnr" in marks}
+    scheduler = type(made.scheduler).from_config(made.scheduler.config, **settings)
+    save_single_file(made, tmp_path / "model.safetensors", marks=marks)
+    mine = ours(tmp_path, Family.SDXL, Kind.MERGED, 'weights = { path = "model.safetensors" }')
+    expected = quiet(type(made)(**{**made.components, "scheduler": scheduler}))
+    assert_same(mine, theirs(expected, GUIDANCE[Kind.MERGED]))
+
+
+def test_a_model_that_predicts_noise_cannot_start_from_pure_noise(tmp_path: Path) -> None:
+    made = model(Family.SD15, Kind.MERGED)
+    scheduler = type(made.scheduler).from_config(made.scheduler.config, rescale_betas_zero_snr=True)
+    sources = in_folder(type(made)(**{**made.components, "scheduler": scheduler}), tmp_path)
+    with pytest.raises(InferenceError, match="nothing but noise"):
+        ours(tmp_path, Family.SD15, Kind.MERGED, sources)
+
+
 WAYS = [
     (kind, layout)
     for kind in (Kind.NATIVE, Kind.MERGED)
