@@ -221,10 +221,9 @@ def open_clip(encoder: CLIPTextModelWithProjection) -> dict[str, Tensor]:
 
 
 def with_a_last_layer(encoder: dict[str, Tensor]) -> dict[str, Tensor]:
-    """As Stable Diffusion 2 has its text encoder in one file: with a layer and a projection that it does not use."""
-    layers = {int(name.split(".")[2]) for name in encoder if name.startswith("transformer.resblocks.")}
-    last, after = (f"transformer.resblocks.{max(layers) + more}." for more in (0, 1))
-    unused = {name.replace(last, after): tensor * 2 for name, tensor in encoder.items() if name.startswith(last)}
+    """As Stable Diffusion 2 has its text encoder in one file: with a 24th layer and a projection not used."""
+    first, last = "transformer.resblocks.0.", "transformer.resblocks.23."
+    unused = {name.replace(first, last): tensor * 2 for name, tensor in encoder.items() if name.startswith(first)}
     return encoder | unused | {"text_projection": torch.eye(WIDTH), "logit_scale": torch.tensor(4.6)}
 
 

@@ -36,13 +36,16 @@ Weights = dict[str, Tensor]
 NOISE_SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
 """What every model of the Stable Diffusion family was trained with."""
 
+LAST_OF_OPEN_CLIP = ("encoder.layers.23.", "text_projection.")
+"""What Stable Diffusion 2 does not read of its text encoder, OpenCLIP's ViT-H."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
     """Where a network lies in a file: its names begin with ``beginning``, and ``mark`` is one of them.
 
     ``names`` translates the rest of the original names into the libraries'; None where they agree. ``without_last``:
-    the model was trained on what the encoder's last layer but one says, and the last one is not read.
+    the model was trained on what the encoder's last layer but one says, and the last one, if it is there, is not read.
     """
 
     part: str
@@ -198,10 +201,9 @@ class SingleFile:
 
 
 def _without_last(weights: Weights) -> Weights:
-    """A text encoder up to its last layer but one, without the projection that only the last one's output is for."""
-    numbers = {int(name.split(".")[2]) for name in weights if name.startswith("encoder.layers.")}
-    unread = (f"encoder.layers.{max(numbers)}.", "text_projection.")
-    return {name: tensor for name, tensor in weights.items() if not name.startswith(unread)}
+    """A text encoder without its 24th layer, and without the projection that only that one's output is for. Files that
+    were made from a diffusers folder have neither."""
+    return {name: tensor for name, tensor in weights.items() if not name.startswith(LAST_OF_OPEN_CLIP)}
 
 
 def _open_clip_apart(weights: Weights) -> Weights:

@@ -21,7 +21,7 @@ from diffusers import (
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
 )
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from inference.catalog import Catalog, CatalogError
 from inference.catalog.entries import Family, Kind
@@ -126,6 +126,19 @@ def test_a_single_file_of_stable_diffusion_2_draws_once_it_is_said_how_it_predic
         ours(tmp_path, Family.SD21, kind, sources)
     said = sources + '\nprediction = "v_prediction"'
     assert_same(ours(tmp_path, Family.SD21, kind, said), reference(Family.SD21, kind))
+
+
+def test_a_single_file_of_stable_diffusion_2_made_from_a_folder_keeps_all_layers_it_has(tmp_path: Path) -> None:
+    """As diffusers' conversion writes it: 23 layers of text, all of them read."""
+    made = model(Family.SD21, Kind.MERGED)
+    save_single_file(made, tmp_path / "model.safetensors")
+    tensors = load_file(tmp_path / "model.safetensors")
+    unread = ("cond_stage_model.model.transformer.resblocks.23.", "cond_stage_model.model.text_projection")
+    read = {name: tensor for name, tensor in tensors.items() if not name.startswith(unread)}
+    assert len(read) < len(tensors)
+    save_file(read, tmp_path / "model.safetensors")
+    said = 'weights = { path = "model.safetensors" }\nprediction = "v_prediction"'
+    assert_same(ours(tmp_path, Family.SD21, Kind.MERGED, said), reference(Family.SD21, Kind.MERGED))
 
 
 def test_how_a_model_predicts_is_part_of_what_it_is(tmp_path: Path) -> None:
