@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import PurePath
 from typing import TypeVar
@@ -14,12 +15,18 @@ TEXTS = (".json", ".txt")
 SETTINGS = ("scheduler", "tokenizer", "tokenizer_2")
 NETWORKS = ("text_encoder", "text_encoder_2", "unet", "vae")
 """The parts with weights. Others, such as safety checkers, are never read."""
+WEIGHTS = re.compile(r"(?:diffusion_pytorch_model|model)(?:-\d{5}-of-\d{5})?")
+"""What diffusers and transformers call the weights that they read, without ending and variant."""
 
 
 def is_weight_file(path: PurePath, variant: str | None) -> bool:
-    """Whether ``path`` is one of the weight files of this variant: ``model.fp16.safetensors`` for ``fp16``."""
-    stem = path.name.removesuffix(".safetensors")
-    return path.suffix == ".safetensors" and (f".{variant}" in stem if variant else "." not in stem)
+    """Whether ``path`` is one of the weight files of this variant: ``model.fp16.safetensors`` for ``fp16``.
+
+    Files of other names beside them are other programs'.
+    """
+    before, infix, after = path.stem.partition(f".{variant}") if variant else (path.stem, "", "")
+    is_of_variant = bool(infix) is bool(variant) and WEIGHTS.fullmatch(before + after) is not None
+    return path.suffix == ".safetensors" and is_of_variant
 
 
 def parts_named(index: str | bytes) -> tuple[str, ...]:

@@ -127,8 +127,9 @@ def load_network(kind: Any, folder: Path, variant: str | None, **options: Any) -
     files = [path for path in folder.glob("*.safetensors") if is_weight_file(path, variant)]
     if not files:
         others = ", ".join(path.name for path in sorted(folder.glob("*.*")) if path.suffix != ".json") or "nothing"
+        ending = f".{variant}.safetensors" if variant else ".safetensors"
         raise UnsupportedError(
-            f"no {variant or 'plain'} .safetensors in “{folder.name}”, the only kind read here: {others}"
+            f"no model{ending} or diffusion_pytorch_model{ending} in “{folder.name}”, the only kind read here: {others}"
         )
     for path in files:
         read_header(path)

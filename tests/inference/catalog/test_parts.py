@@ -28,6 +28,17 @@ SHARDS = [
         "diffusion_pytorch_model.fp16-00001-of-00001.safetensors",
     )
 ]
+OTHERS = [
+    PurePosixPath("unet", name)
+    for name in (
+        "sdxl_vae.safetensors",
+        "taesd_encoder.safetensors",
+        "diffusion_pytorch_model.safetensors",
+        "diffusion_pytorch_model_v2.safetensors",
+        "model-00001-of-00001.fp16.safetensors",
+        "sdxl_vae.fp16.safetensors",
+    )
+]
 FOLDER = PurePosixPath("unet")
 
 
@@ -39,6 +50,8 @@ FOLDER = PurePosixPath("unet")
         (UNET, "int8", []),
         (SHARDS, None, [path.name for path in SHARDS[1:3]]),
         (SHARDS, "fp16", [SHARDS[3].name]),
+        (OTHERS, None, ["diffusion_pytorch_model.safetensors"]),
+        (OTHERS, "fp16", ["model-00001-of-00001.fp16.safetensors"]),
     ],
 )
 def test_weights_are_those_of_the_variant_in_the_folder_itself(

@@ -68,7 +68,8 @@ def catalog(tiny_models: TinyModels, hub: Hub, tmp_path: Path) -> Catalog:
     hub.publish("someone/flat", tiny_models.kohya.parent, only=tiny_models.kohya.name)
     for junk in ("pytorch_model.bin", "model.safetensors", "unet/diffusion_pytorch_model.bin", "README.md"):
         hub.repositories["someone/tiny"][junk] = b"junk"
-    hub.repositories["someone/tiny"]["safety_checker/model.safetensors"] = b"junk"
+    for foreign in ("safety_checker/model.safetensors", "vae/sdxl_vae.safetensors"):
+        hub.repositories["someone/tiny"][foreign] = b"junk"
     (tmp_path / "models.toml").write_text(CATALOG)
     return Catalog.load(tmp_path / "models.toml")
 
@@ -103,7 +104,7 @@ def test_only_what_is_read_is_fetched_and_the_bytes_are_counted_to_the_last(cata
     told = fetch(catalog)
     folders = {name.partition("/")[0] for name in hub.files_asked()}
     assert folders == {"model_index.json", "scheduler", "tokenizer", "text_encoder", "unet", "vae"}
-    assert not [name for name in hub.files_asked() if name.endswith((".bin", ".md"))]
+    assert not [name for name in hub.files_asked() if name.endswith((".bin", ".md", "sdxl_vae.safetensors"))]
     files = hub.repositories["someone/tiny"]
     assert told[-1] == (sum(len(files[name]) for name in set(hub.files_asked())),) * 2
     assert [here for here, _ in told] == sorted(here for here, _ in told)
