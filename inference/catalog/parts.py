@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import PurePath
 from typing import TypeVar
@@ -17,6 +18,8 @@ NETWORKS = ("text_encoder", "text_encoder_2", "unet", "vae")
 """The parts with weights. Others, such as safety checkers, are never read."""
 WEIGHTS = re.compile(r"(?:diffusion_pytorch_model|model)(?:-\d{5}-of-\d{5})?")
 """What diffusers and transformers call the weights that they read, without ending and variant."""
+SPLIT = re.compile(r"-\d{5}-of-(\d{5})")
+"""In the name of one of several files that the weights are split over."""
 
 
 def is_weight_file(path: PurePath, variant: str | None) -> bool:
@@ -47,6 +50,12 @@ def classes_named(index: str | bytes) -> dict[str, str]:
 def weights_in(folder: PurePath, files: Iterable[AnyPath], variant: str | None) -> list[AnyPath]:
     """Of ``files``, the weights of this variant that lie in ``folder`` itself."""
     return [path for path in files if path.parent == folder and is_weight_file(path, variant)]
+
+
+def are_whole(weights: Iterable[PurePath]) -> bool:
+    """Whether there are weights, and all of those that are split over several files."""
+    files = Counter(int(found[1]) if (found := SPLIT.search(path.stem)) else 1 for path in weights)
+    return bool(files) and all(there >= needed for needed, there in files.items())
 
 
 def texts_in(folder: PurePath, files: Iterable[AnyPath]) -> list[AnyPath]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from huggingface_hub import try_to_load_from_cache
 
-from inference.catalog.parts import NETWORKS, parts_named, weights_in
+from inference.catalog.parts import NETWORKS, are_whole, parts_named, weights_in
 
 PIPELINE_INDEX = "model_index.json"
 """Marks a diffusers folder."""
@@ -78,4 +78,4 @@ class Source:
             except (OSError, ValueError):
                 return True  # damaged: loading says so
             folders = [marker.parent / part for part in named if part in NETWORKS and part not in self.without]
-        return all(weights_in(folder, folder.glob("*"), self.variant) for folder in folders)
+        return all(are_whole(weights_in(folder, folder.glob("*"), self.variant)) for folder in folders)

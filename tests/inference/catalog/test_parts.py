@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from inference.catalog.parts import parts_named, texts_in, weights_in
+from inference.catalog.parts import are_whole, parts_named, texts_in, weights_in
 
 UNET = [
     PurePosixPath("unet", name)
@@ -58,6 +58,16 @@ def test_weights_are_those_of_the_variant_in_the_folder_itself(
     files: list[PurePosixPath], variant: str | None, expected: list[str]
 ) -> None:
     assert [path.name for path in weights_in(FOLDER, files, variant)] == expected
+
+
+@pytest.mark.parametrize(
+    ("files", "whole"),
+    [([], False), (SHARDS[1:2], False), (SHARDS[1:3], True), (SHARDS[3:], True), (UNET[1:2], True)],
+)
+def test_weights_are_whole_when_every_file_is_there_that_they_are_split_over(
+    files: list[PurePosixPath], whole: bool
+) -> None:
+    assert are_whole(files) is whole
 
 
 def test_configurations_come_with_the_index_of_the_shards() -> None:

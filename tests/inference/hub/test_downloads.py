@@ -118,6 +118,25 @@ def test_a_model_that_is_here_is_not_fetched_again(catalog: Catalog, hub: Hub) -
     assert len(hub.requests) == asked
 
 
+def test_a_network_is_not_here_before_all_files_are_that_its_weights_are_split_over(
+    catalog: Catalog, hub: Hub, tmp_path: Path
+) -> None:
+    """As other programs leave it that were interrupted: they give every file its name as soon as it has arrived."""
+    fetch(catalog)
+    [weights] = tmp_path.rglob(UNET)
+    first = weights.rename(weights.with_stem(f"{weights.stem}-00001-of-00002"))
+    assert [source.hub for source in catalog.missing("tiny")] == ["someone/tiny"]
+    first.with_name(first.name.replace("00001", "00002", 1)).symlink_to(first)
+    assert catalog.missing("tiny") == ()
+
+
+def test_a_foreign_file_in_a_networks_folder_is_not_its_weights(catalog: Catalog, hub: Hub, tmp_path: Path) -> None:
+    fetch(catalog)
+    [weights] = tmp_path.rglob(UNET)
+    weights.rename(weights.with_stem("sdxl_vae"))
+    assert [source.hub for source in catalog.missing("tiny")] == ["someone/tiny"]
+
+
 def test_of_a_part_that_comes_from_elsewhere_the_first_is_left_out(catalog: Catalog, hub: Hub) -> None:
     fetch(catalog, "with-unet")
     assert [asked.path for asked in hub.requests if "base/resolve" in asked.path and "unet" in asked.path] == []
