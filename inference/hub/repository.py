@@ -247,6 +247,8 @@ def _will_pass(error: Exception) -> bool:
     """Whether the same request may succeed in a moment: a broken connection, or a server with too much to do."""
     if isinstance(error, HfHubHTTPError):
         return error.response.status_code in (408, 429) or error.response.status_code >= 500
+    if isinstance(error, OfflineModeIsEnabled):  # a ConnectionError, though nobody was asked
+        return False
     return _is_of_the_network(error)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
 from inference.__main__ import main
 from inference.catalog import Catalog
@@ -289,6 +291,17 @@ def test_without_a_network_it_says_whom_it_asked_and_what_to_do(
     assert isinstance(failure, HubUnreachable)
     assert failure.host == "127.0.0.1:9"
     assert "python -m inference pull tiny" in str(InferenceError(failure))
+
+
+def test_where_people_forbid_the_network_it_says_so_at_once(
+    catalog: Catalog, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(hub_module, "PAUSE_S", math.inf)  # sleeping for so long is an error
+    failure = refusal(catalog)
+    assert isinstance(failure, HubUnreachable)
+    assert failure.reason == "HF_HUB_OFFLINE"
+    assert hub.requests == []
 
 
 def test_a_full_disk_is_told_before_anything_is_fetched(
