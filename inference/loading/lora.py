@@ -176,7 +176,7 @@ def _factors(target: Target, parts: Mapping[str, Tensor], scaling: _Scaling) -> 
     if not {"down", "up"} <= set(parts):
         raise LoraError(f"{target.layer} has only {', '.join(sorted(parts))}")
     rank = parts["down"].shape[0]
-    if not all(bool(parts[part].sum().isfinite()) for part in ("down", "up")):
+    if not all(bool(parts[part].sum(dtype=torch.float32).isfinite()) for part in ("down", "up")):
         raise LoraError(f"{target.layer} holds values that are not finite")
     scale = parts["alpha"].item() / rank if "alpha" in parts else scaling.scale(target, rank)
     return Factors(down=parts["down"], up=parts["up"], scale=scale)

@@ -283,6 +283,23 @@ def test_an_algorithm_that_is_no_lora_is_refused_by_its_key(copy: TinyModels, ke
     assert key in misfit(copy, "tiny", Adapter(name="flat")).detail
 
 
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.float16, torch.bfloat16])
+def test_a_lora_of_few_bits_is_read_however_large_the_sum_of_its_values(tmp_path: Path, dtype: torch.dtype) -> None:
+    down, up = torch.full((4, 64), 256.0, dtype=dtype), torch.full((64, 4), 256.0, dtype=dtype)
+    tensors = {"unet.mid.to_q.lora_A.weight": down, "unet.mid.to_q.lora_B.weight": up}
+    save_file(tensors, tmp_path / "lora.safetensors")
+    (factors,) = read_lora(tmp_path / "lora.safetensors").values()
+    assert torch.equal(added(factors, (64, 64)), torch.full((64, 64), 4 * 256.0**2))
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float16, torch.float32])
+def test_a_lora_that_holds_no_numbers_is_refused(copy: TinyModels, dtype: torch.dtype) -> None:
+    broken = torch.tensor([[1.0, torch.nan]], dtype=dtype)
+    tensors = {"unet.mid.to_q.lora_A.weight": broken, "unet.mid.to_q.lora_B.weight": broken.T.clone()}
+    save_file(tensors, copy.kohya)
+    assert "not finite" in refusal(copy, "tiny", Adapter(name="flat")).reason
+
+
 def test_half_a_lora_is_refused(copy: TinyModels) -> None:
     save_file({"unet.mid_block.attentions.0.proj_in.lora_A.weight": torch.ones(2, 2)}, copy.kohya)
     assert "only down" in refusal(copy, "tiny", Adapter(name="flat")).reason
