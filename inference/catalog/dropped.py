@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,7 +11,16 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-from inference.catalog.entries import GUIDANCE, STEPS, AdapterEntry, Family, Kind, ModelEntry
+from inference.catalog.entries import (
+    GUIDANCE,
+    LONGEST_NAME,
+    LONGEST_TITLE,
+    STEPS,
+    AdapterEntry,
+    Family,
+    Kind,
+    ModelEntry,
+)
 from inference.catalog.header import HeaderError
 from inference.catalog.recognise import (
     DENOISER_CONFIG,
@@ -119,7 +129,7 @@ class Dropped:
         side, smallest, largest = SIDES[family]
         return ModelEntry(
             name=name,
-            title=info.title or path.stem,
+            title=_title(path, info),
             family=family,
             kind=kind,
             weights=Source(path=path, marker=PIPELINE_INDEX),
@@ -145,7 +155,7 @@ class Dropped:
                 continue
             yield AdapterEntry(
                 name=_name(path, taken),
-                title=info.title or path.stem,
+                title=_title(path, info),
                 family=family,
                 weights=Source(path=path, marker=path.name),
                 licence="unknown",
@@ -217,12 +227,16 @@ def _listed(families: Iterable[Family]) -> str:
     return ", ".join(FAMILY_TITLES[family] for family in families)
 
 
+def _title(path: Path, info: FileInfo) -> str:
+    return (info.title or path.stem)[:LONGEST_TITLE]
+
+
 def _name(path: Path, taken: set[str]) -> str:
     """A name to ask for it by: the file's own in small letters and hyphens, with a number where it is taken."""
     stem = path.name.removesuffix(FILE)
-    name = base = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-") or "model"
-    number = 2
-    while name in taken:
-        name, number = f"{base}-{number}", number + 1
+    base = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-") or "model"
+    endings = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
+    names = (base[: LONGEST_NAME - len(ending)].rstrip("-") + ending for ending in endings)
+    name = next(name for name in names if name not in taken)
     taken.add(name)
     return name

@@ -59,6 +59,9 @@ GUIDANCE = {
 LatentConsistencyModelPipeline gives 3 to 13). LoRA: guidance is distilled in, 1 leaves it off (arXiv 2311.05556)."""
 
 
+LONGEST_NAME, LONGEST_TITLE = 40, 100
+"""Characters: names travel in the ids of buttons and as what an option stands for, titles are the options' labels."""
+
 STEPS = Limits(default=4, low=1, high=8)
 """Unless an entry says otherwise."""
 

@@ -153,7 +153,7 @@ def recognise(header: Header) -> FileInfo:
         algorithm=None if what is What.CHECKPOINT else _algorithm(header),
         family=family,
         native=any("cond_proj" in name for name in header.shapes),
-        title=header.metadata.get("modelspec.title") or header.metadata.get("ss_output_name", ""),
+        title=_title(header.metadata),
         triggers=trigger_words(header.metadata),
     )
 
@@ -210,6 +210,12 @@ def _relative_of_sdxl(layers: Collection[str]) -> Family:
     if not depths or max(depths) > 4:
         return Family.SDXL
     return Family.SSD1B if max(depths) > 2 else Family.VEGA
+
+
+def _title(metadata: Mapping[str, str]) -> str:
+    """What its author calls it, as written by the ModelSpec and by kohya's trainer; empty where they say nothing."""
+    said = (" ".join(metadata.get(key, "").split()) for key in ("modelspec.title", "ss_output_name"))
+    return next(filter(None, said), "")
 
 
 def _inputs(shape: tuple[int, ...]) -> int:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from inference.catalog.dropped import Folders
 from inference.catalog.entries import (
     GUIDANCE,
+    LONGEST_NAME,
     STEPS,
     AdapterEntry,
     Checked,
@@ -106,10 +107,23 @@ def _safety(top: _Block, folder: Path) -> SafetyEntry:
     return entry
 
 
+def _checked_name(name: str, block: _Block) -> str:
+    if not 1 <= len(name) <= LONGEST_NAME:
+        raise block.error("name", f"must have 1 to {LONGEST_NAME} characters, and has {len(name)}")
+    return name
+
+
+def _title(name: str, block: _Block) -> str:
+    title = block.text("title", name)
+    if not title.strip():
+        raise block.error("title", "must not be blank")
+    return title
+
+
 def _adapter(name: str, block: _Block, folder: Path) -> AdapterEntry:
     entry = AdapterEntry(
-        name=name,
-        title=block.text("title", name),
+        name=_checked_name(name, block),
+        title=_title(name, block),
         family=block.choice("family", Family),
         weights=_source(block, "weights", folder, LORA_FILE),
         licence=block.text("licence", "unknown"),
@@ -125,8 +139,8 @@ def _model(name: str, block: _Block, folder: Path) -> ModelEntry:
     width, height = block.sides("size")
     smallest, largest = block.sides("sides")
     entry = ModelEntry(
-        name=name,
-        title=block.text("title", name),
+        name=_checked_name(name, block),
+        title=_title(name, block),
         family=block.choice("family", Family),
         kind=kind,
         weights=replace(

@@ -150,6 +150,33 @@ def test_names_that_are_taken_get_a_number(catalog: Catalog, folder: Path) -> No
     assert catalog["named-2"].title == "Named!"
 
 
+def test_names_and_titles_of_dropped_files_have_a_length_that_can_be_chosen_by(catalog: Catalog, folder: Path) -> None:
+    stems = [f"{'very ' * 30}long {end}" for end in ("one", "two")]
+    made = drop_checkpoint(folder, Family.SD15, Kind.NATIVE, stems[0])
+    made.with_stem(stems[1]).hardlink_to(made)
+    found = {entry.name: entry.title for entry in catalog if entry.name != "named"}
+    name = "very-" * 8
+    assert found == {name[:39]: stems[0][:100], f"{name[:38]}-2": stems[1][:100]}
+
+
+@pytest.mark.parametrize(
+    ("metadata", "title"),
+    [
+        ({"modelspec.title": "  A  Style\n"}, "A Style"),
+        ({"modelspec.title": " ", "ss_output_name": "a_style"}, "a_style"),
+        ({"modelspec.title": "", "ss_output_name": " "}, "x"),
+        ({"modelspec.title": "long " * 100}, ("long " * 20)),
+    ],
+)
+def test_a_title_is_what_the_author_says_if_that_is_anything(
+    catalog: Catalog, folder: Path, metadata: dict[str, str], title: str
+) -> None:
+    made = real_text(Family.SD15)
+    save_kohya_lora(made, folder / "loras" / "x.safetensors", draw_changes(made, 1), **metadata)
+    [adapter] = catalog.adapters(Family.SD15)
+    assert adapter.title == title
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_lora_appears_for_its_family_with_its_trigger_words(catalog: Catalog, folder: Path, family: Family) -> None:
     made = real_text(family)
