@@ -50,9 +50,10 @@ class PipelineFolder:
 
     @classmethod
     def open(cls, path: Path, variant: str | None) -> PipelineFolder:
-        """Read the index; raises ``OSError`` or ``ValueError`` where that is damaged."""
+        """Read the index; raises ``OSError`` or ``ValueError`` where that is damaged, or names a foreign scheduler."""
         text = (path / "model_index.json").read_bytes()
         parts, index = classes_named(text), json.loads(text)
+        _check_noise(parts.get("scheduler", ""))
         return cls(
             path=path,
             variant=variant,
@@ -81,9 +82,7 @@ class PipelineFolder:
     def schedule(self) -> Schedule:
         """The noise schedule of the folder ``scheduler``, whichever scheduler wrote it."""
         config: Any = LCMScheduler.load_config(self.path / "scheduler")
-        reason = other_scheduler(str(config.get("_class_name")))
-        if reason is not None:
-            raise UnsupportedError(reason)
+        _check_noise(str(config.get("_class_name")))
         return schedule_of(LCMScheduler.from_config(config))
 
     def digest(self, part: str, hashes: FileHashes) -> str:
@@ -149,6 +148,12 @@ def load_network(kind: Any, folder: Path, variant: str | None, **options: Any) -
             raise UnsupportedError(f"{folder.name} has {problem.replace('_', ' ')}, such as {first}")
     loaded: torch.nn.Module = network
     return loaded.eval().requires_grad_(False)
+
+
+def _check_noise(scheduler: str) -> None:
+    reason = other_scheduler(scheduler)
+    if reason is not None:
+        raise UnsupportedError(reason)
 
 
 @contextmanager

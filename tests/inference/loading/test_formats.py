@@ -222,6 +222,10 @@ def test_a_folder_that_was_trained_with_other_noise_is_refused(scheduler: Any, t
     sources = in_folder(type(made)(**{**made.components, "scheduler": scheduler()}), tmp_path)
     with pytest.raises(InferenceError, match=rf"another kind of noise \({scheduler.__name__}\)"):
         ours(tmp_path, Family.SDXL, Kind.MERGED, sources)
+    index = tmp_path / "model" / "model_index.json"
+    index.write_text(index.read_text().replace(scheduler.__name__, "EulerDiscreteScheduler"))
+    with pytest.raises(InferenceError, match=rf"another kind of noise \({scheduler.__name__}\)"):
+        ours(tmp_path, Family.SDXL, Kind.MERGED, sources)
 
 
 @pytest.mark.parametrize("mark", ["edm_mean", "edm_vpred.sigma_max"])
