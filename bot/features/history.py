@@ -26,6 +26,7 @@ from bot.ui.cards import inert
 from bot.ui.items import ID, Pressable, chosen
 from bot.ui.modals import remix_modal
 from bot.words import _
+from inference.catalog.entries import LONGEST_NAME
 
 if TYPE_CHECKING:
     from bot.client import PictureBot
@@ -35,7 +36,7 @@ log = logging.getLogger("bot.history")
 JOBS_ON_A_PAGE = 5
 PROMPT_CHARACTERS = 120
 SEARCH_CHARACTERS = 40
-MODEL_CHARACTERS = 40
+MODEL_CHARACTERS = LONGEST_NAME
 """Both travel in a button's id, which has 100 characters."""
 
 

@@ -110,6 +110,8 @@ def _safety(top: _Block, folder: Path) -> SafetyEntry:
 def _checked_name(name: str, block: _Block) -> str:
     if not 1 <= len(name) <= LONGEST_NAME:
         raise block.error("name", f"must have 1 to {LONGEST_NAME} characters, and has {len(name)}")
+    if ":" in name:
+        raise block.error("name", "must not contain “:”, which ends it in a prompt's LoRAs and in buttons")
     return name
 
 

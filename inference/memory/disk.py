@@ -22,7 +22,7 @@ from inference.memory.part import Label, Part
 log = logging.getLogger("inference.memory")
 
 FLAT = "weights"
-FORMAT = 2
+FORMAT = 3
 """Another number whenever files are read, merged or cast in another way than before."""
 
 ABANDONED_S = 3600.0

@@ -128,6 +128,7 @@ def test_on_disk_tells_whether_all_parts_are_there(tiny_models: TinyModels) -> N
 @pytest.mark.parametrize(
     ("before", "after", "words"),
     [
+        ("[models.tiny-flat]", '[models."a:b"]', ["[models.a:b]", "name", "“:”"]),
         ("[models.tiny-flat]", f"[models.{'t' * 41}]", [f"[models.{'t' * 41}]", "name", "40 characters", "41"]),
         ("[adapters.flat]", f"[adapters.{'f' * 41}]", [f"[adapters.{'f' * 41}]", "name", "40 characters", "41"]),
         ('title = "Tiny"', 'title = " "', ["[models.tiny]", "title", "blank"]),
