@@ -126,7 +126,10 @@ class Generator:
 
     async def delete_comparison(self, interaction: discord.Interaction, comparison_id: str) -> None:
         """Remove all that was compared."""
-        for job in await self._jobs.of_comparison(comparison_id):
+        jobs = await self._jobs.of_comparison(comparison_id)
+        if not jobs:
+            raise Refused(_("This order was deleted; there is nothing left to work with."))
+        for job in jobs:
             require_author_or_moderator(job, asker(interaction), guild_id=interaction.guild_id)
             await self.forget(job)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
@@ -158,10 +159,13 @@ def _parse(setting: Field[Any], text: str) -> Any:
 def _number(setting: Field[Any], key: str, text: str, kind: type[int] | type[float]) -> int | float:
     word = "a whole number" if kind is int else "a number"
     low, high = setting.metadata["low"], setting.metadata["high"]
+    value: int | float
     try:
         value = kind(text)
     except ValueError:
-        raise SettingsError(f"{key} must be {word}; {text!r} is none.") from None
+        value = math.nan
+    if not math.isfinite(value):
+        raise SettingsError(f"{key} must be {word}; {text!r} is none.")
     if not (low is None or value >= low) or not (high is None or value <= high):
         bounds = f"at least {low:g}" if high is None else f"between {low:g} and {high:g}"
         raise SettingsError(f"{key} must be {bounds}, not {text}.")

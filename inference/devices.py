@@ -58,7 +58,7 @@ def choose_precision(device: torch.device, name: str = AUTO) -> torch.dtype:
     if name == AUTO:
         if device.type != "cpu":
             return torch.float16
-        return torch.bfloat16 if _cpu_computes_bf16() else torch.float32
+        return torch.bfloat16 if cpu_computes_bf16() else torch.float32
     if name not in PRECISIONS:
         raise InferenceError(PrecisionUnknown(precision=name, available=(AUTO, "fp32", "fp16", "bf16")))
     return PRECISIONS[name]
@@ -115,9 +115,11 @@ def _count(driver: object) -> int:
     return int(driver.device_count()) if driver.is_available() else 0  # type: ignore[attr-defined]
 
 
-def _cpu_computes_bf16() -> bool:
-    """oneDNN's own word; without AVX512-BF16 or AMX, bf16 is emulated and slower than fp32."""
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+def cpu_computes_bf16() -> bool:
+    """oneDNN's own word; without AVX512-BF16 or AMX, bf16 is emulated and slower than fp32. On a Mac torch has no
+    oneDNN."""
+    has_onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return has_onednn and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "_STATUS_ALLOC_FAILED")

@@ -58,7 +58,15 @@ class Endings:
         place = await self._delivery.show_end(job, await self.parcel(job), wanted=lambda: self._jobs.exists(job_id))
         if place is not None and place != job.place:
             await self._jobs.moved(job, place)
+            if await self._is_gone(job):  # deleted while it was on its way
+                await self._delivery.remove_card(replace(job, place=place))
         await self._jobs.delivered(job_id, missed=place is None)
+
+    async def _is_gone(self, job: Job) -> bool:
+        """Whether nothing is left of what its card shows."""
+        if job.comparison_id is not None:
+            return not await self._jobs.of_comparison(job.comparison_id)
+        return not await self._jobs.exists(job.id)
 
     async def parcel(self, job: Job, *, alone: bool = False) -> Parcel:
         """The last card of ``job`` with its files; ``alone`` without those that it was compared with."""

@@ -43,26 +43,46 @@ class Database:
             try:
                 await self._connection.execute("BEGIN IMMEDIATE")
                 yield self._connection
+                await self._connection.commit()
             except BaseException:  # a cancelled BEGIN is carried out by the connection's thread all the same
                 await self._connection.rollback()
                 raise
-            await self._connection.commit()
 
 
 @asynccontextmanager
 async def open_database(path: Path, *, migrations: Path) -> AsyncIterator[Database]:
     """Open or create the database at ``path``, bring it up to date, and keep other bots away until the end.
 
-    Raises ``DatabaseError`` when the folder cannot be written, another bot has the database, or it is newer than this
-    program.
+    Raises ``DatabaseError`` when the folder or the file cannot be written, another bot has the database, it is damaged,
+    or newer than this program.
     """
     with closing(_lock(path)):
-        async with aiosqlite.connect(path, isolation_level=None) as connection:
-            connection.row_factory = aiosqlite.Row
-            for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON", "busy_timeout = 5000"):
-                await connection.execute(f"PRAGMA {pragma}")
-            await _migrate(connection, path, migrations)
+        connection = await _connected(path, migrations)
+        try:
             yield Database(connection)
+        finally:
+            await connection.close()
+
+
+async def _connected(path: Path, migrations: Path) -> aiosqlite.Connection:
+    connection = aiosqlite.connect(path, isolation_level=None)
+    try:
+        await connection
+        connection.row_factory = aiosqlite.Row
+        for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON", "busy_timeout = 5000"):
+            await connection.execute(f"PRAGMA {pragma}")
+        await connection.execute("BEGIN IMMEDIATE")  # a file that may not be written shows only here
+        await connection.rollback()
+        await _migrate(connection, path, migrations)
+    except BaseException as error:
+        await connection.close()
+        if isinstance(error, sqlite3.Error):
+            raise DatabaseError(
+                f"{path} cannot be used ({error}). If it is damaged, put a copy of it in its place or move it away; if "
+                "it belongs to another user, mend its permissions."
+            ) from error
+        raise
+    return connection
 
 
 def _lock(path: Path) -> sqlite3.Connection:
@@ -74,7 +94,7 @@ def _lock(path: Path) -> sqlite3.Connection:
         lock.execute("BEGIN EXCLUSIVE")
         lock.execute("PRAGMA user_version = 1")  # a read-only folder shows only at the first write
     except (OSError, sqlite3.OperationalError) as error:
-        if "locked" in str(error):
+        if isinstance(error, sqlite3.Error) and error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
             raise DatabaseError(f"Another bot is using {path}. Stop it, or set DATA_DIR to another folder.") from error
         raise DatabaseError(
             f"The data folder {path.parent} cannot be written ({error}). Mend its permissions, or set DATA_DIR to a "

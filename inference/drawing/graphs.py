@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from inference.devices import is_out_of_memory
 from inference.drawing.sampler import LoopInputs, OnStep, iterate
 from inference.schedule import Schedule
 
@@ -31,12 +32,10 @@ Shape: TypeAlias = tuple[Schedule, tuple[tuple[torch.Size, torch.dtype], ...], i
 
 @dataclass(slots=True)
 class _Known:
-    """What there is of one network: graphs, the one used last at the end; shapes that were quick the last time; and
-    those that could not be captured."""
+    """What there is of one network: graphs, the one used last at the end, and shapes that were quick the last time."""
 
     graphs: OrderedDict[Shape, _Captured] = field(default_factory=OrderedDict)
     quick: set[Shape] = field(default_factory=set)
-    eager: set[Shape] = field(default_factory=set)
 
 
 def can_capture(device: torch.device) -> bool:
@@ -55,6 +54,7 @@ class GraphedLoop:
     def __init__(self, device: torch.device) -> None:
         self._known: WeakKeyDictionary[Any, _Known] = WeakKeyDictionary()
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._is_broken = False
 
     def __len__(self) -> int:
         """How many graphs there are."""
@@ -66,10 +66,8 @@ class GraphedLoop:
 
     def __call__(self, network: Any, schedule: Schedule, inputs: LoopInputs, on_step: OnStep) -> Tensor:
         known, shape = self._known.setdefault(network, _Known()), shape_of(schedule, inputs)
-        if shape in known.quick and shape not in known.graphs:
+        if shape in known.quick and shape not in known.graphs and not self._is_broken:
             self._capture(known, shape, network, schedule, inputs)
-        if shape in known.eager:
-            return iterate(network, schedule, inputs, on_step)
         if shape not in known.graphs:
             return _timed(known, shape, network, schedule, inputs, on_step)
         known.graphs.move_to_end(shape)
@@ -81,10 +79,14 @@ class GraphedLoop:
     def _capture(self, known: _Known, shape: Shape, network: Any, schedule: Schedule, inputs: LoopInputs) -> None:
         try:
             known.graphs[shape] = _Captured(network, schedule, inputs, self._stream, self._pool())
-        except RuntimeError:  # out of memory, too: a graph takes some of its own, without it there may be enough
-            log.warning("a loop could not be captured as a graph", exc_info=True)
+        except RuntimeError as error:
             known.quick.discard(shape)
-            known.eager.add(shape)
+            if is_out_of_memory(error):  # a graph takes some of its own; without it there may be enough
+                log.info("no memory for a graph: %s", error)
+                return
+            # Where it was not memory, torch's allocator may go on believing in the capture, and refuses all others.
+            log.warning("a loop could not be captured as a graph; there will be no more graphs", exc_info=True)
+            self._is_broken = True
         if len(known.graphs) > KEPT:
             known.graphs.popitem(last=False)
 

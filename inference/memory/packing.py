@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from inference.devices import cpu_computes_bf16
+
 WORTH = 2**16
 """Numbers in a kernel from which it is worth it."""
 SHAPES = ((1, 4), (8, 8), (1, 32), (8, 32), (1, 64))
@@ -29,7 +31,7 @@ def is_packed(shape: tuple[int, ...], dtype: torch.dtype) -> bool:
     """
     if dtype is not torch.bfloat16 or len(shape) != 4 or shape[2:] == (1, 1) or math.prod(shape) < WORTH:
         return False
-    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if not cpu_computes_bf16():
         return False
     kernel = torch.arange(math.prod(shape), dtype=torch.int16).view(torch.bfloat16).reshape(shape)
     return len({_bytes(_packed_for(kernel, *likely)) for likely in SHAPES}) == 1

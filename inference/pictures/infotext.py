@@ -7,8 +7,9 @@ import re
 from dataclasses import dataclass
 
 NEGATIVE = "Negative prompt:"
-SETTING = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
-"""As in the web UI's own parser (modules/infotext_utils.py)."""
+SETTING = re.compile(r'\s{0,9}(\w[\w \-/]{1,99}):\s{0,9}("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
+"""As in the web UI's own parser (modules/infotext_utils.py), but for the bounds: without them a hostile text of some
+thousand spaces holds the whole program up."""
 FEWEST_SETTINGS = 3
 """A last line with fewer is part of the prompt, by the web UI's rule."""
 

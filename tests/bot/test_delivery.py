@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
+import discord
 import pytest
 
 from bot.delivery import delivery
 from bot.delivery.delivery import Parcel
-from bot.store import Job, JobState
+from bot.store import Job, JobState, Place
 from tests.bot.painter import pixels
 from tests.bot.studio import Studio, images_of, labels_of, menu_of, text_of, until
 
@@ -129,6 +130,22 @@ async def test_what_is_deleted_while_a_way_is_looked_for_is_not_shown(
         return parcel
 
     monkeypatch.setattr(endings, "parcel", deleted_once_packed)
+    await studio.mod.delete(studio.cards()[0])
+    studio.let_go()
+    await until(lambda: len(studio.bot.background) == 0, studio.env.transcript)
+    assert studio.cards() == []
+
+
+async def test_what_is_deleted_on_its_way_does_not_stay(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    await waiting(studio)
+    send = studio.bot.delivery._send
+
+    async def deleted_meanwhile(where: discord.abc.Messageable, job: Job, parcel: Parcel) -> Place:
+        place = await send(where, job, parcel)
+        await studio.store.jobs.delete(job.id)
+        return place
+
+    monkeypatch.setattr(studio.bot.delivery, "_send", deleted_meanwhile)
     await studio.mod.delete(studio.cards()[0])
     studio.let_go()
     await until(lambda: len(studio.bot.background) == 0, studio.env.transcript)

@@ -436,6 +436,13 @@ async def test_a_comparison_that_outlived_its_orders_can_be_taken_away(studio: S
     assert studio.cards() == []
 
 
+async def test_no_stranger_takes_it_away_by_its_button(studio: Studio) -> None:
+    card = await compared(studio)
+    await studio.store.people.forget(studio.ann.id)
+    await studio.ben.click(card, label="Delete")
+    assert [shown.id for shown in studio.cards()] == [card.id]
+
+
 async def test_a_message_that_discord_keeps_is_told(studio: Studio) -> None:
     card = await drawn(studio)
     studio.env.inject_error("DELETE", "/channels/*/messages/*", status=403, code=50001, message="Missing Access")

@@ -31,12 +31,14 @@ def test_values_are_parsed_by_their_kind() -> None:
         ("MAX_BATCH", "2", "MAX_BATCH must be between 4 and 64, not 2."),
         ("MAX_BATCH", "6", "MAX_BATCH must be a power of two; 6 is none."),
         ("BATCH_WAIT_MS", "-1", "BATCH_WAIT_MS must be between 0 and 10000, not -1."),
+        ("CACHE_GIB", "inf", "CACHE_GIB must be a number; 'inf' is none."),
+        ("COOLDOWN_S", "nan", "COOLDOWN_S must be a number; 'nan' is none."),
         ("MAX_OVERTAKINGS", "1.5", "MAX_OVERTAKINGS must be a whole number; '1.5' is none."),
         ("CACHE_GIB", "0", "CACHE_GIB must be at least 0.1, not 0."),
         ("DOWNLOADS", "maybe", "DOWNLOADS must be on or off, not 'maybe'."),
         ("LOG_LEVEL", "loud", "LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR, not 'loud'."),
         ("SAFETY_CHECK", "yes", "SAFETY_CHECK must be required or off, not 'yes'."),
-        ("STEP_TIMEOUT_S", "nan", "STEP_TIMEOUT_S must be at least 1, not nan."),
+        ("STEP_TIMEOUT_S", "nan", "STEP_TIMEOUT_S must be a number; 'nan' is none."),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_key(key: str, value: str, sentence: str) -> None:

@@ -208,6 +208,23 @@ async def test_a_data_folder_that_is_a_file_is_refused_with_the_reason(tmp_path:
         await open_and_close(tmp_path / "data" / "bot.sqlite3")
 
 
+async def test_a_damaged_database_is_refused_with_the_reason(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("this is no database, and long enough to be taken for the beginning of one" * 100)
+    with pytest.raises(DatabaseError, match=r"cannot be used .*not a database"):
+        await open_and_close(path)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(DatabaseError, match="cannot be used"):
+        await open_and_close(path)
+
+
+async def test_a_folder_whose_name_says_locked_is_not_taken_for_another_bots(tmp_path: Path) -> None:
+    (tmp_path / "locked").write_text("not a folder")
+    with pytest.raises(DatabaseError, match="cannot be written"):
+        await open_and_close(tmp_path / "locked" / "bot.sqlite3")
+
+
 async def test_half_a_migration_leaves_nothing(path: Path, tmp_path: Path) -> None:
     migrations = tmp_path / "migrations"
     migrations.mkdir()

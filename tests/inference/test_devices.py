@@ -9,6 +9,7 @@ from inference.devices import (
     available_devices,
     choose_device,
     choose_precision,
+    cpu_computes_bf16,
     is_out_of_memory,
     name_of,
     steady_threads,
@@ -32,7 +33,7 @@ def test_a_device_that_is_not_there_is_refused_with_those_that_are(name: str) ->
 
 
 def test_a_processor_that_computes_in_bf16_does_and_others_use_fp32() -> None:
-    expected = torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
+    expected = torch.bfloat16 if cpu_computes_bf16() else torch.float32
     assert choose_precision(torch.device("cpu")) is expected
 
 

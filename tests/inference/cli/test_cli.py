@@ -225,12 +225,11 @@ def test_help_explains_itself_without_loading_torch() -> None:
     assert "| torch\n" not in said.stderr
 
 
-def own_process(*arguments: str, **environment: str) -> Said:
-    """The command as a shell runs it."""
+def own_process(*arguments: str, folder: Path = ROOT, **environment: str) -> Said:
+    """The command as a shell runs it in ``folder``."""
     command = [sys.executable, "-m", "inference", *arguments]
-    done = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, check=False
-    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     return Said(done.returncode, done.stdout, done.stderr)
 
 
@@ -241,6 +240,15 @@ def test_a_process_with_another_number_of_threads_redraws_the_same_pixels(
     said = own_process("--catalog", str(tiny_models.catalog), "redraw", str(picture), OMP_NUM_THREADS=threads)
     assert said.status == 0, said.err
     assert "The pixels are identical." in said.out
+
+
+def test_the_bots_settings_of_what_models_there_are_hold_for_commands_too(
+    tiny_models: TinyModels, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text(f"CATALOG='{tiny_models.catalog}'\nHF_TOKEN=\n")
+    assert "tiny-lora" in own_process("models", folder=tmp_path).out
+    said = own_process("models", folder=tmp_path, CATALOG=str(tmp_path / "none.toml"))
+    assert (said.status, "none.toml" in said.err) == (2, True)
 
 
 def test_a_model_in_the_hubs_cache_is_drawn_with_and_an_absent_one_is_not_fetched(

@@ -161,17 +161,15 @@ def test_a_slow_shape_has_news_of_every_step_until_it_has_been_quick_once(
 
 
 @needs_gpu
-def test_what_cannot_be_captured_is_drawn_without_a_graph(network: Network) -> None:
+def test_what_cannot_be_captured_is_drawn_without_a_graph_and_so_is_all_that_has_none_yet(network: Network) -> None:
     class Waiting(Network):
         def forward(self, sample: torch.Tensor, *arguments: Any, **options: Any) -> tuple[Any]:
             torch.cuda.current_stream().synchronize()
             return super().forward(sample, *arguments, **options)
 
     loop, inputs, waiting = GraphedLoop(GPU), loop_inputs(device="cuda"), Waiting().to("cuda")
-    for _ in range(3):
-        assert torch.equal(heard_by(loop, waiting, inputs)[0], plain(waiting, inputs))
-    assert len(loop) == 0
+    for drawing in (network, waiting, network, Network(seed=2).to("cuda")):
+        for _ in range(3):
+            assert torch.equal(heard_by(loop, drawing, inputs)[0], plain(drawing, inputs))
+        assert len(loop) == 1
     assert torch.cuda.current_stream() == torch.cuda.default_stream()
-    for _ in range(3):
-        assert torch.equal(heard_by(loop, network, inputs)[0], plain(network, inputs))
-    assert len(loop) == 1

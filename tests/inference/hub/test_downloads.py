@@ -341,7 +341,7 @@ def test_a_disk_that_fills_meanwhile_is_told_with_what_is_still_needed(
 
 
 def command(catalog: Path, *arguments: str) -> subprocess.Popen[str]:
-    line = [sys.executable, "-m", "inference", "--catalog", str(catalog), *arguments]
+    line = [sys.executable, "-X", "faulthandler", "-m", "inference", "--catalog", str(catalog), *arguments]
     return subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -379,7 +379,7 @@ def test_ctrl_c_keeps_what_has_arrived_and_says_so(hub: Hub, tmp_path: Path) -> 
     fetching = command(path, "pull", "tiny")
     wait_until(lambda: any(part.stat().st_size >= 2**18 for part in tmp_path.rglob("*.incomplete")))
     fetching.send_signal(signal.SIGINT)
-    _, err = fetching.communicate(timeout=60)
+    err = last_words(fetching)
     assert fetching.returncode == 130
     assert "“python -m inference pull tiny” goes on from there." in err
     hub.go.set()
@@ -387,6 +387,15 @@ def test_ctrl_c_keeps_what_has_arrived_and_says_so(hub: Hub, tmp_path: Path) -> 
     again.communicate(timeout=60)
     assert again.returncode == 0
     assert any(asked.range for asked in hub.requests)
+
+
+def last_words(process: subprocess.Popen[str]) -> str:
+    """What it says on stderr until it ends; where it does not, what it is doing instead."""
+    try:
+        return process.communicate(timeout=60)[1]
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)
+        pytest.fail(process.communicate()[1])
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

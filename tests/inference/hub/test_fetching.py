@@ -120,7 +120,8 @@ async def under_way(ticket: Ticket) -> Downloading:
 
 def children() -> set[psutil.Process]:
     """The child processes that there are, but for multiprocessing's own."""
-    return {child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())}
+    living = (child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE)
+    return {child for child in living if "spawn_main" in " ".join(child.cmdline())}
 
 
 async def test_a_model_is_downloaded_once_for_all_who_wait_and_others_are_drawn_meanwhile(

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from inference.catalog import Catalog
+from inference.devices import cpu_computes_bf16
 from inference.drawing.engine import Engine
 from inference.drawing.models import layout_on
 from inference.loading import open_model
@@ -21,9 +22,7 @@ from tests.inference.batches import batch, row
 CATALOG = Path(__file__).resolve().parent.parent.parent.parent / "models" / "models.toml"
 CPU, BF16 = torch.device("cpu"), torch.bfloat16
 
-pytestmark = pytest.mark.skipif(
-    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor does not compute in bf16"
-)
+pytestmark = pytest.mark.skipif(not cpu_computes_bf16(), reason="this processor does not compute in bf16")
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,196 @@
+"""The command line: what may be typed after ``python -m inference``, and what becomes of errors."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import secrets
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from inference.catalog import Catalog, CatalogError
+from inference.contract import MAX_COUNT, MAX_SEED, Adapter, ImageRequest
+from inference.errors import InferenceError, NotANumber
+from inference.validation import parse_size
+
+CATALOG = Path(__file__).resolve().parents[2] / "models" / "models.toml"
+
+
+class _Parser(argparse.ArgumentParser):
+    """Complains in one sentence, without the usage above it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{message}\n")
+
+
+def run(argv: Sequence[str] | None = None) -> int:
+    """Run the command; 0 if all is well, 1 if a picture differs or a model fails, 2 after a sentence on stderr."""
+    try:
+        return _run(_parser().parse_args(argv))
+    except (InferenceError, CatalogError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as interrupt:
+        if interrupt.args:
+            print(interrupt, file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # of “… models | head”; what is still buffered has nowhere to go
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    catalog = Catalog.load(arguments.catalog)
+    if arguments.command == "pull":
+        from inference.cli.pull import pull_all
+
+        pull_all(catalog, arguments.models, print)
+        return 0
+    from inference.cli import commands  # after --help, mistyped options and downloads, which need no torch
+
+    match arguments.command:
+        case "draw":
+            request = _request(arguments, catalog)
+            hardware = commands.Hardware(device=arguments.device, precision=arguments.precision)
+            checked = not arguments.no_safety_check
+            commands.draw(catalog, request, hardware, arguments.out, print, safety_check=checked)
+        case "redraw":
+            hardware = commands.Hardware(device=arguments.device, precision=arguments.precision)
+            return 0 if commands.redraw(catalog, arguments.picture, hardware, print) else 1
+        case "check":
+            from inference.cli.check import check_all
+
+            return 0 if check_all(catalog, print) else 1
+        case _:
+            commands.list_models(catalog, print)
+    return 0
+
+
+def _request(arguments: argparse.Namespace, catalog: Catalog) -> ImageRequest:
+    """The order, with what was not said taken from the model."""
+    entry = catalog[arguments.model] if arguments.model else catalog.default
+    width, height = arguments.size or (entry.width, entry.height)
+    return ImageRequest(
+        prompt=arguments.prompt,
+        negative=arguments.negative,
+        model=entry.name,
+        adapters=tuple(arguments.lora),
+        seed=secrets.randbelow(MAX_SEED + 1) if arguments.seed is None else arguments.seed,
+        count=arguments.count,
+        steps=int(entry.steps.default) if arguments.steps is None else arguments.steps,
+        guidance=entry.guidance.default if arguments.guidance is None else arguments.guidance,
+        width=width,
+        height=height,
+        bucket=arguments.bucket,
+        guided_bucket=arguments.guided_bucket,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m inference", description="Draw pictures with Latent Consistency Models, without bot and queue."
+    )
+    parser.add_argument(
+        "--catalog",
+        type=Path,
+        default=Path(os.environ.get("CATALOG") or CATALOG).expanduser(),
+        metavar="FILE",
+        help=f"the models; unless said, those of the setting CATALOG, or {CATALOG}",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_draw(
+        commands.add_parser("draw", help="draw a prompt", description="Draw a prompt; save PNGs with their recipe.")
+    )
+    commands.add_parser("models", help="list the models and whether they are on this machine")
+    pull = commands.add_parser(
+        "pull",
+        help="download models from the hub",
+        description="Download models or LoRAs of the catalogue from the Hugging Face hub into its cache. An "
+        "interrupted download goes on where it stopped. HF_TOKEN, HF_HOME and HF_ENDPOINT work as everywhere, and may "
+        "stand in .env.",
+    )
+    pull.add_argument("models", nargs="+", metavar="NAME", help="one of those that “models” lists, or of their LoRAs")
+    commands.add_parser(
+        "check",
+        help="load every model and LoRA that is here",
+        description="Load every model and LoRA that is on this machine, and say what is wrong with the others. "
+        "Exit status 0: all can be used; 1: some cannot.",
+    )
+    redraw = commands.add_parser(
+        "redraw",
+        help="draw a picture again from its own recipe",
+        description="Draw a picture again from its own recipe. Exit status 0: every pixel is identical; 1: not.",
+    )
+    redraw.add_argument("picture", type=Path, help="a PNG drawn by this program")
+    _add_hardware(redraw, "as in the recipe")
+    return parser
+
+
+def _add_draw(draw: argparse.ArgumentParser) -> None:
+    draw.add_argument("prompt", help="what the picture should show")
+    draw.add_argument(
+        "--model", metavar="NAME", help="one of those that “models” lists; the catalogue's default unless said"
+    )
+    draw.add_argument(
+        "--seed", type=_whole("seed"), help=f"0 to {MAX_SEED}; picture i gets seed + i; random unless said"
+    )
+    draw.add_argument("--count", type=_whole("count"), default=1, help=f"1 to {MAX_COUNT} pictures")
+    draw.add_argument("--steps", type=_whole("number of steps"), help="the model's own unless said")
+    draw.add_argument("--guidance", type=_real, help="the model's own unless said")
+    draw.add_argument(
+        "--size", type=parse_size, metavar="WxH", help="in pixels, multiples of 8; the model's own unless said"
+    )
+    draw.add_argument("--negative", default="", metavar="TEXT", help="what to avoid; acts only above guidance 1")
+    draw.add_argument(
+        "--lora",
+        type=_lora,
+        action="append",
+        default=[],
+        metavar="NAME:STRENGTH",
+        help="a style on top; may be repeated",
+    )
+    draw.add_argument(
+        "--bucket", type=_whole("bucket"), help="pad the batch to so many rows, as an earlier drawing had"
+    )
+    draw.add_argument(
+        "--guided-bucket", type=_whole("guided bucket"), help="the same for its second pass, above guidance 1"
+    )
+    draw.add_argument(
+        "-o", "--out", type=Path, default=Path("out"), metavar="FOLDER", help="where to save; out/ unless said"
+    )
+    draw.add_argument("--no-safety-check", action="store_true", help="do not look whether the pictures are explicit")
+    _add_hardware(draw, "chosen by itself")
+
+
+def _add_hardware(parser: argparse.ArgumentParser, otherwise: str) -> None:
+    parser.add_argument("--device", default="auto", help=f"cuda, cuda:1, xpu, mps, cpu; {otherwise} unless said")
+    parser.add_argument("--precision", default="auto", help=f"fp32, fp16, bf16; {otherwise} unless said")
+
+
+def _whole(field: str) -> Callable[[str], int]:
+    """Reads a whole number, or names the field that should have been one."""
+
+    def read(text: str) -> int:
+        try:
+            return int(text)
+        except ValueError:
+            raise InferenceError(NotANumber(field=field, value=text)) from None
+
+    return read
+
+
+def _real(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise InferenceError(NotANumber(field="guidance", value=text)) from None
+
+
+def _lora(text: str) -> Adapter:
+    name, _, strength = text.partition(":")
+    try:
+        return Adapter(name=name, strength=float(strength or 1.0))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"“{text}” is not of the form name:0.8") from None
