@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -104,13 +105,24 @@ class Vocabulary:
         return cls(tuple(pictures.rows[index].label for index in latents.vocabulary), torch.stack(plain))
 
     def coloured(self) -> list[tuple[str, str]]:
-        """Prompts for things in colours that training never gave them, with the colours."""
-        return [(f"{colour} {self._bare(entry)}", colour) for entry, colour in self._held_out(HUES)]
+        """Prompts for things in colours that training never gave them, with the colours.
+
+        Without what would come out right by itself: things of nearly that colour, and those of which there are several
+        that differ in colour alone, such as hearts.
+        """
+        bare = Counter(map(self._bare, range(len(self.names))))
+        hues = object_hue(self.plain)
+        pairs = [
+            (entry, colour)
+            for entry, colour in self._held_out(HUES)
+            if bare[self._bare(entry)] == 1 and apart(hues[entry], torch.tensor(HUES[colour])) > 2 * HUE_TOLERANCE
+        ]
+        return [(f"{colour} {self._bare(entry)}", colour) for entry, colour in _spread(pairs)]
 
     def placed(self) -> list[tuple[str, str]]:
         """Prompts for things on backgrounds that training never put them on, with the backgrounds."""
         grounds = [name for name in BACKGROUNDS if name != "white"]
-        return [(f"{self.names[entry]} {_on(ground)}", ground) for entry, ground in self._held_out(grounds)]
+        return [(f"{self.names[entry]} {_on(ground)}", ground) for entry, ground in _spread(self._held_out(grounds))]
 
     def combined(self) -> list[str]:
         """Prompts for a thing in such a colour on a background besides, of which training showed none at all."""
@@ -121,10 +133,14 @@ class Vocabulary:
         return COLOUR_WORD.sub("", self.names[entry]).strip() or self.names[entry]
 
     def _held_out(self, words: Collection[str]) -> list[tuple[int, str]]:
-        """Pairs of an entry and one of ``words`` that training never showed, spread over the vocabulary."""
+        """Pairs of an entry and one of ``words`` that training never showed."""
         entries = range(len(self.names))
-        pairs = [(entry, word) for entry in entries for word in words if Variant(entry, word).held_out()]
-        return pairs[:: max(1, len(pairs) // COMBINATIONS)][:COMBINATIONS]
+        return [(entry, word) for entry in entries for word in words if Variant(entry, word).held_out()]
+
+
+def _spread(pairs: list[tuple[int, str]]) -> list[tuple[int, str]]:
+    """``COMBINATIONS`` of them, from all over the vocabulary."""
+    return pairs[:: max(1, len(pairs) // COMBINATIONS)][:COMBINATIONS]
 
 
 def _on(ground: str) -> str:

@@ -66,7 +66,8 @@ def _examples(style: str, recipe: Recipe, work: Work, latents: Latents) -> tuple
         place = places.get(pictures.rows[index].code)
         if place is None:
             continue
-        for variant in (Variant(entry), Variant(entry, None, rng.choice(grounds))):
+        shown_on = [name for name in grounds if not Variant(entry, None, name).held_out()]
+        for variant in (Variant(entry), Variant(entry, None, rng.choice(shown_on))):
             shown.append(variant)
             picture = picture_of(pictures, place, variant)
             drawn.append(inked(picture) if style == "ink" else picture)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from diffusers import LatentConsistencyModelPipeline, LCMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 
-from training import autoencoder, base, distil, latents, pictures, shipping, style, text
+from training import autoencoder, base, distil, evaluate, latents, pictures, shipping, style, text
 from training.captions import Variant, caption
 from training.colour import HUES, apart, border_colour, composite, nearest_background, object_hue, recolour
 from training.lowrank import truncated
@@ -141,7 +141,23 @@ def test_the_border_names_the_background() -> None:
 
 
 def test_held_out_combinations_are_never_trained(work: Work) -> None:
-    assert not any(variant.held_out() for variant in latents.Latents.read(work).variants)
+    known = latents.Latents.read(work)
+    shown = [variant for name in STYLES for variant in style._examples(name, TINY, work, known)[0]]
+    assert not any(variant.held_out() for variant in (*known.variants, *shown))
+
+
+def test_colours_are_asked_for_where_nothing_gives_them_away() -> None:
+    """Neither the thing's own colour nor another thing of the same name."""
+    red = composite(torch.tensor([0.8, 0.1, 0.1]).view(3, 1, 1).expand(3, SIDE, SIDE), round_alpha(), "white")
+    names = (*(f"thing {number}" for number in range(20)), "red heart", "blue heart")
+    asked = evaluate.Vocabulary(names, red.expand(len(names), -1, -1, -1)).coloured()
+    assert {colour for _, colour in asked} <= {"green", "teal", "blue", "purple"}
+    assert len({colour for _, colour in asked}) > 2
+    assert not any("heart" in prompt for prompt, _ in asked)
+
+
+def round_alpha() -> torch.Tensor:
+    return torch.from_numpy(disc(0, 0, 0)[..., 3:]).permute(2, 0, 1).float() / 255
 
 
 def test_a_lower_rank_keeps_what_needs_no_more() -> None:
