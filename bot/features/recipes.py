@@ -80,19 +80,23 @@ class Recipes:
         )
 
     def options(self, found: Found) -> Options:
-        """What one would have to say to have this drawn here. A foreign prompt is words: nothing in it is a flag."""
+        """What one would have to say to have this drawn here; raises ``Refused`` for numbers of any length."""
+        options = self._followed(found)
+        if len(written(options)) > FACTS_CHARACTERS:
+            raise Refused(_("The numbers in this picture's recipe are none that can be drawn."))
+        return options
+
+    def _followed(self, found: Found) -> Options:
+        """What can be followed here of what a picture says. A foreign prompt is words: nothing in it is a flag."""
         options = options_from(found, self._catalog)
         fitting = self._fitting(options.model)
-        options = replace(
+        return replace(
             options,
             prompt=_literal(options.prompt, fitting),
             negative=options.negative and options.negative[:MAX_PROMPT_CHARACTERS],
             seed=options.seed if options.seed is not None and options.seed <= MAX_SEED else None,
             adapters=tuple(adapter for adapter in options.adapters if adapter.name in fitting),
         )
-        if len(written(options)) > FACTS_CHARACTERS:
-            raise Refused(_("The numbers in this picture's recipe are none that can be drawn."))
-        return options
 
     def sheet(self, found: ImageRequest | Found) -> ui.LayoutView:
         """Everything that is known, and what to type to order it."""
@@ -101,11 +105,13 @@ class Recipes:
             lines += [_("without"), _quoted(found.negative)]
         facts = _facts_of_a_text(found) if isinstance(found, Infotext) else self._facts(found)
         lines.append("-# " + " · ".join(facts)[:FACTS_CHARACTERS])
-        if found.model in {entry.name for entry in self._catalog}:
-            options = options_of(found) if isinstance(found, ImageRequest) else self.options(found)
-            lines.append("-# " + _("to be typed after a prompt: {settings}", settings=f"`{written(options)}`"))
-        elif not isinstance(found, ImageRequest):
+        if isinstance(found, ImageRequest):
+            if found.model in {entry.name for entry in self._catalog}:
+                lines.append(_to_be_typed(options_of(found)))
+        elif self._followed(found).model is None:
             lines.append("-# ℹ️ " + _("This model is not here. **Draw again** keeps prompt, seed and shape."))
+        else:
+            lines.append(_to_be_typed(self.options(found)))
         view = ui.LayoutView(timeout=None)
         view.add_item(ui.Container(ui.TextDisplay("\n".join(lines))))
         return view
@@ -202,6 +208,10 @@ def _literal(prompt: str, fitting: frozenset[str]) -> str:
     """A prompt without LoRAs that are not here, and with a space wherever a dash would make a flag."""
     kept = flags.LORA.sub(lambda match: match[0] if match[1].strip() in fitting else " ", prompt)
     return " ".join(FLAG_DASH.sub(r"\1 ", kept).split())[:MAX_PROMPT_CHARACTERS].rstrip()
+
+
+def _to_be_typed(options: Options) -> str:
+    return "-# " + _("to be typed after a prompt: {settings}", settings=f"`{written(options)}`")
 
 
 def _quoted(prompt: str) -> str:

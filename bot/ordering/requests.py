@@ -112,23 +112,25 @@ def options_again(job: Job) -> Options:
 def options_from(found: Recipe | Infotext, catalog: Catalog) -> Options:
     """What a picture's own recipe says, as far as it can be followed here: a model that is not known is left open,
     and with it the numbers that were its own."""
-    if isinstance(found, Recipe):
-        options = options_of(found.request())
-    else:
-        sized = f"{found.width}x{found.height}" if found.width and found.height else None
-        options = Options(
-            prompt=found.prompt,
-            negative=found.negative or None,
-            model=found.model or None,
-            aspect=sized,
-            steps=found.steps,
-            guidance=found.guidance,
-            seed=found.seed,
-        )
+    options = options_of(found.request()) if isinstance(found, Recipe) else _options_of_a_text(found, catalog)
     if options.model in {entry.name for entry in catalog}:
         return options
     ratio = None if options.aspect is None else options.aspect.replace("x", ":")
     return replace(options, model=None, aspect=ratio, steps=None, guidance=None, adapters=())
+
+
+def _options_of_a_text(found: Infotext, catalog: Catalog) -> Options:
+    """What another program's picture says."""
+    entry = catalog.of_file(found.model)
+    return Options(
+        prompt=found.prompt,
+        negative=found.negative or None,
+        model=None if entry is None else entry.name,
+        aspect=f"{found.width}x{found.height}" if found.width and found.height else None,
+        steps=found.steps,
+        guidance=found.guidance,
+        seed=found.seed,
+    )
 
 
 def size(options: Options, entry: ModelEntry) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from inference.catalog.dropped import Dropped, Unusable
+from inference.catalog.dropped import Dropped, Unusable, slug
 from inference.catalog.entries import AdapterEntry, Checked, Family, ModelEntry
 from inference.catalog.sources import Source
 from inference.catalog.toml import CatalogError, Document, read_document
@@ -68,6 +68,16 @@ class Catalog:
             return models[name]
         except KeyError:
             raise InferenceError(UnknownModel(name=name, known=tuple(models))) from None
+
+    def of_file(self, stem: str) -> ModelEntry | None:
+        """The model of this name, or else the first whose name a file of this name would get: other programs call a
+        model by its file. Letters that such a name cannot hold would make different files the same, so there is none.
+        """
+        models = {entry.name: entry for entry in self}
+        name = slug(stem)
+        if stem in models or not name or not stem.isascii():
+            return models.get(stem)
+        return next((entry for entry in models.values() if slug(entry.name) == name), None)
 
     def __iter__(self) -> Iterator[ModelEntry]:
         """The entries of the file, then what was dropped into the folder of checkpoints."""

@@ -231,10 +231,14 @@ def _title(path: Path, info: FileInfo) -> str:
     return (info.title or path.stem)[:LONGEST_TITLE]
 
 
+def slug(stem: str) -> str:
+    """A file's name, without its ending, as a name to ask for it by: in small letters, digits and hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:LONGEST_NAME].rstrip("-")
+
+
 def _name(path: Path, taken: set[str]) -> str:
-    """A name to ask for it by: the file's own in small letters and hyphens, with a number where it is taken."""
-    stem = path.name.removesuffix(FILE)
-    base = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-") or "model"
+    """A name to ask for it by: the file's own as a ``slug``, with a number where it is taken."""
+    base = slug(path.name.removesuffix(FILE)) or "model"
     endings = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
     names = (base[: LONGEST_NAME - len(ending)].rstrip("-") + ending for ending in endings)
     name = next(name for name in names if name not in taken)

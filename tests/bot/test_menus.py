@@ -151,6 +151,13 @@ async def test_a_picture_of_another_program_is_read(studio: Studio) -> None:
     assert "This model is not here" in said(result)
 
 
+async def test_a_model_that_another_program_calls_by_its_file_is_here(studio: Studio) -> None:
+    text = PARAMETERS.replace("Model: dreams", "Model: Guided").replace("512x256", "96x64")
+    result = await chose(studio, studio.ann, "Show recipe", await posted(studio, png(text)))
+    assert "--model guided --ar 96x64" in said(result)
+    assert "not here" not in said(result)
+
+
 async def test_a_picture_of_another_copy_of_this_bot_is_read(studio: Studio) -> None:
     result = await chose(studio, studio.ann, "Show recipe", await posted(studio, png(recipe=a_recipe())))
     for words in ("a blue plum", "stones", "Quick", "`21`", "3 steps", "64×32", "--model quick --ar 64x32"):

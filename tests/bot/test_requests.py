@@ -180,6 +180,16 @@ def test_a_recipe_of_another_program_keeps_what_can_be_followed(catalog: Catalog
     assert (order(options, catalog).width, order(options, catalog).height) == (56, 80)
 
 
+@pytest.mark.parametrize("written", ["guided", "Guided", "_Guided_", "guided!"])
+def test_another_program_calls_a_model_by_its_file(catalog: Catalog, written: str) -> None:
+    assert requests.options_from(Infotext(prompt="x", model=written), catalog).model == "guided"
+
+
+@pytest.mark.parametrize("written", ["", "!", "guided-2", "国风guided"])
+def test_another_files_name_is_no_model(catalog: Catalog, written: str) -> None:
+    assert requests.options_from(Infotext(prompt="x", model=written), catalog).model is None
+
+
 def test_an_old_order_for_a_model_that_is_gone_is_refused(catalog: Catalog) -> None:
     old = replace(order(Options(prompt="x"), catalog), model="gone")
     with pytest.raises(InferenceError, match="no model “gone”"):

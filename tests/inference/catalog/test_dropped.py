@@ -150,6 +150,14 @@ def test_names_that_are_taken_get_a_number(catalog: Catalog, folder: Path) -> No
     assert catalog["named-2"].title == "Named!"
 
 
+@pytest.mark.parametrize("stem", ["DreamShaper_8_pruned", "Long_Name_" * 8])
+def test_a_dropped_file_is_found_by_its_own_name(catalog: Catalog, folder: Path, stem: str) -> None:
+    drop_checkpoint(folder, Family.SD15, Kind.NATIVE, stem)
+    found = catalog.of_file(stem)
+    assert found is not None
+    assert found.weights.path == folder / "checkpoints" / f"{stem}.safetensors"
+
+
 def test_names_and_titles_of_dropped_files_have_a_length_that_can_be_chosen_by(catalog: Catalog, folder: Path) -> None:
     stems = [f"{'very ' * 30}long {end}" for end in ("one", "two")]
     made = drop_checkpoint(folder, Family.SD15, Kind.NATIVE, stems[0])
