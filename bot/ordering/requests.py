@@ -10,7 +10,7 @@ from dataclasses import replace
 from bot.ordering.flags import Options
 from bot.store import Job, StoredPicture
 from inference.catalog import Catalog
-from inference.catalog.entries import ModelEntry
+from inference.catalog.entries import Limits, ModelEntry
 from inference.contract import SIZE_MULTIPLE, ImageRequest
 from inference.errors import InferenceError, SizeUnreadable
 from inference.pictures.infotext import Infotext
@@ -120,17 +120,22 @@ def options_from(found: Recipe | Infotext, catalog: Catalog) -> Options:
 
 
 def _options_of_a_text(found: Infotext, catalog: Catalog) -> Options:
-    """What another program's picture says."""
+    """What another program's picture says. Steps and guidance that the model does not take here were meant for its way
+    without LCM: they are left to the model."""
     entry = catalog.of_file(found.model)
     return Options(
         prompt=found.prompt,
         negative=found.negative or None,
         model=None if entry is None else entry.name,
         aspect=f"{found.width}x{found.height}" if found.width and found.height else None,
-        steps=found.steps,
-        guidance=found.guidance,
+        steps=found.steps if entry is not None and _possible(found.steps, entry.steps) else None,
+        guidance=found.guidance if entry is not None and _possible(found.guidance, entry.guidance) else None,
         seed=found.seed,
     )
+
+
+def _possible(value: float | None, limits: Limits) -> bool:
+    return value is not None and value in limits
 
 
 def size(options: Options, entry: ModelEntry) -> tuple[int, int]:

@@ -271,6 +271,18 @@ async def test_a_picture_of_another_program_is_drawn_as_far_as_that_goes(studio:
     assert (job.request.model, job.request.seed, job.origin) == ("quick", 11, Origin.REMIX)
 
 
+async def test_a_picture_of_another_program_is_drawn_by_its_model_in_as_few_steps_as_that_takes(studio: Studio) -> None:
+    text = PARAMETERS.replace("Model: dreams", "Model: Guided").replace("512x256", "96x64")
+    message = await posted(studio, png(text))
+    shown = await chose(studio, studio.ann, "Show recipe", message)
+    assert "`--model guided --ar 96x64 --seed 11`" in said(shown)
+    await chose(studio, studio.ann, "Draw again", message)
+    [picture] = await studio.pictures()
+    assert picture.tobytes() == pixels(11, 96, 64)
+    [job] = await studio.jobs()
+    assert (job.request.model, job.request.steps, job.request.guidance) == ("guided", 4, 1.0)
+
+
 async def test_a_picture_of_another_copy_of_this_bot_is_drawn_by_its_whole_recipe(studio: Studio) -> None:
     recipe = a_recipe(model="guided", guidance=1.5, adapters=(Adapter(name="ink"), Adapter(name="gone", strength=0.5)))
     await chose(studio, studio.ann, "Draw again", await posted(studio, png(recipe=recipe)))

@@ -180,6 +180,20 @@ def test_a_recipe_of_another_program_keeps_what_can_be_followed(catalog: Catalog
     assert (order(options, catalog).width, order(options, catalog).height) == (56, 80)
 
 
+@pytest.mark.parametrize(
+    ("steps", "guidance", "kept"),
+    [(30, 7.0, (None, None)), (6, 1.5, (6, 1.5)), (30, 1.5, (None, 1.5)), (None, None, (None, None))],
+)
+def test_numbers_of_another_program_that_a_model_does_not_take_are_left_to_the_model(
+    catalog: Catalog, steps: int | None, guidance: float | None, kept: tuple[int | None, float | None]
+) -> None:
+    foreign = Infotext(prompt="x", steps=steps, guidance=guidance, width=96, height=64, model="guided")
+    options = requests.options_from(foreign, catalog)
+    assert (options.model, options.aspect) == ("guided", "96x64")
+    assert (options.steps, options.guidance) == kept
+    assert order(options, catalog).model == "guided"
+
+
 @pytest.mark.parametrize("written", ["guided", "Guided", "_Guided_", "guided!"])
 def test_another_program_calls_a_model_by_its_file(catalog: Catalog, written: str) -> None:
     assert requests.options_from(Infotext(prompt="x", model=written), catalog).model == "guided"
