@@ -49,6 +49,7 @@ class _Found:
 def merged(options: Options) -> Options:
     """``options`` with what the flags in its prompt say beside them; a given option wins over a flag.
 
+    Negative prompts are joined. Of a LoRA that is named twice, the last strength counts.
     Raises ``Refused`` for an unknown flag and ``InferenceError(NotANumber)`` for a value that cannot be read.
     """
     found = _Found()
@@ -57,8 +58,11 @@ def merged(options: Options) -> Options:
     for name, value in flags:
         _take(name.lower(), value, found)
     given = {f.name: getattr(options, f.name) for f in fields(options) if getattr(options, f.name) is not None}
-    named = {adapter.name for adapter in options.adapters}
-    adapters = (*options.adapters, *(adapter for adapter in found.adapters if adapter.name not in named))
+    if options.negative and found.values.get("negative"):
+        given["negative"] = f"{options.negative}, {found.values['negative']}"
+    chosen = {adapter.name: adapter for adapter in options.adapters}
+    flagged = {adapter.name: adapter for adapter in found.adapters}
+    adapters = tuple((chosen | flagged | chosen).values())
     return Options(**{**found.values, **given, "prompt": words.strip(), "adapters": adapters})
 
 

@@ -60,6 +60,18 @@ def test_a_lora_option_wins_over_the_same_in_the_prompt() -> None:
     assert options.adapters == (Adapter(name="flat", strength=0.2),)
 
 
+@pytest.mark.parametrize(
+    ("prompt", "strength"),
+    [
+        ("a fox <lora:ink:0.5> --lora ink:1", 1.0),
+        ("a <lora:ink:2> fox <lora:ink:1.5>", 1.5),
+        ("a fox --lora ink:2 --lora ink:0.5", 0.5),
+    ],
+)
+def test_a_lora_that_is_named_twice_is_merged_once(prompt: str, strength: float) -> None:
+    assert merged(Options(prompt=prompt)).adapters == (Adapter(name="ink", strength=strength),)
+
+
 def test_an_unknown_flag_is_named() -> None:
     with pytest.raises(Refused, match=r"I do not know `--stylize`.*`--seed`"):
         merged(Options(prompt="a fox --stylize 100"))
@@ -84,6 +96,7 @@ def test_a_switch_may_stand_before_another_flag() -> None:
 
 def test_two_negatives_are_both_heard() -> None:
     assert merged(Options(prompt="a fox --no blur --no text")).negative == "blur, text"
+    assert merged(Options(prompt="a fox --no blur", negative="worms, text")).negative == "worms, text, blur"
 
 
 @given(
