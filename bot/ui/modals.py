@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import discord
@@ -52,11 +53,13 @@ async def submitted(interaction: discord.Interaction[PictureBot]) -> None:
 
 
 def _read(data: dict[str, Any]) -> Options:
+    """What a form says. The settings come filled in, so the flags that somebody typed into the prompt win over them."""
     said = dict(_fields(data.get("components", [])))
     settings = said.get("flags", "").strip()
     if settings and not flags.FLAG.match(settings):
         raise Refused(_("Settings look like `--seed 5 --steps 4`; “{text}” does not.", text=settings[:100]))
-    return Options(prompt=f"{said.get('prompt', '')} {settings}", negative=said.get("negative") or None)
+    typed = flags.merged(Options(prompt=said.get("prompt", ""), negative=said.get("negative") or None))
+    return replace(typed, prompt=f"{typed.prompt} {settings}")
 
 
 def _fields(components: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:

@@ -10,6 +10,7 @@ import pytest
 
 from bot.ordering.access import Refused
 from bot.store import JobState, Origin
+from inference.contract import Adapter
 from tests.bot.painter import pixels
 from tests.bot.studio import Studio, covers, images_of, labels_of, menu_of, text_of
 
@@ -99,6 +100,19 @@ async def test_everything_can_be_edited(studio: Studio) -> None:
     for words in ("a pear", "without worms", "With guidance", "guidance 1.5"):
         assert words in text_of(studio.cards()[1])
     assert "no effect" not in text_of(studio.cards()[1])
+
+
+async def test_flags_typed_into_the_forms_prompt_win_over_the_settings_that_it_came_with(studio: Studio) -> None:
+    card = await drawn(studio, prompt="a pear --lora ink:1 --model guided")
+    shown = await studio.ann.click(card, label="Edit")
+    assert "--ar 64x64" in fields_of(shown)["flags"]
+    typed = "a plum <lora:ink:0.5> --ar 2:1 --seed 9 --no blur"
+    await studio.ann.submit_modal(shown, {**fields_of(shown), "prompt": typed, "negative": "worms"})
+    [picture] = await studio.pictures(index=1)
+    assert picture.tobytes() == pixels(9, 88, 48)
+    request = (await studio.jobs())[1].request
+    assert (request.prompt, request.negative, request.model) == ("a plum", "worms, blur", "guided")
+    assert request.adapters == (Adapter(name="ink", strength=0.5),)
 
 
 @pytest.mark.parametrize(
