@@ -18,6 +18,9 @@ from inference.pictures.recipe import Recipe
 from inference.validation import check, parse_size
 
 RATIOS = ("1:1", "3:2", "2:3", "4:3", "3:4", "16:9", "9:16")
+QUOTES = "\"'“”"
+FULL_WIDTH_COLON = "\N{FULLWIDTH COLON}"
+"""Between the numbers of a ratio, as Chinese keyboards write it."""
 COARSE_MULTIPLE = 64
 """Large pictures get sides of this multiple: what the models were trained on, and few shapes share more batches."""
 COARSE_FROM = 512
@@ -142,9 +145,10 @@ def size(options: Options, entry: ModelEntry) -> tuple[int, int]:
     """Width and height in pixels: as given, or the shape asked for at about the area that ``entry`` draws best."""
     width, height = entry.width, entry.height
     if options.aspect is not None:
-        ratio = re.fullmatch(r"\s*(\d{1,4})\s*:\s*(\d{1,4})\s*", options.aspect, re.ASCII)
+        shape = options.aspect.strip(QUOTES).replace(FULL_WIDTH_COLON, ":")
+        ratio = re.fullmatch(r"\s*(\d{1,4})\s*:\s*(\d{1,4})\s*", shape, re.ASCII)
         if ratio is None:
-            width, height = parse_size(options.aspect)
+            width, height = parse_size(shape)
         elif 0 in (int(ratio[1]), int(ratio[2])):
             raise InferenceError(SizeUnreadable(text=options.aspect))
         else:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.ordering import requests
-from bot.ordering.flags import Options
+from bot.ordering.flags import Options, merged
 from bot.settings import ROOT
 from bot.store import StoredPicture
 from inference.catalog import Catalog
@@ -49,6 +49,12 @@ def test_what_was_given_wins(catalog: Catalog) -> None:
 def test_a_size_is_read_however_people_write_it(catalog: Catalog, size: str) -> None:
     request = order(Options(prompt="x", aspect=size), catalog)
     assert (request.width, request.height) == (96, 64)
+
+
+@pytest.mark.parametrize("ratio", ["2:1", "2：1", '"2:1"', "“2：1”", " 2 : 1 "])
+def test_a_ratio_is_read_however_people_write_it(catalog: Catalog, ratio: str) -> None:
+    request = order(merged(Options(prompt=f"a fox --ar {ratio}")), catalog)
+    assert (request.width, request.height) == (88, 48)
 
 
 @pytest.mark.parametrize(
