@@ -38,7 +38,6 @@ Found: TypeAlias = Recipe | Infotext
 ON_A_CARD = re.compile(
     rf"(?:reroll|same_seed|edit|delete|cancel|other_model|compare_again|delete_comparison|go_on):{ID}"
 )
-FLAG_DASH = re.compile(r"((?:^|\s)(?:--|[—–]))(?=[A-Za-z])")
 CDN = "https://cdn.discordapp.com/"
 """Where Discord keeps what was uploaded, as it was uploaded."""
 MOST_PICTURES = 4
@@ -207,7 +206,7 @@ def _read(content: bytes) -> Found | None:
 def _literal(prompt: str, fitting: frozenset[str]) -> str:
     """A prompt without LoRAs that are not here, and with a space wherever a dash would make a flag."""
     kept = flags.LORA.sub(lambda match: match[0] if match[1].strip() in fitting else " ", prompt)
-    return " ".join(FLAG_DASH.sub(r"\1 ", kept).split())[:MAX_PROMPT_CHARACTERS].rstrip()
+    return " ".join(re.sub(flags.DASH, r"\g<0> ", kept).split())[:MAX_PROMPT_CHARACTERS].rstrip()
 
 
 def _to_be_typed(options: Options) -> str:

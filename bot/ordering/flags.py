@@ -1,6 +1,7 @@
 """Midjourney's way of giving options: ``a fox --ar 3:2 --seed 5 --no blur`` in the prompt itself. Pure.
 
-Telephones turn two hyphens into a dash; that is understood. ``<lora:name:0.8>``, as AUTOMATIC1111 writes it, is too.
+Telephones turn two hyphens into a dash, and Chinese keyboards write theirs; that is understood. ``<lora:name:0.8>``, as
+AUTOMATIC1111 writes it, is too.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from bot.words import _
 from inference.contract import Adapter
 from inference.errors import InferenceError, NotANumber
 
-FLAG = re.compile(r"(?:^|\s)(?:--|[—–])(?=[A-Za-z])([A-Za-z][\w-]*)=?")
-"""Two hyphens or a dash before a word. A dash with a space after it is punctuation."""
-LORA = re.compile(r"<lora:([^:<>]+)(?::([^<>]*))?>")
+DASH = r"(?:^|\s)(?:[-－−]{2}|[—–])[-－−—–]*(?=[A-Za-z])"
+"""Two hyphens or a dash, or more of them, before a word. A dash with a space after it is punctuation."""
+FLAG = re.compile(rf"{DASH}([A-Za-z][\w-]*)=?")
+LORA = re.compile(r"<lora:([^:<>]+)(?::([^<>]*))?>", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,8 +121,8 @@ def _take_lora(match: re.Match[str], found: _Found) -> str:
 
 
 def _adapter(text: str) -> Adapter:
-    name, _colon, strength = text.partition(":")
-    return Adapter(name=name.strip(), strength=_real("lora strength")(strength) if strength else 1.0)
+    name, strength = (part.strip() for part in text.partition(":")[::2])
+    return Adapter(name=name, strength=_real("lora strength")(strength) if strength else 1.0)
 
 
 def _whole(name: str) -> Callable[[str], int]:
@@ -134,7 +136,7 @@ def _whole(name: str) -> Callable[[str], int]:
 
 def _real(name: str) -> Callable[[str], float]:
     def read(text: str) -> float:
-        if not re.fullmatch(r"[+-]?\d{1,9}([.,]\d{1,9})?", text, re.ASCII):
+        if not re.fullmatch(r"[+-]?(\d{1,9}([.,]\d{1,9})?|[.,]\d{1,9})", text, re.ASCII):
             raise InferenceError(NotANumber(field=name, value=text[:50]))
         return float(text.replace(",", "."))
 

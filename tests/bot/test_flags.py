@@ -29,13 +29,15 @@ def test_everything_after_the_prompt_is_taken() -> None:
     )
 
 
-@pytest.mark.parametrize("dash", ["--", "—", "–"])
+@pytest.mark.parametrize("dash", ["--", "---", "—", "–", "——", "—-", "－－", "−−"])
 @pytest.mark.parametrize("between", [" ", "="])
-def test_a_telephones_dash_is_understood(dash: str, between: str) -> None:
+def test_any_keyboards_dash_is_understood(dash: str, between: str) -> None:
     assert merged(Options(prompt=f"a fox {dash}seed{between}5")).seed == 5
 
 
-@pytest.mark.parametrize("prompt", ["a well-known fox", "snow — and a fox", "1--2", "a fox -- running", "a--b"])
+@pytest.mark.parametrize(
+    "prompt", ["a well-known fox", "snow — and a fox", "1--2", "a fox -- running", "a--b", "雪——fox", "a fox －b"]
+)
 def test_hyphens_and_dashes_of_a_sentence_stay(prompt: str) -> None:
     assert merged(Options(prompt=prompt)) == Options(prompt=prompt)
 
@@ -53,6 +55,12 @@ def test_loras_are_taken_as_the_web_ui_writes_them() -> None:
         Adapter(name="ink", strength=0.5),
         Adapter(name="bold"),
     )
+
+
+@pytest.mark.parametrize("written", ["<LORA:ink:0.8>", "<lora:ink:.8>", "<lora:ink: 0.8>", "<Lora: ink :,8 >"])
+def test_a_lora_is_read_however_people_write_it(written: str) -> None:
+    options = merged(Options(prompt=f"a fox {written}"))
+    assert (options.prompt, options.adapters) == ("a fox", (Adapter(name="ink", strength=0.8),))
 
 
 def test_a_lora_option_wins_over_the_same_in_the_prompt() -> None:

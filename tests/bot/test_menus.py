@@ -262,12 +262,14 @@ async def test_a_card_is_drawn_again_to_the_pixel(studio: Studio, restarted: boo
     assert (job.origin, job.parent_id, job.user_id) == (Origin.SAME_SEED, parent.id, studio.ben.id)
 
 
-async def test_a_picture_of_another_program_is_drawn_as_far_as_that_goes(studio: Studio) -> None:
-    await chose(studio, studio.ann, "Draw again", await posted(studio, png(PARAMETERS)))
+@pytest.mark.parametrize("dash", ["--", "---", "—", "——", "－－"])
+async def test_a_picture_of_another_program_is_drawn_as_far_as_that_goes(studio: Studio, dash: str) -> None:
+    text = PARAMETERS.replace("--", dash)
+    await chose(studio, studio.ann, "Draw again", await posted(studio, png(text)))
     [picture] = await studio.pictures()
     assert picture.tobytes() == pixels(11, 88, 48)
     [job] = await studio.jobs()
-    assert (job.request.prompt, job.request.negative) == ("a green pear, -- v 5", "worms")
+    assert (job.request.prompt, job.request.negative) == (f"a green pear, {dash} v 5", "worms")
     assert (job.request.model, job.request.seed, job.origin) == ("quick", 11, Origin.REMIX)
 
 
