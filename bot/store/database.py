@@ -69,6 +69,7 @@ async def _connected(path: Path, migrations: Path) -> aiosqlite.Connection:
     try:
         await connection
         connection.row_factory = aiosqlite.Row
+        await connection.create_function("casefold", 1, str.casefold, deterministic=True)  # lower() is for ASCII
         for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON", "busy_timeout = 5000"):
             await connection.execute(f"PRAGMA {pragma}")
         await connection.execute("BEGIN IMMEDIATE")  # a file that may not be written shows only here

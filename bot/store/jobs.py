@@ -109,7 +109,7 @@ class Jobs:
     ) -> list[Job]:
         """A person's drawn orders, newest first: those whose prompt contains ``search``, drawn by ``model``."""
         where = (
-            "WHERE user_id = ? AND state = 'done' AND (? = '' OR instr(lower(prompt), lower(?)) > 0)"
+            "WHERE user_id = ? AND state = 'done' AND (? = '' OR instr(casefold(prompt), casefold(?)) > 0)"
             " AND (? IS NULL OR model = ?) ORDER BY created_at DESC LIMIT ? OFFSET ?"
         )
         return await self._jobs(where, (user_id, search, search, model, model, limit, offset))

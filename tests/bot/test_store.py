@@ -146,6 +146,17 @@ async def test_history_shows_a_persons_own_drawn_orders_newest_first(path: Path)
         assert [job.id for job in await store.jobs.history(7, limit=10, offset=1)] == [jobs[0].id]
 
 
+@pytest.mark.parametrize("search", ["красное", "ЯБЛОКО", "strasse", "ÉTÉ"])
+async def test_history_is_searched_in_any_alphabet_in_small_letters_and_capitals(path: Path, search: str) -> None:
+    job = a_job()
+    job = replace(job, request=replace(job.request, prompt="Красное яблоко, Straße, été"))
+    async with open_store(path, migrations=MIGRATIONS) as store:
+        for each in (job, a_job()):
+            await store.jobs.add(each)
+            await store.jobs.finish(each.id, drawn(each))
+        assert [found.id for found in await store.jobs.history(job.user_id, limit=10, search=search)] == [job.id]
+
+
 async def test_a_deleted_job_leaves_nothing_and_its_rerolls_stay(path: Path) -> None:
     job = a_job()
     reroll = a_job(parent_id=job.id, origin=Origin.REROLL)
