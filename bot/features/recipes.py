@@ -107,8 +107,8 @@ class Recipes:
         if isinstance(found, ImageRequest):
             if found.model in {entry.name for entry in self._catalog}:
                 lines.append(_to_be_typed(options_of(found)))
-        elif self._followed(found).model is None:
-            lines.append("-# ℹ️ " + _("This model is not here. **Draw again** keeps prompt, seed and shape."))
+        elif (followed := self._followed(found)).model is None:
+            lines.append("-# ℹ️ " + _what_is_kept(followed))
         else:
             lines.append(_to_be_typed(self.options(found)))
         view = ui.LayoutView(timeout=None)
@@ -207,6 +207,13 @@ def _literal(prompt: str, fitting: frozenset[str]) -> str:
     """A prompt without LoRAs that are not here, and with a space wherever a dash would make a flag."""
     kept = flags.LORA.sub(lambda match: match[0] if match[1].strip() in fitting else " ", prompt)
     return " ".join(re.sub(flags.DASH, r"\g<0> ", kept).split())[:MAX_PROMPT_CHARACTERS].rstrip()
+
+
+def _what_is_kept(options: Options) -> str:
+    """What becomes of a recipe whose model is not here. Other programs count seeds further."""
+    if options.seed is None:
+        return _("This model is not here. **Draw again** keeps prompt and shape. Seeds end at {most}.", most=MAX_SEED)
+    return _("This model is not here. **Draw again** keeps prompt, seed and shape.")
 
 
 def _to_be_typed(options: Options) -> str:

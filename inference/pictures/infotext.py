@@ -98,7 +98,7 @@ def _unquoted(value: str) -> str:
 
 
 def _whole(text: str) -> int | None:
-    return int(text) if re.fullmatch(r"\d{1,18}", text.strip(), re.ASCII) else None
+    return int(text) if re.fullmatch(r"\d{1,20}", text.strip(), re.ASCII) else None
 
 
 def _real(text: str) -> float | None:

@@ -151,6 +151,15 @@ async def test_a_picture_of_another_program_is_read(studio: Studio) -> None:
     assert "This model is not here" in said(result)
 
 
+@pytest.mark.parametrize("seed", [MAX_SEED, MAX_SEED + 1, 156680208700286, 2**64 - 1])
+async def test_a_seed_that_is_too_large_is_shown_and_not_promised(studio: Studio, seed: int) -> None:
+    text = PARAMETERS.replace("Seed: 11", f"Seed: {seed}")
+    result = await chose(studio, studio.ann, "Show recipe", await posted(studio, png(text)))
+    assert f"`{seed}`" in said(result)
+    assert ("keeps prompt, seed and shape" in said(result)) is (seed <= MAX_SEED)
+    assert ("keeps prompt and shape" in said(result)) is (seed > MAX_SEED)
+
+
 async def test_a_model_that_another_program_calls_by_its_file_is_here(studio: Studio) -> None:
     text = PARAMETERS.replace("Model: dreams", "Model: Guided").replace("512x256", "96x64")
     result = await chose(studio, studio.ann, "Show recipe", await posted(studio, png(text)))
