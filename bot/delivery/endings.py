@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from weakref import WeakValueDictionary
 
 from bot.delivery.attachments import Attachment, attachment
 from bot.delivery.delivery import Delivery, Parcel
@@ -40,14 +40,15 @@ class Endings:
         self._preferences = preferences
         self._gallery = gallery
         self._delivery = delivery
-        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         """A shared card is put together and shown by one order at a time, so that the last showing has all of them."""
 
     async def show(self, job_id: str) -> None:
         """Bring the last card of a settled job to its person, and note that it was brought, and where it is."""
         job = await self._jobs.get(job_id)
         if job is not None:
-            async with self._turns[job.comparison_id or job.id]:
+            turn = self._turns.setdefault(job.comparison_id or job.id, asyncio.Lock())
+            async with turn:
                 await self._show(job_id)
 
     async def _show(self, job_id: str) -> None:

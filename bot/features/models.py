@@ -195,7 +195,7 @@ class Models:
             near = "⚡ " + _("in memory")
         elif await asyncio.to_thread(self._catalog.on_disk, entry):
             near = "💾 " + _("on disk")
-        elif await asyncio.to_thread(self._catalog.is_downloadable, entry.name):
+        elif await asyncio.to_thread(self._catalog.is_downloadable, entry):
             near = "☁️ " + _("not downloaded yet")
         else:
             near = "✖️ " + _("not on this machine")

@@ -54,6 +54,8 @@ class Recipes:
     def __init__(self, *, jobs: Jobs, catalog: Catalog) -> None:
         self._jobs = jobs
         self._catalog = catalog
+        self._reading = asyncio.Semaphore(1)
+        """Pictures are read one at a time: the threads are for those who wait for theirs."""
 
     async def job(self, message: discord.Message) -> Job | None:
         """The order that a message is a card of. A card posted once more is known by its buttons alone."""
@@ -66,7 +68,8 @@ class Recipes:
         try:
             async with asyncio.timeout(within_s):
                 async for content in _pictures(message):
-                    found = await asyncio.to_thread(_read, content)
+                    async with self._reading:
+                        found = await asyncio.to_thread(_read, content)
                     if found is not None:
                         return found
         except TimeoutError:

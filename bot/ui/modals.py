@@ -23,17 +23,22 @@ if TYPE_CHECKING:
 REMIX = re.compile(r"remix(?::(?P<job>[0-9a-f-]{36}))?")
 
 
+FORGOTTEN_S = 900.0
+"""After which discord.py need not keep a form that may have been closed; what is sent back later comes here, too."""
+
+
 def remix_modal(options: Options, *, parent_id: str | None) -> ui.Modal:
     """A form filled in with ``options``; what is sent back comes to ``submitted``, whichever process is there then."""
-    modal = ui.Modal(title=_("Change the order"), custom_id=f"remix:{parent_id}" if parent_id else "remix")
-    for custom_id, label, about, text, required in (
+    custom_id = f"remix:{parent_id}" if parent_id else "remix"
+    modal = ui.Modal(title=_("Change the order"), custom_id=custom_id, timeout=FORGOTTEN_S)
+    for field_id, label, about, text, required in (
         ("prompt", _("Prompt"), None, options.prompt, True),
         ("negative", _("Negative prompt"), _("What should not be in the picture"), options.negative, False),
         ("flags", _("Settings"), _("The seed stays the same unless you change it"), flags.written(options), False),
     ):
-        style = discord.TextStyle.short if custom_id == "flags" else discord.TextStyle.paragraph
+        style = discord.TextStyle.short if field_id == "flags" else discord.TextStyle.paragraph
         field: ui.TextInput[Any] = ui.TextInput(
-            style=style, default=text or None, custom_id=custom_id, required=required, max_length=MAX_PROMPT_CHARACTERS
+            style=style, default=text or None, custom_id=field_id, required=required, max_length=MAX_PROMPT_CHARACTERS
         )
         modal.add_item(ui.Label(text=label, description=about, component=field))
     return modal

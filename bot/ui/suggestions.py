@@ -31,7 +31,7 @@ def models(interaction: discord.Interaction[PictureBot], typed: str) -> list[app
     found = []
     for entry in shown:
         mark = " ⚡" if entry.name in resident else ""
-        if bot.catalog.is_downloadable(entry.name):
+        if bot.catalog.is_downloadable(entry):
             mark = " · ☁️ " + _("not downloaded yet")
         found.append((f"{entry.title} ({entry.name}) · {entry.family}{mark}", entry.name))
     return choices(found, typed)

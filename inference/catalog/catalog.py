@@ -114,7 +114,7 @@ class Catalog:
 
         Whether its checker is here is another matter: who waives the check needs none.
         """
-        return not self.missing(entry.name, checked=False)
+        return not self._missing_of(entry)
 
     def missing(self, name: str, *, checked: bool = True) -> tuple[Source, ...]:
         """What is not on this machine of the model or LoRA ``name``; raises ``InferenceError``.
@@ -123,9 +123,9 @@ class Catalog:
         """
         return tuple(source for source in self._called(name, checked) if source.locate() is None)
 
-    def is_downloadable(self, name: str) -> bool:
-        """Whether something is missing of the model or LoRA ``name``, and the hub has all of that."""
-        missing = self.missing(name, checked=False)
+    def is_downloadable(self, entry: ModelEntry) -> bool:
+        """Whether something is missing of what ``entry`` draws with, and the hub has all of that."""
+        missing = self._missing_of(entry)
         return bool(missing) and all(source.hub for source in missing)
 
     def title(self, name: str) -> str:
@@ -172,6 +172,10 @@ class Catalog:
     def to_be_checked(self) -> tuple[ModelEntry, ...]:
         """The models on this machine that are not harmless."""
         return tuple(entry for entry in self if not entry.harmless and self.on_disk(entry))
+
+    def _missing_of(self, entry: ModelEntry) -> tuple[Source, ...]:
+        """Without a look into the folders of what was dropped: people are shown hundreds of models at a keystroke."""
+        return tuple(source for source in self.sources(entry) if source.locate() is None)
 
     def _called(self, name: str, checked: bool) -> tuple[Source, ...]:
         adapter = self._adapter_called(name)

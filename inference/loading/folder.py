@@ -121,7 +121,7 @@ def load_network(kind: Any, folder: Path, variant: str | None, **options: Any) -
     ``options`` go to the library's ``from_pretrained``.
 
     Raises:
-        UnsupportedError: only pickles are there, or weights are missing, of another shape, or not finite.
+        UnsupportedError: only pickles are there or named, or weights are missing, of another shape, or not finite.
     """
     files = [path for path in folder.glob("*.safetensors") if is_weight_file(path, variant)]
     if not files:
@@ -132,6 +132,7 @@ def load_network(kind: Any, folder: Path, variant: str | None, **options: Any) -
         )
     for path in files:
         read_header(path)
+    _check_index(folder, variant, {path.name for path in files})
     with ONE_AT_A_TIME, _quietly():
         network, report = kind.from_pretrained(
             folder,
@@ -148,6 +149,17 @@ def load_network(kind: Any, folder: Path, variant: str | None, **options: Any) -
             raise UnsupportedError(f"{folder.name} has {problem.replace('_', ' ')}, such as {first}")
     loaded: torch.nn.Module = network
     return loaded.eval().requires_grad_(False)
+
+
+def _check_index(folder: Path, variant: str | None, files: set[str]) -> None:
+    """Raise ``UnsupportedError`` if the list of a network's files, which the libraries follow, names any other."""
+    for index in folder.glob(f"*.safetensors.index.{variant}.json" if variant else "*.safetensors.index.json"):
+        listed = json.loads(index.read_bytes())["weight_map"].values()
+        strangers = {str(name) for name in listed} - files
+        if strangers:
+            raise UnsupportedError(
+                f"{index.name} names {min(strangers)}, which is no .safetensors of this network here"
+            )
 
 
 def _check_noise(scheduler: str) -> None:

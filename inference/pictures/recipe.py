@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,6 +29,8 @@ SCHEMA = 2
 OUR_KEY = "lcm-recipe"
 A1111_KEY = "parameters"
 LIBRARIES = ("torch", "diffusers", "transformers")
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+MOST_CHUNKS = 1000
 MAX_TEXT = 64 * 1024
 
 
@@ -135,12 +138,25 @@ def _open(path: Path) -> Iterator[Image.Image]:
     Pillow bounds what texts unpack to, and refuses more than 89 million pixels where its warning is made an error.
     """
     try:
+        _count_chunks(path)
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=["PNG"]) as picture:
                 yield picture
     except Exception as error:  # Pillow meets damaged files with exceptions of many kinds
         raise InferenceError(NotAPicture(path=str(path), reason=_reason(error))) from error
+
+
+def _count_chunks(path: Path) -> None:
+    """Raise ``ValueError`` for more chunks before the pixels than any program writes: each takes time, even empty."""
+    with path.open("rb") as file:
+        file.seek(len(PNG_SIGNATURE))
+        for _ in range(MOST_CHUNKS):
+            header = file.read(8)
+            if len(header) < 8 or header[4:] == b"IDAT":
+                return
+            file.seek(int.from_bytes(header[:4]) + 4, os.SEEK_CUR)
+    raise ValueError("there are too many parts in it")
 
 
 def _read_texts(ours: object, a1111: object) -> Recipe | Infotext:
@@ -172,6 +188,7 @@ def _infotext(recipe: Recipe) -> Infotext:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError("no text")
+    value.encode()  # half a character, which JSON can write, is none
     return value
 
 
@@ -182,9 +199,12 @@ def _whole(value: Any) -> int:
 
 
 def _real(value: Any) -> float:
-    if type(value) not in (int, float) or not math.isfinite(value):
-        raise ValueError("no number")
-    return float(value)
+    try:
+        if type(value) in (int, float) and math.isfinite(value):
+            return float(value)
+    except OverflowError:  # a whole number of any length
+        pass
+    raise ValueError("no number")
 
 
 def _list(value: Any) -> list[Any]:

@@ -33,6 +33,8 @@ async def test_models_are_compared_on_one_card(studio: Studio) -> None:
     for words in ("a fox", "1️⃣ Quick", "2️⃣ With guidance", "seed `7`", "64×64"):
         assert words in text_of(card)
     assert {job.request.model for job in await studio.jobs()} == {"quick", "guided"}
+    await studio.all_delivered()
+    assert not studio.bot.follower._endings._turns, "nothing is remembered of a card that is finished"
 
 
 async def test_a_comparison_tells_once_what_was_not_read(studio: Studio) -> None:

@@ -84,6 +84,15 @@ async def test_what_is_said_of_many_cancelled_orders_fits_into_an_answer(setting
         assert "and 15 more" in answer
 
 
+async def test_who_moderates_one_channel_learns_nothing_of_another(studio: Studio) -> None:
+    await a_queue(studio)
+    bens = (await studio.jobs())[1].id
+    async with studio.store._database.transaction() as connection:
+        await connection.execute("UPDATE jobs SET channel_id = channel_id + 1 WHERE id = ?", (bens,))
+    assert bens not in [c["value"] for c in await studio.mod.autocomplete(studio.channel, "cancel", "order", "")]
+    assert "nothing to cancel" in said(await studio.mod.slash(studio.channel, "cancel", order=bens))
+
+
 async def test_another_ones_order_is_for_moderators(studio: Studio) -> None:
     await a_queue(studio)
     bens = (await studio.jobs())[1].id

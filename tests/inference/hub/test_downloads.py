@@ -342,7 +342,13 @@ def test_a_disk_that_fills_meanwhile_is_told_with_what_is_still_needed(
 
 def command(catalog: Path, *arguments: str) -> subprocess.Popen[str]:
     line = [sys.executable, "-X", "faulthandler", "-m", "inference", "--catalog", str(catalog), *arguments]
-    return subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(line, cwd=ROOT, stdout=pipe, stderr=pipe, text=True, preexec_fn=heed_ctrl_c)
+
+
+def heed_ctrl_c() -> None:
+    """Where tests run in the background, it is ignored, by all their children as well."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.mark.usefixtures("catalog")

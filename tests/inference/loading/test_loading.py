@@ -363,6 +363,16 @@ def pickle_only(folder: Path) -> None:
     (folder / UNET).rename(folder / "unet" / "diffusion_pytorch_model.bin")
 
 
+def pickle_listed(folder: Path) -> None:
+    """The libraries read what the list names, whatever lies beside it."""
+    weights = load_file(folder / UNET)
+    shard = folder / "unet" / "diffusion_pytorch_model-00001-of-00001.safetensors"
+    (folder / UNET).rename(shard)
+    torch.save(weights, folder / "unet" / "other.bin")
+    listed = {"metadata": {}, "weight_map": dict.fromkeys(weights, "other.bin")}
+    (folder / "unet" / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(listed))
+
+
 def own_code(folder: Path) -> None:
     index = json.loads((folder / "model_index.json").read_text())
     index["unet"] = ["my_unet", "MyUNet"]
@@ -398,6 +408,7 @@ def garbled_schedule(folder: Path) -> None:
         missing_layer,
         other_shape,
         pickle_only,
+        pickle_listed,
         own_code,
         garbled_index,
         garbled_config,

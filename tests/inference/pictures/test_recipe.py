@@ -225,6 +225,18 @@ def test_what_is_no_png_or_a_bomb_is_refused(tmp_path: Path, content: bytes) -> 
     assert refusal(saved(tmp_path, content))
 
 
+def test_a_picture_of_thousands_of_empty_parts_is_not_read(tmp_path: Path, recipe: Recipe) -> None:
+    whole = encode_png(PIXELS, recipe)
+    header = len(png()) - len(chunk(b"IEND", b""))
+    for parts, is_read in ((100, True), (5000, False)):
+        path = saved(tmp_path, whole[:header] + chunk(b"prVt", b"") * parts + whole[header:])
+        if is_read:
+            assert read_recipe(path) == recipe
+        else:
+            with pytest.raises(InferenceError):
+                read_recipe(path)
+
+
 def test_a_picture_without_a_recipe_says_so(tmp_path: Path) -> None:
     assert refusal(with_texts(tmp_path)) == "nothing in it says how it was drawn"
     assert refusal(with_texts(tmp_path, **{A1111_KEY: "just a prompt"}))
@@ -260,6 +272,8 @@ def test_a_truncated_picture_is_refused(tmp_path: Path, recipe: Recipe) -> None:
         {"guidance": "1"},
         {"guidance": float("nan")},
         {"guidance": float("inf")},
+        {"guidance": 10**400},
+        {"prompt": "half a character: \ud800"},
         {"prompt": None},
         {"prompt": ["a"]},
         {"adapters": {"flat": 1}},
