@@ -67,6 +67,7 @@ def _bring(name: str, sources: Sequence[Source], on_progress: OnProgress) -> Non
 
     def hear(key: tuple[Path, str], arrived: int) -> None:
         here[key] = arrived
+        _check_room(name, total - sum(here.values()))  # others write as well, other downloads for instance
         on_progress(sum(here.values()), total)
 
     with _full_disk_told(name, lambda: total - sum(here.values())):

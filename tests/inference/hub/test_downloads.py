@@ -18,7 +18,7 @@ from inference.__main__ import main
 from inference.catalog import Catalog
 from inference.errors import InferenceError
 from inference.hub import repository as hub_module
-from inference.hub.downloads import pull
+from inference.hub.downloads import SPARE_BYTES, pull
 from inference.hub_errors import (
     DownloadDamaged,
     DownloadInterrupted,
@@ -316,6 +316,23 @@ def test_a_full_disk_is_told_before_anything_is_fetched(
     assert failure.free_bytes == 1000
     assert failure.needed_bytes > 1_000_000
     assert hub.files_asked() == ["model_index.json"]
+
+
+def test_a_download_gives_up_before_it_and_others_have_filled_the_disk(
+    catalog: Catalog, hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Each alone would fit. What has arrived is kept."""
+
+    class Usage:
+        @property
+        def free(self) -> int:
+            return SPARE_BYTES if UNET in hub.files_asked() else 10**9
+
+    monkeypatch.setattr("shutil.disk_usage", lambda _: Usage())
+    failure = refusal(catalog)
+    assert isinstance(failure, NoRoom)
+    assert failure.free_bytes == SPARE_BYTES
+    assert any(part.stat().st_size for part in tmp_path.rglob("*.incomplete"))
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is always full")
