@@ -47,6 +47,7 @@ def _watch(session: Session) -> Stalls:
 
 
 def _stalls(session: Session, shape: Architecture, side: int, *more: str) -> Stalls:
+    """Rounds of both in turns. What counts is inside of what the probe says, not how long it took."""
     files = session.files(shape)
     session.catalog()
     session.without_engine()

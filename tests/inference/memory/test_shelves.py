@@ -223,8 +223,8 @@ def test_a_gpus_own_numbers_stay_within_the_budgets(parts: dict[str, dict[str, P
 
 
 @needs_gpu
-def test_page_locked_memory_is_as_large_as_asked_for_and_given_back(apart: Apart) -> None:
-    apart()
+def test_page_locked_memory_is_as_large_as_asked_for_and_given_back() -> None:
+    take_exact_sizes()
     before, asked = page_locked_bytes(), 70_000_000
     memory = host_memory(asked, locked=True)
     assert memory.is_pinned()
