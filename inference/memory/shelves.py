@@ -103,16 +103,17 @@ class Shelves:
     @contextmanager
     def hold(self, labels: Iterable[Label]) -> Iterator[None]:
         """A use of these: nothing of them leaves during the block, and each has its live network."""
+        labels = tuple(labels)
         held = ExitStack()
-        with self._lock:
-            for label in labels:
-                self._slot(label.architecture)
-                for key in _keys(label):
-                    self._near.get(key)
-                    held.enter_context(self._near.hold(key))
-                self._far.get(label.digest)
-                held.enter_context(self._far.hold(label.digest))
         try:
+            with self._lock:
+                for label in labels:
+                    live = _slot_key(label.architecture)
+                    for shelf, key in ((self._near, label.digest), (self._near, live), (self._far, label.digest)):
+                        shelf.get(key)
+                        held.enter_context(shelf.hold(key))
+                self._build(label.architecture for label in labels if label.architecture.digest not in self._slots)
+                held.enter_context(self._near.hold(*(_slot_key(label.architecture) for label in labels)))
             yield
         finally:
             with self._lock:
@@ -139,16 +140,26 @@ class Shelves:
                 self._lift(part)
 
     def free(self, keep: Iterable[Label] = ()) -> None:
-        """Take everything off the device that is not held, but for ``keep``."""
-        with self._lock, self._near.hold(*(key for label in keep for key in _keys(label))):
+        """Take everything off the device that is not held, but for ``keep``, of which no second copy stays."""
+        with self._lock:
+            keep = tuple(keep)
+            alone = [label.digest for label in keep if not (self._apart and self._in_slot(label))]
+            with self._near.hold(*alone, *(_slot_key(label.architecture) for label in keep)):
+                self._near.clear()
+
+    def _build(self, architectures: Iterable[Architecture]) -> None:
+        """Live networks. What the budget has no room for beside what is in use has the device to itself."""
+        lacking = {architecture.digest: architecture for architecture in architectures}
+        needed = sum(architecture.bytes for architecture in lacking.values())
+        if self._apart and lacking and not self._near.make_room(needed):
             self._near.clear()
+        for architecture in lacking.values():
+            self._slot(architecture)
 
     def _slot(self, architecture: Architecture) -> Slot:
         slot = self._slots.get(architecture.digest)
         if slot is None:
             started = time.perf_counter()
-            if self._apart:
-                self._near.make_room(architecture.bytes)
             slot = Slot(architecture, self._device, self._compiler, pointed=not self._apart)
             self._slots[architecture.digest] = slot
             if self._apart:
@@ -195,10 +206,6 @@ class Shelves:
             slot.let_go(value.label.digest)
 
 
-def _keys(label: Label) -> tuple[str, str]:
-    """Under which a device has a part and its live network."""
-    return label.digest, _slot_key(label.architecture)
-
-
 def _slot_key(architecture: Architecture) -> str:
+    """Under which a device has a live network."""
     return f"slot {architecture.digest}"

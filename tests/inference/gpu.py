@@ -19,7 +19,7 @@ def needs_gpu(test: Test) -> Test:
 ON_GPU_TOO = (
     "cpu",
     pytest.param(
-        "cuda",
+        "cuda:0",
         marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")],
     ),
 )

@@ -160,23 +160,44 @@ def test_what_is_lifted_ahead_of_its_use_is_there_and_what_is_in_use_stays(
         assert_holds(live("unet"), other["unet"])
 
 
-def test_freeing_leaves_what_is_to_be_kept_and_builds_nothing(
+def test_freeing_leaves_what_is_to_be_kept_in_its_live_network_alone_and_builds_nothing(
     parts: dict[str, dict[str, Part]], apart: Apart, built: list[str]
 ) -> None:
     shelves, (one, other) = apart(), parts.values()
-    for model in (one, other):
+    for model in (one, other, one, other):
         with used(shelves, model) as live:
             live("unet"), live("vae")
     before = list(built)
-    shelves.free(keep=[part.label for part in other.values()])
-    assert near(shelves, other["unet"])
-    assert not near(shelves, one["unet"])
+    shelves.free(keep=[part.label for part in one.values()])
+    assert near(shelves, one["unet"]), "the live network has the other's"
+    with used(shelves, one) as live:
+        live("unet")
+    shelves.free(keep=[part.label for part in one.values()])
+    assert not near(shelves, one["unet"]), "a second copy"
+    with used(shelves, one) as live:
+        assert_holds(live("unet"), one["unet"])
+    assert built == before
     shelves.free()
     shelves.free(keep=[part.label for part in one.values()])
     assert shelves._near.bytes == 0
-    assert built == before
     with used(shelves, one) as live:
         assert_holds(live("unet"), one["unet"])
+
+
+def test_a_model_that_is_larger_than_the_budget_has_the_device_to_itself(
+    parts: dict[str, dict[str, Part]], tiny_models: TinyModels, apart: Apart
+) -> None:
+    catalog = Catalog.load(tiny_models.catalog)
+    networks = open_model(catalog, catalog["tiny-xl"], ()).networks(lambda: None)
+    large = {part: flatten(network, Architecture.of(network, torch.float32)) for part, network in networks.items()}
+    small = parts["tiny"]
+    shelves = apart(device=total(large) - 1)
+    with used(shelves, small) as live:
+        live("unet"), live("vae")
+    with used(shelves, large) as live:
+        for part in large:
+            assert_holds(live(part), large[part])
+        assert shelves._near.bytes == total(large)
 
 
 def test_a_use_counts_once_however_often_the_network_is_asked_for(parts: dict[str, dict[str, Part]]) -> None:
