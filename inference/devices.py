@@ -122,8 +122,15 @@ def cpu_computes_bf16() -> bool:
     return has_onednn and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "_STATUS_ALLOC_FAILED")
-"""What MPS and CUDA itself say, a CPU under Linux and macOS, one under Windows, and cuBLAS and cuDNN."""
+_OUT_OF_MEMORY = (
+    "out of memory",  # MPS and CUDA itself
+    "can't allocate memory",  # a CPU under Linux and macOS
+    "not enough memory",  # and under Windows
+    "_STATUS_ALLOC_FAILED",  # cuBLAS and cuDNN
+    "unable to find an engine",  # cuDNN's convolutions, none of which found room
+    "_OUT_OF_DEVICE_MEMORY",  # XPU
+    "_OUT_OF_RESOURCES",
+)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
