@@ -158,8 +158,10 @@ def _decode(vae: Any, latents: Tensor) -> Tensor:
     height, width = latents.shape[-2:]
     shrink = min(1.0, SIDE // SIZE_MULTIPLE / max(height, width))
     size = (max(1, round(height * shrink)), max(1, round(width * shrink)))
-    small = torch.nn.functional.interpolate(latents, size=size, mode="area") if shrink < 1.0 else latents
-    decoded: Tensor = vae.decode((small / vae.config.scaling_factor).to(vae.dtype), return_dict=False)[0]
+    able = latents.cpu() if latents.device.type == "mps" else latents  # which only shrinks to what divides the size
+    small = torch.nn.functional.interpolate(able, size=size, mode="area") if shrink < 1.0 else latents
+    scaled = (small / vae.config.scaling_factor).to(latents.device, vae.dtype)
+    decoded: Tensor = vae.decode(scaled, return_dict=False)[0]
     return to_uint8(decoded.float())
 
 
