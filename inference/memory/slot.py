@@ -19,7 +19,7 @@ from inference.memory.packing import convolve_packed
 from inference.memory.part import Part
 
 SHAPES = 64
-"""Sizes and buckets that a network may be compiled for."""
+"""Sizes and buckets that a class of networks is compiled for; further ones are drawn by its eager code."""
 
 
 class Slot:
@@ -101,6 +101,6 @@ def _compile(network: Any, compiler: str) -> None:
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, SHAPES)
     match network:
         case UNet2DConditionModel():
-            network.compile(backend=compiler, fullgraph=True, dynamic=False)
+            network.compile(backend=compiler, dynamic=False)
         case AutoencoderKL() | AutoencoderTiny():
-            network.decoder.compile(backend=compiler, fullgraph=True, dynamic=False)
+            network.decoder.compile(backend=compiler, dynamic=False)

@@ -17,6 +17,7 @@ import torch._dynamo
 from inference.catalog import Catalog
 from inference.contract import Batch, Phase, Progress
 from inference.drawing.engine import Engine
+from inference.memory import slot
 from tests.checkpoints import TinyModels
 from tests.inference.batches import batch, row, silent
 
@@ -66,6 +67,19 @@ def test_every_shape_is_compiled_once_while_the_model_counts_as_loading(engine: 
     assert seen[1] > seen[0]
     assert seen[2] > seen[1]
     assert seen[3:] == [seen[2]] * 3
+
+
+def test_shapes_beyond_those_that_are_compiled_are_drawn_all_the_same(
+    engine: Engine, tiny_models: TinyModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slot, "SHAPES", 1)
+    plain = Engine(catalog=Catalog.load(tiny_models.catalog), device="cpu", precision="fp32")
+    with torch._dynamo.config.patch(recompile_limit=1):
+        engine.draw(batch(), silent)
+        compiled = graphs()
+        for order in (batch(width=72), batch(width=80), batch()):
+            assert np.array_equal(engine.draw(order, silent).pixels, plain.draw(order, silent).pixels)
+        assert graphs() == compiled
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="the inductor needs a compiler for C++")
