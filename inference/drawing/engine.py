@@ -140,8 +140,8 @@ class Engine:
     def draw(self, batch: Batch, on_progress: OnProgress) -> Drawn:
         """Draw every row of ``batch``.
 
-        Where memory runs out, the batch is halved, down to single pictures (their recipes say so); then other models
-        give way; then a picture is decoded in tiles.
+        Where memory runs out, graphs give way; then the batch is halved, down to single pictures (their recipes say
+        so); then other models give way; then a picture is decoded in tiles.
 
         ``on_progress`` hears of loading (now and then, while a model is brought up), of every step, and of decoding;
         what it raises passes through, between two steps, and nothing of the batch remains.
@@ -155,6 +155,8 @@ class Engine:
         if (guided := sum(row.guided for row in batch.rows)) > batch.guided_bucket:
             raise ValueError(f"{guided} guided rows do not fit a guided bucket of {batch.guided_bucket}")
         drawn = self._try(batch, on_progress)
+        if drawn is None and self._give_back_graphs():
+            drawn = self._try(batch, on_progress)
         if drawn is None and batch.bucket > 1:
             parts = [self.draw(half, on_progress) for half in halves(batch)]
             return _joined(parts)
@@ -253,13 +255,19 @@ class Engine:
     def _make_room(self, batch: Batch) -> None:
         """Give back what everything holds that ``batch`` does not need."""
         self._models.free(keep=_key(batch))
-        if isinstance(self._loop, GraphedLoop):
-            self._loop.clear()
         if self._safety is not None:
             self._safety.clear()
         if self._previews is not None:
             self._previews.clear()
         self._sweep()
+
+    def _give_back_graphs(self) -> bool:
+        """Whether there were any: their memory serves nothing else."""
+        if not isinstance(self._loop, GraphedLoop) or not len(self._loop):
+            return False
+        self._loop.clear()
+        self._sweep()
+        return True
 
     def _sweep(self) -> None:
         """Give back what the failed batch held."""

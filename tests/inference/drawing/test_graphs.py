@@ -72,6 +72,22 @@ def test_a_graph_draws_the_bits_of_the_loop_that_it_was_captured_from(tiny_model
         assert np.array_equal(first, engine.draw(order, silent).pixels)
 
 
+@needs_gpu
+def test_graphs_give_way_before_a_batch_is_made_smaller(tiny_models: TinyModels) -> None:
+    engine = Engine(catalog=Catalog.load(tiny_models.catalog), device="cuda")
+    for _ in range(3):
+        engine.draw(batch(), silent)
+
+    def refuse(*_: Any) -> None:
+        if len(engine._loop):  # type: ignore[arg-type]
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    for slot in engine._models._shelves._slots.values():
+        slot.network.register_forward_pre_hook(refuse)
+    drawn = engine.draw(batch(row(0), row(1), bucket=2), silent)
+    assert {recipe.bucket for recipe in drawn.recipes} == {2}
+
+
 class Network(torch.nn.Module):
     """A denoiser's signature around one convolution."""
 
