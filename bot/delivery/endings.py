@@ -52,16 +52,27 @@ class Endings:
                 await self._show(job_id)
 
     async def _show(self, job_id: str) -> None:
-        """The job is looked up in its turn: one that shares the card may just have had to send it anew."""
+        """The job is looked up in its turn: one that shares the card may just have had to send it anew, with this one's
+        end on it."""
         job = await self._jobs.get(job_id)
-        if job is None:  # deleted by its owner meanwhile
+        if job is None or job.delivered_at is not None:  # deleted by its owner meanwhile, or shown already
             return
+        beside = await self._ended_beside(job)
         place = await self._delivery.show_end(job, await self.parcel(job), wanted=lambda: self._jobs.exists(job_id))
         if place is not None and place != job.place:
             await self._jobs.moved(job, place)
             if await self._is_gone(job):  # deleted while it was on its way
                 await self._delivery.remove_card(replace(job, place=place))
         await self._jobs.delivered(job_id, missed=place is None)
+        if place is not None:
+            for other in beside:
+                await self._jobs.delivered(other.id)
+
+    async def _ended_beside(self, job: Job) -> list[Job]:
+        """The other orders whose ends are on the card of ``job`` if it is put together from now on."""
+        if job.comparison_id is None:
+            return []
+        return [other for other in await self._jobs.of_comparison(job.comparison_id) if other.state.ended]
 
     async def _is_gone(self, job: Job) -> bool:
         """Whether nothing is left of what its card shows."""

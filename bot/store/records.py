@@ -22,6 +22,11 @@ class JobState(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
 
+    @property
+    def ended(self) -> bool:
+        """Whether nothing is to come any more."""
+        return self not in (JobState.QUEUED, JobState.RUNNING)
+
 
 class Origin(StrEnum):
     """How an order came about."""

@@ -41,7 +41,7 @@ class Compared:
 def comparison_card(compared: Sequence[Compared]) -> ui.LayoutView:
     """The pictures that are there, and what each of them is."""
     first = compared[0].job
-    ended = all(one.job.state not in (JobState.QUEUED, JobState.RUNNING) for one in compared)
+    ended = all(one.job.state.ended for one in compared)
     gallery = ui.MediaGallery[ui.LayoutView]()
     for one in compared:
         if one.media is not None:

@@ -93,3 +93,19 @@ async def test_the_commands_are_told_to_discord_only_when_they_changed(studio: S
     await studio.store.remember("commands", "something else")
     await studio.restart()
     assert tellings() == 2
+
+
+async def test_orders_of_one_card_that_ended_while_the_bot_was_away_are_shown_at_once(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "RETRY_AFTER_S", ())
+    studio.env.inject_error("PATCH", "*", status=503, times=None)
+    await studio.ann.slash(studio.channel, "compare", prompt="an owl", steps="1,2,3")
+    await studio.settled(JobState.DONE)
+    await studio.stop()
+    studio.env.backend.faults.clear()
+    sent = len(studio.env.http_requests)
+    await studio.restart()
+    await studio.all_delivered()
+    assert len(await studio.pictures(count=3)) == 3
+    assert sum(call.method == "PATCH" for call in studio.env.http_requests[sent:]) == 1
