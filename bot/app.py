@@ -160,7 +160,12 @@ def make_bot(settings: Settings, store: Store, catalog: Catalog, dispatcher: Dis
     gallery = Gallery(settings.pictures_dir)
     delivery = Delivery(client=bot)
     endings = Endings(
-        catalog=catalog, jobs=store.jobs, preferences=store.preferences, gallery=gallery, delivery=delivery
+        catalog=catalog,
+        jobs=store.jobs,
+        preferences=store.preferences,
+        gallery=gallery,
+        delivery=delivery,
+        standing=dispatcher.standing,
     )
     bot.background = Background()
     bot.delivery = delivery

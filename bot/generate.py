@@ -76,7 +76,7 @@ class Generator:
             spoiler=bool(options.spoiler),
             seed_locked=locked is not None,
         )
-        self._follow([job], await self._enqueue(interaction, [job]))
+        self._follower.follow([job], await self._enqueue(interaction, [job]))
 
     async def remix(self, interaction: discord.Interaction, options: Options, *, parent_id: str | None) -> None:
         """An order that was put together from an older one; everything is in ``options``."""
@@ -105,7 +105,7 @@ class Generator:
         self._check_room(interaction, orders=len(found))
         card = await _think(interaction)
         jobs = _together(interaction, found, card=card, spoiler=bool(options.spoiler))
-        self._follow(jobs, await self._enqueue(interaction, jobs))
+        self._follower.follow(jobs, await self._enqueue(interaction, jobs))
 
     async def compare_again(self, interaction: discord.Interaction, comparison_id: str) -> None:
         """The same comparison with a new seed."""
@@ -123,6 +123,17 @@ class Generator:
             for job, label in zip(again, labels(found, self._catalog), strict=True)
         ]
         await self._order_with_card(interaction, again, comparison_card(waiting))
+
+    async def cancel_comparison(self, interaction: discord.Interaction, comparison_id: str) -> None:
+        """Take back all that is compared and not finished yet; the card then says so by itself."""
+        await interaction.response.defer()
+        jobs = await self._jobs.of_comparison(comparison_id)
+        if not jobs:
+            raise Refused(_("This order was deleted; there is nothing left to work with."))
+        for job in jobs:
+            require_author_or_moderator(job, asker(interaction), guild_id=interaction.guild_id)
+        if not [job for job in jobs if self._dispatcher.cancel(job.id)]:
+            raise Refused(_("This order is finished already."))
 
     async def delete_comparison(self, interaction: discord.Interaction, comparison_id: str) -> None:
         """Remove all that was compared."""
@@ -242,11 +253,7 @@ class Generator:
             for job in jobs:
                 await self._jobs.set_message(job.id, message.id)
             jobs = [replace(job, place=replace(job.place, message_id=message.id)) for job in jobs]
-        self._follow(jobs, tickets)
-
-    def _follow(self, jobs: Sequence[Job], tickets: Sequence[Ticket]) -> None:
-        for job, ticket in zip(jobs, tickets, strict=True):
-            self._follower.follow(job, ticket)
+        self._follower.follow(jobs, tickets)
 
     async def _enqueue(self, interaction: discord.Interaction, jobs: Sequence[Job]) -> list[Ticket]:
         """Orders are rows before they are in the queue. If one of them does not get there, none of them stays.

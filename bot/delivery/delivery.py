@@ -40,13 +40,18 @@ class DiscordAway(Exception):  # noqa: N818 (a state of things more than an erro
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parcel:
-    """A card that can be packed more than once: ``view`` makes a fresh one, ``files`` are what it refers to."""
+    """A card that can be packed more than once: ``view`` makes a fresh one, ``files`` are what it refers to; None if
+    that is on the card already, and stays."""
 
     view: Callable[[], ui.LayoutView]
-    files: tuple[Attachment, ...] = ()
+    files: tuple[Attachment, ...] | None = ()
 
     def unpacked(self) -> list[discord.File]:
-        return [discord.File(io.BytesIO(file.content), filename=file.name) for file in self.files]
+        return [discord.File(io.BytesIO(file.content), filename=file.name) for file in self.files or ()]
+
+    def attachments(self) -> list[discord.File]:
+        """What an edit of the card says of its files."""
+        return discord.utils.MISSING if self.files is None else self.unpacked()
 
 
 Way: TypeAlias = Callable[[], Awaitable[Place]]
@@ -112,7 +117,7 @@ class Delivery:
             job.place.message_id,
             content=None,
             view=parcel.view(),
-            attachments=parcel.unpacked(),
+            attachments=parcel.attachments(),
             allowed_mentions=NOBODY,
         )
         return job.place
@@ -120,7 +125,7 @@ class Delivery:
     async def _edit_by_right(self, job: Job, parcel: Parcel) -> Place:
         assert job.place.message_id is not None
         message = self._channel(job).get_partial_message(job.place.message_id)
-        await message.edit(content=None, view=parcel.view(), attachments=parcel.unpacked(), allowed_mentions=NOBODY)
+        await message.edit(content=None, view=parcel.view(), attachments=parcel.attachments(), allowed_mentions=NOBODY)
         return job.place
 
     async def _send_directly(self, job: Job, parcel: Parcel) -> Place:

@@ -1,16 +1,18 @@
-"""How a job's last card comes about: what the database says of it, its files, and a way to the person."""
+"""How a job's last card comes about: what the database says of it, its files, and a way to the person. On a card that
+several orders share it is also said where those stand that have not ended."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from weakref import WeakValueDictionary
 
-from bot.delivery.attachments import Attachment, attachment
+from bot.delivery.attachments import Attachment, attachment, name_of
 from bot.delivery.delivery import Delivery, Parcel
 from bot.delivery.gallery import Gallery
+from bot.delivery.lateness import late_note
 from bot.ordering.access import Judged, Showing, showing
 from bot.ordering.comparing import labels
 from bot.ordering.preferences import visible
@@ -20,7 +22,7 @@ from bot.ui.comparison_card import Compared, comparison_card
 from bot.words import _
 from inference.catalog import Catalog
 from inference.catalog.entries import ModelEntry
-from inference.contract import ALL_READ
+from inference.contract import ALL_READ, Standing
 from inference.errors import InferenceError
 
 log = logging.getLogger("bot.delivery.endings")
@@ -33,13 +35,21 @@ class Endings:
     """Shows settled jobs; the same whether they ended just now or before a restart."""
 
     def __init__(
-        self, *, catalog: Catalog, jobs: Jobs, preferences: Preferences, gallery: Gallery, delivery: Delivery
+        self,
+        *,
+        catalog: Catalog,
+        jobs: Jobs,
+        preferences: Preferences,
+        gallery: Gallery,
+        delivery: Delivery,
+        standing: Callable[[], Mapping[str, Standing]],
     ) -> None:
         self._catalog = catalog
         self._jobs = jobs
         self._preferences = preferences
         self._gallery = gallery
         self._delivery = delivery
+        self._standing = standing
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         """A shared card is put together and shown by one order at a time, so that the last showing has all of them."""
 
@@ -50,6 +60,14 @@ class Endings:
             turn = self._turns.setdefault(job.comparison_id or job.id, asyncio.Lock())
             async with turn:
                 await self._show(job_id)
+
+    async def show_standing(self, comparison_id: str) -> None:
+        """Say on a card that several orders share where they stand. An end that was not shown yet will say it, too."""
+        turn = self._turns.setdefault(comparison_id, asyncio.Lock())
+        async with turn:
+            jobs = await self._jobs.of_comparison(comparison_id)
+            if jobs and not any(job.state.ended and job.delivered_at is None for job in jobs):
+                await self._delivery.show_progress(jobs[0], await self._comparison(jobs, anew=False))
 
     async def _show(self, job_id: str) -> None:
         """The job is looked up in its turn: one that shares the card may just have had to send it anew, with this one's
@@ -83,7 +101,7 @@ class Endings:
     async def parcel(self, job: Job, *, alone: bool = False) -> Parcel:
         """The last card of ``job`` with its files; ``alone`` without those that it was compared with."""
         if job.comparison_id is not None and not alone:
-            return await self._comparison(job.comparison_id)
+            return await self._comparison(await self._jobs.of_comparison(job.comparison_id))
         match job.state:
             case JobState.FAILED:
                 return Parcel(view=lambda: failed_card(job))
@@ -118,22 +136,31 @@ class Endings:
         )
         return Parcel(view=lambda: finished_card(job, finish), files=tuple(file for _picture, file in found))
 
-    async def _comparison(self, comparison_id: str) -> Parcel:
-        """The card that several orders share, as far as they have ended."""
-        jobs = await self._jobs.of_comparison(comparison_id)
-        compared, files = [], []
+    async def _comparison(self, jobs: Sequence[Job], *, anew: bool = True) -> Parcel:
+        """The card that several orders share, as far as they have ended; with its files, or unless ``anew`` with those
+        that are on it already."""
+        standing = self._standing()
+        compared: list[Compared] = []
+        files: list[Attachment] = []
         for job, label in zip(jobs, labels([job.request for job in jobs], self._catalog), strict=True):
             pictures = await self._jobs.pictures(job.id) if job.state is JobState.DONE else []
             shown = self.shown(job, pictures)
-            file = None
+            name = None
             if pictures and shown is not Showing.WITHHELD:
                 limit = min(job.place.attachment_size_limit, REQUEST_LIMIT // len(jobs))
-                file = await self._attachment(pictures[0], limit)
-            media = None if file is None else f"attachment://{file.name}"
+                if anew:
+                    file = await self._attachment(pictures[0], limit)
+                    files += [file] if file else []
+                    name = file.name if file else None
+                else:
+                    name = name_of(self._gallery.path(pictures[0].id), size=pictures[0].bytes, limit=limit)
+            media = None if name is None else f"attachment://{name}"
             unread = pictures[0].unread if pictures else ALL_READ
-            compared.append(Compared(job=job, label=label, media=media, shown=shown, unread=unread))
-            files += [file] if file else []
-        return Parcel(view=lambda: comparison_card(compared), files=tuple(files))
+            event = standing.get(job.id)
+            compared.append(Compared(job=job, label=label, media=media, shown=shown, unread=unread, event=event))
+        notes = (late_note(one.job, one.event) for one in compared if one.event is not None)
+        note = next(filter(None, notes), None)
+        return Parcel(view=lambda: comparison_card(compared, note=note), files=tuple(files) if anew else None)
 
     async def _attachment(self, picture: StoredPicture, limit: int) -> Attachment | None:
         """The picture's file; None if somebody took it away."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
-import time
+from collections.abc import Sequence
 
 from bot.background import Background
 from bot.delivery.attachments import Attachment
-from bot.delivery.delivery import TOKEN_MARGIN_S, Delivery, DiscordAway, Parcel
+from bot.delivery.delivery import Delivery, DiscordAway, Parcel
 from bot.delivery.endings import Endings
 from bot.delivery.gallery import Gallery
+from bot.delivery.lateness import late_note
 from bot.ordering.access import Showing
 from bot.store import Job, Jobs
 from bot.ui.cards import progress_card, retry_note
@@ -21,6 +21,7 @@ from inference.contract import (
     Downloading,
     Failed,
     Finished,
+    JobEvent,
     Outcome,
     Retrying,
     Running,
@@ -62,20 +63,28 @@ class Follower:
         self._gallery = gallery
         self._background = background
 
-    def follow(self, job: Job, ticket: Ticket) -> None:
-        """See an order that is in the queue to its end."""
-        self._background.begin(f"job {job.id}", self._follow(job, ticket))
+    def follow(self, jobs: Sequence[Job], tickets: Sequence[Ticket]) -> None:
+        """See orders that are in the queue, and share a card if they are several, to their ends."""
+        for job, ticket in zip(jobs, tickets, strict=True):
+            self._background.begin(f"job {job.id}", self._follow(job, ticket))
+        if jobs[0].comparison_id is not None:
+            self._background.begin(f"card of {jobs[0].comparison_id}", self._keep_fresh(jobs[0], tickets))
 
     async def resume(self) -> None:
         """Take up what an earlier run left behind. To be called before the bot can be reached: an order that comes in
         meanwhile would be taken up as well."""
         for job in await self._jobs.undelivered():
             self._background.begin(f"job {job.id}", self._show_end(job))
+        cards: dict[str, list[Job]] = {}
         for job in await self._jobs.unfinished():
-            ticket = self._dispatcher.submit(
-                job_id=job.id, owner=str(job.user_id), group=job.place.community, request=job.request, resumed=True
-            )
-            self.follow(job, ticket)
+            cards.setdefault(job.comparison_id or job.id, []).append(job)
+        for jobs in cards.values():
+            self.follow(jobs, [self._resume(job) for job in jobs])
+
+    def _resume(self, job: Job) -> Ticket:
+        return self._dispatcher.submit(
+            job_id=job.id, owner=str(job.user_id), group=job.place.community, request=job.request, resumed=True
+        )
 
     async def _follow(self, job: Job, ticket: Ticket) -> None:
         with speaking(job.place.locale):
@@ -89,12 +98,28 @@ class Follower:
                         if isinstance(event, Running) and not noted_running:
                             await self._jobs.running(job.id)
                             noted_running = True
-                        if job.comparison_id is None:  # a shared card tells of ends alone
-                            card = self._card(job, event, note or _late_note(job, event))
+                        if job.comparison_id is None:  # a shared card is kept fresh for all who share it
+                            card = self._card(job, event, note or late_note(job, event))
                             await self._delivery.show_progress(job, card)
-                        await ticket.rest(max(EDIT_EVERY_S, len(self._background) / 5))
+                        await ticket.rest(self._pause_s())
                     case Finished() | Failed() | Cancelled():
                         await self._conclude(job, event)
+
+    async def _keep_fresh(self, job: Job, tickets: Sequence[Ticket]) -> None:
+        """Say on the card that ``job`` shares with others where those of them stand that have not ended."""
+        with speaking(job.place.locale):
+            told: list[JobEvent | None] = []
+            await asyncio.sleep(QUICK_S)
+            while not all(ticket.settled for ticket in tickets):
+                news = [ticket.latest for ticket in tickets]
+                if news != told:
+                    await self._endings.show_standing(job.comparison_id or "")
+                    told = news
+                await asyncio.sleep(self._pause_s())
+
+    def _pause_s(self) -> float:
+        """Between two edits of a card."""
+        return max(EDIT_EVERY_S, len(self._background) / 5)
 
     def _card(self, job: Job, event: Standing, note: str | None) -> Parcel:
         """The card before the end. Previews are on it where pictures like them would be shown plainly."""
@@ -129,19 +154,3 @@ class Follower:
                     await asyncio.sleep(AWAY_S)
                 else:
                     return
-
-
-def _late_note(job: Job, event: Standing) -> str | None:
-    """Where the bot is a guest, only the interaction's token lets it edit: who waits longer is told beforehand."""
-    match event:
-        case _ if job.place.member:
-            return None
-        case Downloading():
-            eta_s = math.inf  # nobody knows how long
-        case Waiting(eta_s=eta_s) if eta_s is not None:
-            pass
-        case _:
-            return None
-    if time.time() + eta_s < job.place.token_expires_at - TOKEN_MARGIN_S:
-        return None
-    return _("This takes longer than Discord lets me edit this message. I will write to you, or look into `/history`.")

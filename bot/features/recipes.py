@@ -36,7 +36,8 @@ Message: TypeAlias = discord.Message | discord.MessageSnapshot
 Found: TypeAlias = Recipe | Infotext
 
 ON_A_CARD = re.compile(
-    rf"(?:reroll|same_seed|edit|delete|cancel|other_model|compare_again|delete_comparison|go_on):{ID}"
+    r"(?:reroll|same_seed|edit|delete|cancel|other_model|compare_again|cancel_comparison|delete_comparison|go_on)"
+    rf":{ID}"
 )
 CDN = "https://cdn.discordapp.com/"
 """Where Discord keeps what was uploaded, as it was uploaded."""

@@ -12,34 +12,35 @@ from discord import ui
 
 from bot.ordering.access import Showing
 from bot.store import Job, JobState
-from bot.ui.cards import BLUE, GREEN, Row, inert, layout, title_of, unread_lines
+from bot.ui.cards import BLUE, GREEN, Row, inert, layout, state_line, title_of, unread_lines
 from bot.ui.items import ID, Pressable, VerbButton, chosen
 from bot.words import N_, _
-from inference.contract import ALL_READ, Unread
+from inference.contract import ALL_READ, Standing, Unread
 from inference.errors import shortened
 
 if TYPE_CHECKING:
     from bot.client import PictureBot
 
 
-FAILURE_CHARACTERS = 150
-"""Of why one of them is missing, so that nine of these have room on a card."""
+STATE_CHARACTERS = 150
+"""Of where one of them stands, or why it is missing, so that nine of these have room on a card."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compared:
     """One order of a comparison; ``label`` is what tells it apart, ``media`` its picture's URL if there is one,
-    ``unread`` what its model did not read of the prompts."""
+    ``unread`` what its model did not read of the prompts, ``event`` where it stands before its end."""
 
     job: Job
     label: str
     media: str | None
     shown: Showing
     unread: Unread = ALL_READ
+    event: Standing | None = None
 
 
-def comparison_card(compared: Sequence[Compared]) -> ui.LayoutView:
-    """The pictures that are there, and what each of them is."""
+def comparison_card(compared: Sequence[Compared], *, note: str | None = None) -> ui.LayoutView:
+    """The pictures that are there, what each of them is, and where the others stand. ``note`` is for all of them."""
     first = compared[0].job
     ended = all(one.job.state.ended for one in compared)
     gallery = ui.MediaGallery[ui.LayoutView]()
@@ -48,11 +49,16 @@ def comparison_card(compared: Sequence[Compared]) -> ui.LayoutView:
             words = f"{one.label}: {first.request.prompt}"[:1024]
             gallery.add_item(media=one.media, description=words, spoiler=one.shown is Showing.COVERED)
     lines = [f"{_digit(number)} {inert(one.label)}{_state(one)}" for number, one in enumerate(compared)]
+    if note:
+        lines.append(f"-# {note}")
     facts = _("seed {seed}", seed=f"`{first.request.seed}`") + f" · {first.request.width}×{first.request.height}"
     rows: list[Row] = []
     if ended and any(one.media for one in compared):
         rows.append([GoOn(first.comparison_id or "", compared)])
-    rows.append([CompareAgain(first.comparison_id or ""), DeleteComparison(first.comparison_id or "")])
+    buttons: list[VerbButton] = [CompareAgain(first.comparison_id or "")]
+    if not ended:
+        buttons.append(CancelComparison(first.comparison_id or ""))
+    rows.append([*buttons, DeleteComparison(first.comparison_id or "")])
     return layout(
         GREEN if ended else BLUE,
         [title_of(first), *lines, *_unread(compared)],
@@ -68,6 +74,14 @@ class CompareAgain(VerbButton, template=rf"compare_again:{ID}"):
     async def press(self, interaction: discord.Interaction[PictureBot]) -> None:
         """Compare with a new seed."""
         await interaction.client.generator.compare_again(interaction, self.subject)
+
+
+class CancelComparison(VerbButton, template=rf"cancel_comparison:{ID}"):
+    verb, emoji, words = "cancel_comparison", "✖️", N_("Cancel")
+
+    async def press(self, interaction: discord.Interaction[PictureBot]) -> None:
+        """Take back what is not finished; what is stays."""
+        await interaction.client.generator.cancel_comparison(interaction, self.subject)
 
 
 class DeleteComparison(VerbButton, template=rf"delete_comparison:{ID}"):
@@ -120,13 +134,13 @@ def _unread(compared: Sequence[Compared]) -> list[str]:
 def _state(one: Compared) -> str:
     match one.job.state:
         case JobState.QUEUED | JobState.RUNNING:
-            return " ⏳"
+            return " " + ("⏳" if one.event is None else shortened(state_line(one.event), STATE_CHARACTERS))
         case JobState.FAILED:
-            return f" ⚠️ {shortened(one.job.failure or '', FAILURE_CHARACTERS)}"
+            return f" ⚠️ {shortened(one.job.failure or '', STATE_CHARACTERS)}"
         case JobState.CANCELLED:
             return " · " + _("Cancelled.")
         case _:
             return " 🚫" if one.shown is Showing.WITHHELD else ""
 
 
-ALL = (CompareAgain, DeleteComparison, GoOn)
+ALL = (CompareAgain, CancelComparison, DeleteComparison, GoOn)

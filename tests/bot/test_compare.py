@@ -37,6 +37,34 @@ async def test_models_are_compared_on_one_card(studio: Studio) -> None:
     assert not studio.bot.follower._endings._turns, "nothing is remembered of a card that is finished"
 
 
+async def test_while_it_is_drawn_the_card_says_where_each_of_them_stands(studio: Studio) -> None:
+    await studio.ann.slash(studio.channel, "compare", prompt="wait", models="quick, guided")
+    text = text_of(await studio.card(saying="guidance 8 🎨 Drawing ▰▱▱▱ step 1 of 4"))
+    assert "2️⃣ With guidance · guidance 1 ⏳ Next in line" in text
+    assert text.count(f"<@{studio.ann.id}>") == 1
+    edits = [call for call in studio.env.http_requests if call.method == "PATCH"]
+    assert len(edits) <= 2, "no more than the card of one order is"
+    studio.let_go()
+    await studio.pictures(count=2)
+    assert "step 1" not in text_of(await studio.card(saying="Quick"))
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_what_is_left_of_a_comparison_is_cancelled(studio: Studio, restarted: bool) -> None:
+    await studio.ann.slash(studio.channel, "compare", prompt="wait", models="quick, guided")
+    await studio.card(saying="Drawing")
+    if restarted:
+        await studio.restart()
+    refused = await studio.ben.click(studio.cards()[0], label="Cancel")
+    assert "Only the person who ordered this" in said(refused)
+    await studio.ann.click(studio.cards()[0], label="Cancel")
+    await studio.settled(JobState.CANCELLED)
+    await studio.all_delivered()
+    [card] = studio.cards()
+    assert text_of(card).count("Cancelled.") == 2
+    assert labels_of(card) == ["Reroll", "Delete"]
+
+
 async def test_a_comparison_tells_once_what_was_not_read(studio: Studio) -> None:
     card = await compared(studio, 2, models="quick, guided", prompt="a fox | in the snow")
     assert text_of(card).count("did not read the end of the prompt: “in the snow”") == 1
@@ -165,7 +193,7 @@ async def test_a_rerolled_comparison_is_its_persons_from_the_first_moment(studio
     card = studio.cards()[1]
     assert f"<@{studio.ben.id}>" in text_of(card)
     assert "2️⃣ With guidance" in text_of(card)
-    assert labels_of(card) == ["Reroll", "Delete"]
+    assert labels_of(card) == ["Reroll", "Cancel", "Delete"]
     await studio.ben.click(card, label="Delete")
     assert [len(card.attachments) for card in studio.cards()] == [2]
     assert {job.user_id for job in await studio.jobs()} == {studio.ann.id}

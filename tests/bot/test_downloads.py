@@ -14,7 +14,7 @@ from bot.store import JobState
 from inference.catalog import Catalog
 from tests import discord_schema
 from tests.bot.painter import pixels
-from tests.bot.studio import Studio, open_studio, said, text_of
+from tests.bot.studio import Studio, covers, images_of, menu_of, open_studio, said, text_of
 from tests.hub import Hub
 
 HEAD = 'family = "emoji"\nkind = "native"\nharmless = true\nsize = [64, 64]\nsides = [32, 128]\n'
@@ -83,6 +83,34 @@ async def test_a_download_is_cancelled_like_any_order(held: Studio) -> None:
     await held.ann.click(card, label="Cancel")
     await held.card(saying="Cancelled.")
     await held.settled(JobState.CANCELLED)
+
+
+async def test_a_comparison_shows_what_is_drawn_and_how_far_the_download_of_the_rest_is(held: Studio) -> None:
+    await held.ann.slash(held.channel, "compare", prompt="an owl", models="quick, big", seed=5)
+    assert PERCENT.search(text_of(await held.card(saying=" % of ")))
+    [picture] = await held.pictures(count=1)
+    assert picture.tobytes() == pixels(5, 64, 64)
+    await held.ann.click(held.cards()[0], label="Cancel")
+    card = await held.card(saying="2️⃣ Big one · Cancelled.")
+    assert len(await images_of(card)) == 1
+    assert {job.state for job in await held.jobs()} == {JobState.DONE, JobState.CANCELLED}
+    assert menu_of(card, "go_on")
+
+
+async def test_the_pictures_of_a_comparison_stay_without_being_sent_again_while_the_rest_is_waited_for(
+    held: Studio, hub: Hub
+) -> None:
+    await held.ann.slash(held.channel, "compare", prompt="an owl", models="quick, big", seed=5)
+    await held.pictures(count=1)
+    async with held.store._database.transaction() as connection:
+        await connection.execute("UPDATE jobs SET member = 0")
+    sent = len(held.env.http_requests)
+    hub.go.set()
+    card = await held.card(saying="longer than Discord lets me edit")
+    assert covers(card) == [False]
+    edits = [call.json or {} for call in held.env.http_requests[sent:] if call.method == "PATCH"]
+    assert "attachments" not in edits[0]
+    await held.pictures(count=2)
 
 
 async def test_after_a_restart_the_download_goes_on_where_it_was(held: Studio, hub: Hub) -> None:

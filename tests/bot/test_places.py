@@ -8,7 +8,7 @@ from dataclasses import replace
 import discord
 from simcord.builders import ChannelHandle
 
-from bot.delivery.following import _late_note
+from bot.delivery.lateness import late_note
 from bot.rules import Scope
 from inference.contract import Waiting
 from tests.bot.conftest import a_job
@@ -58,9 +58,9 @@ async def test_pictures_of_age_restricted_channels_are_not_covered(studio: Studi
 def test_a_guest_is_warned_of_what_comes_after_the_token() -> None:
     job = a_job()
     guest = replace(job, place=replace(job.place, member=False, token_expires_at=time.time() + 900))
-    late = _late_note(guest, Waiting(position=9, eta_s=1000.0))
+    late = late_note(guest, Waiting(position=9, eta_s=1000.0))
     assert late is not None
     assert "/history" in late
-    assert _late_note(guest, Waiting(position=9, eta_s=60.0)) is None
-    assert _late_note(guest, Waiting(position=9, eta_s=None)) is None
-    assert _late_note(job, Waiting(position=9, eta_s=1000.0)) is None
+    assert late_note(guest, Waiting(position=9, eta_s=60.0)) is None
+    assert late_note(guest, Waiting(position=9, eta_s=None)) is None
+    assert late_note(job, Waiting(position=9, eta_s=1000.0)) is None
