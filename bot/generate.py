@@ -150,11 +150,14 @@ class Generator:
         request = requests.reroll(parent.request, self._catalog, seed=_random_seed())
         await self._order_again(interaction, request, Origin.REROLL, parent)
 
-    async def same_seed(self, interaction: discord.Interaction, job_id: str) -> None:
-        """The same order once more, to the pixel."""
+    async def same_seed(self, interaction: discord.Interaction, job_id: str, *, only: int | None = None) -> None:
+        """The same order once more, to the pixel, or ``only`` the picture of this index."""
         parent = await self._acknowledge(interaction, job_id)
         drawn = await self._jobs.pictures(job_id)
-        request = requests.same_seed(parent.request, self._catalog, drawn=drawn)
+        wanted = parent.request
+        if only is not None:
+            wanted, drawn = requests.alone(wanted, only), [picture for picture in drawn if picture.index == only]
+        request = requests.same_seed(wanted, self._catalog, drawn=drawn)
         await self._order_again(interaction, request, Origin.SAME_SEED, parent)
 
     async def other_model(self, interaction: discord.Interaction, job_id: str, *, model: str) -> None:

@@ -171,13 +171,13 @@ class Endings:
             return None
 
     async def _identical(self, job: Job, pictures: Sequence[StoredPicture]) -> bool | None:
-        """Whether an order for the same pictures gave them; None where that was not asked, or cannot be told."""
+        """Whether an order for the same pictures, or one of them, gave them; None where nothing can be compared."""
         if job.origin is not Origin.SAME_SEED or job.parent_id is None:
             return None
-        first = await self._jobs.pictures(job.parent_id)
+        first = {picture.seed: picture.pixels_sha256 for picture in await self._jobs.pictures(job.parent_id)}
         if not first:
             return None
-        return [picture.pixels_sha256 for picture in first] == [picture.pixels_sha256 for picture in pictures]
+        return all(first.get(picture.seed) == picture.pixels_sha256 for picture in pictures)
 
     def _others(self, job: Job) -> tuple[ModelEntry, ...]:
         """The models that could draw the same. Blocks: it looks at the disk."""

@@ -36,8 +36,8 @@ Message: TypeAlias = discord.Message | discord.MessageSnapshot
 Found: TypeAlias = Recipe | Infotext
 
 ON_A_CARD = re.compile(
-    r"(?:reroll|same_seed|edit|delete|cancel|other_model|compare_again|cancel_comparison|delete_comparison|go_on)"
-    rf":{ID}"
+    r"(?:reroll|same_seed|edit|delete|cancel|one_of|other_model"
+    rf"|compare_again|cancel_comparison|delete_comparison|go_on):{ID}"
 )
 CDN = "https://cdn.discordapp.com/"
 """Where Discord keeps what was uploaded, as it was uploaded."""

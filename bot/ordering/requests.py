@@ -67,6 +67,11 @@ def same_seed(request: ImageRequest, catalog: Catalog, *, drawn: Sequence[Stored
     return _checked(replace(request, bucket=bucket, guided_bucket=guided_bucket if fits else None), catalog)
 
 
+def alone(request: ImageRequest, index: int) -> ImageRequest:
+    """Picture ``index`` of an order, and no other."""
+    return replace(request, seed=request.picture_seed(index), count=1, bucket=None, guided_bucket=None)
+
+
 def other_model(request: ImageRequest, catalog: Catalog, *, entry: ModelEntry) -> ImageRequest:
     """The same prompt and seed drawn by ``entry``, by its own steps and guidance.
 

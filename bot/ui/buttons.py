@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 import discord
 from discord import ui
 
-from bot.ordering.requests import options_again
-from bot.store import Job
+from bot.ordering.requests import alone, options_again
+from bot.store import Job, StoredPicture
 from bot.ui.items import ID, Pressable, VerbButton, chosen
 from bot.ui.modals import remix_modal
 from bot.words import N_, _
@@ -91,6 +92,44 @@ class OtherModel(Pressable, ui.DynamicItem[ui.Select[ui.LayoutView]], template=r
         await interaction.client.generator.other_model(interaction, self.job_id, model=model)
 
 
+class OneOf(Pressable, ui.DynamicItem[ui.Select[ui.LayoutView]], template=rf"one_of:{ID}"):
+    """Goes on with one of several pictures: the same by itself, or changed."""
+
+    def __init__(self, job_id: str, pictures: Sequence[StoredPicture]) -> None:
+        self.job_id = job_id
+        options = [
+            discord.SelectOption(
+                label=label,
+                value=f"{verb}:{picture.index}",
+                description=_("seed {seed}", seed=picture.seed),
+                emoji=emoji,
+            )
+            for picture in pictures
+            for verb, emoji, label in (
+                ("same_seed", "🔒", _("Picture {number} by itself", number=picture.index + 1)),
+                ("edit", "✏️", _("Edit picture {number}", number=picture.index + 1)),
+            )
+        ]
+        placeholder = _("Go on with one of them…")
+        super().__init__(ui.Select(custom_id=f"one_of:{job_id}", placeholder=placeholder, options=options))
+
+    @classmethod
+    async def from_custom_id(
+        cls, interaction: discord.Interaction[Any], item: ui.Item[Any], match: re.Match[str], /
+    ) -> Self:
+        return cls(match["id"], ())
+
+    async def press(self, interaction: discord.Interaction[PictureBot]) -> None:
+        generator, [value] = interaction.client.generator, chosen(interaction)
+        verb, _colon, index = value.partition(":")
+        if verb == "same_seed":
+            await generator.same_seed(interaction, self.job_id, only=int(index))
+        else:
+            job = await generator.job(self.job_id)
+            one = replace(job, request=alone(job.request, int(index)))
+            await interaction.response.send_modal(remix_modal(options_again(one), parent_id=job.id))
+
+
 def take_down_other(bot: PictureBot, job: Job, shown: discord.Message | None = None) -> None:
     """Have the card of a deleted order taken out of chat, unless it is the message ``shown``, with which that happens
     anyway. A card that several orders share stays."""
@@ -98,4 +137,4 @@ def take_down_other(bot: PictureBot, job: Job, shown: discord.Message | None = N
         bot.background.begin(f"card of {job.id}", bot.delivery.remove_card(job))
 
 
-ALL = (Reroll, SameSeed, Edit, Delete, Cancel, OtherModel)
+ALL = (Reroll, SameSeed, Edit, Delete, Cancel, OneOf, OtherModel)

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from discord import ui
 
 from bot.store import Job, StoredPicture
-from bot.ui.buttons import Cancel, Delete, Edit, OtherModel, Reroll, SameSeed
+from bot.ui.buttons import Cancel, Delete, Edit, OneOf, OtherModel, Reroll, SameSeed
 from bot.words import _, steps_of
 from inference.amounts import readable
 from inference.catalog.entries import Kind, ModelEntry
@@ -91,6 +91,8 @@ def finished_card(job: Job, finish: Finish) -> ui.LayoutView:
     lines = [title_of(job), *_comparison(finish.identical), *_without_effect(job, finish.entry)]
     lines += unread_lines(finish.pictures[0].unread)  # all have one prompt
     rows: list[Row] = [[Reroll(job.id), SameSeed(job.id), Edit(job.id), Delete(job.id)]]
+    if len(finish.pictures) > 1:
+        rows.append([OneOf(job.id, finish.pictures)])
     if finish.others:
         rows.append([OtherModel(job.id, finish.others)])
     return layout(GREEN, lines, gallery=gallery, footer=recipe_line(job, finish.pictures, finish.entry), rows=rows)

@@ -52,6 +52,36 @@ async def test_reroll_draws_the_prompt_from_a_new_seed(studio: Studio, restarted
     assert "pixel for pixel" not in text_of(studio.cards()[1])
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_one_of_several_pictures_is_drawn_by_itself_to_the_pixel(studio: Studio, restarted: bool) -> None:
+    card = await drawn(studio, count=3)
+    if restarted:
+        await studio.restart()
+    await studio.ben.select(card, values=["same_seed:2"], custom_id=menu_of(card, "one_of"))
+    [picture] = await studio.pictures(index=1)
+    assert picture.tobytes() == pixels(9, 64, 64)
+    assert "identical, pixel for pixel" in text_of(studio.cards()[1])
+    parent, job = await studio.jobs()
+    assert (job.origin, job.parent_id, job.user_id) == (Origin.SAME_SEED, parent.id, studio.ben.id)
+    assert (job.request.count, job.request.seed) == (1, 9)
+    assert (job.request.bucket, job.request.guided_bucket) == (4, 4), "the sizes of the passes it was drawn in"
+    with pytest.raises(StopIteration):
+        menu_of(studio.cards()[1], "one_of")
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_one_of_several_pictures_is_edited(studio: Studio, restarted: bool) -> None:
+    card = await drawn(studio, count=2)
+    if restarted:
+        await studio.restart()
+    shown = await studio.ann.select(card, values=["edit:1"], custom_id=menu_of(card, "one_of"))
+    assert "--count 1" in fields_of(shown)["flags"]
+    assert "--seed 8" in fields_of(shown)["flags"]
+    await studio.ann.submit_modal(shown, {**fields_of(shown), "prompt": "a green pear"})
+    [picture] = await studio.pictures(index=1)
+    assert picture.tobytes() == pixels(8, 64, 64)
+
+
 def fields_of(shown: Any) -> dict[str, str]:
     """What the form is filled in with."""
     fields = [label["component"] for label in shown.modal["components"]]

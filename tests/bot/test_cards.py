@@ -128,6 +128,16 @@ def test_same_seed_is_honest_about_the_pixels(catalog: Catalog, identical: bool,
     assert words in text_of(finished(job, catalog, identical=identical))
 
 
+def test_a_menu_goes_on_with_each_of_several_pictures(catalog: Catalog) -> None:
+    [menu] = [item for item in _walk(finished(a_job(count=2), catalog).to_components()) if item.get("type") == 3]
+    assert [(choice["value"], choice["description"]) for choice in menu["options"]] == [
+        ("same_seed:0", "seed 7"),
+        ("edit:0", "seed 7"),
+        ("same_seed:1", "seed 8"),
+        ("edit:1", "seed 8"),
+    ]
+
+
 def test_other_orders_compare_nothing(catalog: Catalog) -> None:
     assert "pixel" not in text_of(finished(a_job(origin=Origin.REROLL), catalog))
 

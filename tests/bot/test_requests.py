@@ -131,6 +131,11 @@ def test_buckets_that_were_halved_for_want_of_memory_are_left_to_be_so_again(
     assert (again.bucket, again.guided_bucket) == asked
 
 
+def test_one_picture_of_an_order_is_found_by_its_own_seed_even_past_the_largest(catalog: Catalog) -> None:
+    several = replace(order(Options(prompt="x", seed=MAX_SEED, count=2), catalog), bucket=2, guided_bucket=0)
+    assert requests.alone(several, 1) == order(Options(prompt="x", seed=0, count=1), catalog)
+
+
 def test_another_model_keeps_prompt_seed_and_shape(catalog: Catalog) -> None:
     first = order(Options(prompt="x", aspect="96x48", seed=5, count=2), catalog)
     other = requests.other_model(first, catalog, entry=catalog["guided"])
