@@ -252,8 +252,7 @@ class Dispatcher:
             for entry in list(self._queue.in_order()):
                 self._queue.remove(entry.job_id)
                 self._orders.settle(entry.job_id, Failed(failure=WorkerUnavailable(reason=describe(failure))))
-        doubled = self._patience.first_backoff_s * 2 ** (station.failed_starts - 1)
-        await asyncio.sleep(min(doubled, self._patience.longest_backoff_s))
+        await asyncio.sleep(self._patience.backoff_s(station.failed_starts))
 
     def _share(self) -> None:
         """What waits may be another device's turn now: one is busy that it was left to, or has given it back."""

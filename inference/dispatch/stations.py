@@ -10,6 +10,9 @@ from inference.contract import Batch, Draw, Phase, Prepare, Preview, Progress
 from inference.dispatch.queue import Entry
 from inference.processes.handle import WorkerProcess
 
+MOST_DOUBLINGS = 30
+"""Of a wait between two starts. A device may fail to start for days, and no float holds 2**1024."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
@@ -20,6 +23,11 @@ class Patience:
     first_backoff_s: float = 1.0
     longest_backoff_s: float = 60.0
     starts_before_giving_up: int = 3
+
+    def backoff_s(self, failed_starts: int) -> float:
+        """How long to wait after so many failed starts in a row: twice as long each time, as far as that goes."""
+        doublings = min(failed_starts - 1, MOST_DOUBLINGS)
+        return min(self.first_backoff_s * 2.0**doublings, self.longest_backoff_s)
 
 
 @dataclass(slots=True, eq=False)
