@@ -200,7 +200,7 @@ def _read(file: Glimpse) -> FileInfo:
 def _kind(path: Path, info: FileInfo) -> Kind:
     if info.native:
         return Kind.NATIVE
-    return Kind.MERGED if LCM_IN_ITS_NAME.search(path.stem) else Kind.LORA
+    return Kind.MERGED if LCM_IN_ITS_NAME.search(_stem(path)) else Kind.LORA
 
 
 def _checkpoint_family(info: FileInfo) -> Family:
@@ -228,7 +228,12 @@ def _listed(families: Iterable[Family]) -> str:
 
 
 def _title(path: Path, info: FileInfo) -> str:
-    return (info.title or path.stem)[:LONGEST_TITLE]
+    return (info.title or _stem(path))[:LONGEST_TITLE]
+
+
+def _stem(path: Path) -> str:
+    """The name without the ending of a file; in a folder's name, a dot is only a dot."""
+    return path.name.removesuffix(FILE)
 
 
 def slug(stem: str) -> str:
@@ -238,7 +243,7 @@ def slug(stem: str) -> str:
 
 def _name(path: Path, taken: set[str]) -> str:
     """A name to ask for it by: the file's own as a ``slug``, with a number where it is taken."""
-    base = slug(path.name.removesuffix(FILE)) or "model"
+    base = slug(_stem(path)) or "model"
     endings = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
     names = (base[: LONGEST_NAME - len(ending)].rstrip("-") + ending for ending in endings)
     name = next(name for name in names if name not in taken)

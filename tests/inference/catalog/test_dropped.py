@@ -125,6 +125,12 @@ def test_a_diffusers_folder_appears_too(catalog: Catalog, folder: Path, family: 
     assert (catalog["whole"].family, catalog["whole"].kind) == (family, Kind.NATIVE)
 
 
+def test_a_folders_name_is_read_beyond_its_dots(catalog: Catalog, folder: Path) -> None:
+    real_text(Family.SD15).save_pretrained(folder / "checkpoints" / "DreamShaper_v8.0_LCM")
+    entry = catalog["dreamshaper-v8-0-lcm"]
+    assert (entry.kind, entry.lcm_lora, entry.title) == (Kind.MERGED, None, "DreamShaper_v8.0_LCM")
+
+
 def test_a_diffusers_folder_appears_once_it_has_been_copied_far_enough(catalog: Catalog, folder: Path) -> None:
     made = model(Family.SD15, Kind.NATIVE)
     whole = folder / "checkpoints" / "whole"
