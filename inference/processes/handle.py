@@ -62,7 +62,8 @@ class WorkerGone(Exception):  # noqa: N818 (an event more than an error)
 
 
 DYING_S = 10.0
-"""After which a killed child is given up: one that hangs in a driver may never end."""
+"""After which a child that has closed its pipe is killed, and a killed one is given up: one that hangs in a driver may
+never end."""
 
 
 class _Wake:
@@ -136,7 +137,7 @@ class WorkerProcess:
             await self.kill()
             raise WorkerGone(WorkerTimedOut(seconds=timeout_s or 0.0)) from None
         if message is None:
-            reason = await self._reap()
+            reason = await self._reap(grace_s=DYING_S)
             raise WorkerGone(WorkerDied(reason=reason))
         return None if isinstance(message, _Wake) else message
 
@@ -151,14 +152,15 @@ class WorkerProcess:
     async def kill(self) -> None:
         """End the child now."""
         if self._process is not None:
-            self._process.kill()
-            await self._reap()
+            await self._reap(grace_s=0)
 
-    async def _reap(self) -> str:
-        """Collect the ended child; says how it ended, for people."""
+    async def _reap(self, *, grace_s: float) -> str:
+        """Collect the child, killed if it does not end by itself; says how it ended, for people."""
         process, self._process, self._ready = self._process, None, None
         if process is None:
             return "it had ended already"
+        await asyncio.to_thread(process.join, grace_s)
+        process.kill()  # does nothing to one that has ended
         await asyncio.to_thread(process.join, DYING_S)
         if self._connection is not None:
             self._connection.close()

@@ -132,6 +132,14 @@ def silent_at_start(connection: Connection, spec: WorkerSpec) -> None:
     time.sleep(600)
 
 
+def silent_for_good(connection: Connection, spec: WorkerSpec) -> None:
+    """Closes its pipe after the first batch that it is sent, and lives on."""
+    connection.send(Ready(device="cpu", precision="float32"))
+    connection.recv()
+    connection.close()
+    time.sleep(600)
+
+
 def dead_until_the_third_start(connection: Connection, spec: WorkerSpec) -> None:
     """Dies twice before it works; counts in a file."""
     counter = spec.pictures_dir / "starts"

@@ -31,6 +31,7 @@ from inference.dispatch.queue import FairQueue
 from inference.dispatch.stations import Patience
 from inference.dispatch.ticket import Ticket
 from inference.errors import InferenceError, TooManyWaiting, Unexpected, WorkerDied, WorkerTimedOut, WorkerUnavailable
+from inference.processes import handle as handle_module
 from inference.processes.handle import WorkerMain, WorkerProcess, WorkerSpec
 from tests.inference import sinners
 
@@ -340,6 +341,19 @@ async def test_more_waiting_orders_than_a_person_may_have_are_refused(open_workp
             place.order()
         assert refusal.value.failure == TooManyWaiting(limit=2)
         place.dispatcher.cancel(slow.job_id)
+
+
+async def test_a_worker_that_has_hung_up_is_not_left_alive_beside_the_next_one(
+    open_workplace: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handle_module, "DYING_S", 0.5)
+    async with open_workplace(sinners.silent_for_good) as place:
+        ticket = place.order()
+        await hear_until(ticket, lambda event: isinstance(event, Running))
+        assert place.worker.pid is not None
+        first = psutil.Process(place.worker.pid)
+        await hear_until(ticket, lambda event: isinstance(event, Retrying))
+        assert not first.is_running()
 
 
 async def test_closing_leaves_unfinished_orders_open_and_no_process_behind(open_workplace: Open) -> None:
