@@ -32,10 +32,15 @@ Shape: TypeAlias = tuple[Schedule, tuple[tuple[torch.Size, torch.dtype], ...], i
 
 @dataclass(slots=True)
 class _Known:
-    """What there is of one network: graphs, the one used last at the end, and shapes that were quick the last time."""
+    """What there is of one network: graphs, the one used last at the end; shapes that have been quick; and of these
+    the ones for whose graphs there was no memory."""
 
     graphs: OrderedDict[Shape, _Captured] = field(default_factory=OrderedDict)
     quick: set[Shape] = field(default_factory=set)
+    too_large: set[Shape] = field(default_factory=set)
+
+    def wants_graph(self, shape: Shape) -> bool:
+        return shape in self.quick and shape not in self.too_large and shape not in self.graphs
 
 
 def can_capture(device: torch.device) -> bool:
@@ -66,7 +71,7 @@ class GraphedLoop:
 
     def __call__(self, network: Any, schedule: Schedule, inputs: LoopInputs, on_step: OnStep) -> Tensor:
         known, shape = self._known.setdefault(network, _Known()), shape_of(schedule, inputs)
-        if shape in known.quick and shape not in known.graphs and not self._is_broken:
+        if known.wants_graph(shape) and not self._is_broken:
             self._capture(known, shape, network, schedule, inputs)
         if shape not in known.graphs:
             return _timed(known, shape, network, schedule, inputs, on_step)
@@ -80,8 +85,8 @@ class GraphedLoop:
         try:
             known.graphs[shape] = _Captured(network, schedule, inputs, self._stream, self._pool())
         except RuntimeError as error:
-            known.quick.discard(shape)
             if is_out_of_memory(error):  # a graph takes some of its own; without it there may be enough
+                known.too_large.add(shape)
                 log.info("no memory for a graph: %s", error)
                 return
             # Where it was not memory, torch's allocator may go on believing in the capture, and refuses all others.

@@ -177,6 +177,28 @@ def test_a_slow_shape_has_news_of_every_step_until_it_has_been_quick_once(
 
 
 @needs_gpu
+def test_a_graph_that_there_was_no_memory_for_is_not_tried_again_until_all_have_gone(network: Network) -> None:
+    class Large(Network):
+        attempts = 0
+
+        def forward(self, sample: torch.Tensor, *arguments: Any, **options: Any) -> tuple[Any]:
+            if torch.cuda.current_stream() != torch.cuda.default_stream():
+                Large.attempts += 1
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            return super().forward(sample, *arguments, **options)
+
+    loop, inputs, large = GraphedLoop(GPU), loop_inputs(device="cuda"), Large().to("cuda")
+    for attempts in (1, 2):
+        for _ in range(4):
+            assert torch.equal(heard_by(loop, large, inputs)[0], plain(large, inputs))
+        assert (Large.attempts, len(loop)) == (attempts, 0)
+        loop.clear()
+    for _ in range(2):
+        heard_by(loop, network, inputs)
+    assert len(loop) == 1
+
+
+@needs_gpu
 def test_what_cannot_be_captured_is_drawn_without_a_graph_and_so_is_all_that_has_none_yet(network: Network) -> None:
     class Waiting(Network):
         def forward(self, sample: torch.Tensor, *arguments: Any, **options: Any) -> tuple[Any]:
