@@ -66,7 +66,11 @@ def main(connection: Connection, spec: WorkerSpec) -> None:
         return
     others = engine.sibling_names if spec.device == AUTO else ()
     ready = Ready(device=engine.device_name, precision=engine.precision_name, others=others, unchecked=unchecked)
-    Worker(engine=engine, writer=writer, connection=connection, ready=ready).run()
+    try:
+        Worker(engine=engine, writer=writer, connection=connection, ready=ready).run()
+    except Exception:
+        log.exception("this process cannot go on")
+        os._exit(1)  # pictures are saved; a thread that reads weights would hold the end up for minutes
 
 
 class _Stopped(Exception):  # noqa: N818 (control flow, not an error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from multiprocessing.connection import Connection
 
@@ -93,10 +94,11 @@ def slow_to_rise(connection: Connection, spec: WorkerSpec) -> None:
 
 
 def losing_its_device(connection: Connection, spec: WorkerSpec) -> None:
-    """The real worker on a device that computes no more once a request has failed."""
+    """The real worker on a device that computes no more once a request has failed, while much is being read."""
     from inference.drawing.engine import Engine
 
     def lost(_: object) -> None:
+        threading.Thread(target=time.sleep, args=(600,)).start()
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     Engine.require_device = lost  # type: ignore[method-assign]
