@@ -12,7 +12,7 @@ from typing import Any
 import diffusers
 import torch
 import transformers
-from diffusers import AutoencoderKL, AutoencoderTiny, LCMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, AutoencoderTiny, LCMScheduler, ModelMixin, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from inference.catalog.header import read_header
@@ -132,7 +132,7 @@ def load_network(kind: Any, folder: Path, variant: str | None, **options: Any) -
         )
     for path in files:
         read_header(path)
-    _check_index(folder, variant, {path.name for path in files})
+    _check_index(kind, folder, variant, {path.name for path in files})
     with ONE_AT_A_TIME, _quietly():
         network, report = kind.from_pretrained(
             folder,
@@ -151,8 +151,10 @@ def load_network(kind: Any, folder: Path, variant: str | None, **options: Any) -
     return loaded.eval().requires_grad_(False)
 
 
-def _check_index(folder: Path, variant: str | None, files: set[str]) -> None:
+def _check_index(kind: Any, folder: Path, variant: str | None, files: set[str]) -> None:
     """Raise ``UnsupportedError`` if the list of a network's files, which the libraries follow, names any other."""
+    if not issubclass(kind, ModelMixin) and _takes_whole_file(folder, variant, files):
+        return
     for index in folder.glob(f"*.safetensors.index.{variant}.json" if variant else "*.safetensors.index.json"):
         listed = json.loads(index.read_bytes())["weight_map"].values()
         strangers = {str(name) for name in listed} - files
@@ -160,6 +162,16 @@ def _check_index(folder: Path, variant: str | None, files: set[str]) -> None:
             raise UnsupportedError(
                 f"{index.name} names {min(strangers)}, which is no .safetensors of this network here"
             )
+
+
+def _takes_whole_file(folder: Path, variant: str | None, files: set[str]) -> bool:
+    """Whether transformers heeds no list: it takes a whole file where one is, unless the configuration names another.
+
+    diffusers takes the list.
+    """
+    whole = f"model.{variant}.safetensors" if variant else "model.safetensors"
+    config = json.loads((folder / "config.json").read_bytes())
+    return whole in files and config.get("transformers_weights") is None
 
 
 def _check_noise(scheduler: str) -> None:

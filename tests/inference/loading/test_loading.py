@@ -373,6 +373,20 @@ def pickle_listed(folder: Path) -> None:
     (folder / "unet" / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(listed))
 
 
+def pickle_listed_for_the_text(folder: Path) -> None:
+    """The configuration has transformers follow the list although there is a whole file."""
+    name = "model.safetensors.index.json"
+    leave_list(folder / "text_encoder", name, "other.bin")
+    config = json.loads((folder / "text_encoder" / "config.json").read_text())
+    (folder / "text_encoder" / "config.json").write_text(json.dumps({**config, "transformers_weights": name}))
+
+
+def leave_list(folder: Path, name: str, file: str) -> None:
+    """A list by which all weights of the network in ``folder`` lie in ``file``."""
+    [weights] = folder.glob("*.safetensors")
+    (folder / name).write_text(json.dumps({"metadata": {}, "weight_map": dict.fromkeys(load_file(weights), file)}))
+
+
 def own_code(folder: Path) -> None:
     index = json.loads((folder / "model_index.json").read_text())
     index["unet"] = ["my_unet", "MyUNet"]
@@ -409,6 +423,7 @@ def garbled_schedule(folder: Path) -> None:
         other_shape,
         pickle_only,
         pickle_listed,
+        pickle_listed_for_the_text,
         own_code,
         garbled_index,
         garbled_config,
@@ -425,6 +440,15 @@ def test_damaged_files_are_refused_with_a_reason_and_other_models_still_load(
     assert failure.path.startswith(str(copy.native))
     assert failure.reason
     assert load(copy, "tiny-lora").unet is not None
+
+
+def test_a_list_that_is_left_over_beside_a_whole_file_is_heeded_where_the_library_heeds_it(copy: TinyModels) -> None:
+    gone = "{}-00001-of-00002.safetensors"
+    leave_list(copy.native / "text_encoder", "model.safetensors.index.json", gone.format("model"))
+    assert load(copy, "tiny").unet is not None
+    name = "diffusion_pytorch_model"
+    leave_list(copy.native / "unet", f"{name}.safetensors.index.json", gone.format(name))
+    assert "names diffusion_pytorch_model-00001-of-00002.safetensors" in refusal(copy, "tiny").reason
 
 
 def test_a_damaged_lora_is_refused_by_its_own_path(copy: TinyModels) -> None:
