@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ SETTINGS = ("CATALOG", "HF_TOKEN", "HF_HOME", "HF_ENDPOINT")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; 0 if all is well, 1 if a picture differs or a model fails, 2 after a sentence on stderr."""
+    _say_what_can_be_said()
     given = dotenv_values(".env")
     for name in SETTINGS:
         if value := (given.get(name) or "").strip():
@@ -21,6 +23,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     from inference.cli.program import run  # the hub's client looks into the environment when it is imported
 
     return run(argv)
+
+
+def _say_what_can_be_said() -> None:
+    """A character that a terminal does not have is shown as “?”, instead of ending the program half-way."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 if __name__ == "__main__":

@@ -87,6 +87,15 @@ def test_drawing_saves_pictures_under_uuids_and_tells_everything_about_them(run:
     assert {recipe_of(path).seed for path in paths} == {4_294_967_295, 0}
 
 
+def test_a_terminal_that_lacks_characters_is_told_with_others(tiny_models: TinyModels) -> None:
+    command = [sys.executable, "-m", "inference", "--catalog", str(tiny_models.catalog)]
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    listed = subprocess.run([*command, "models"], cwd=ROOT, env=environment, capture_output=True, check=True)
+    assert b"? tiny  (Tiny; emoji, native, default)" in listed.stdout
+    refused = subprocess.run([*command, "pull", "x"], cwd=ROOT, env=environment, capture_output=True)
+    assert b"There is no model ?x?." in refused.stderr
+
+
 def test_drawing_takes_from_the_model_what_is_not_said(run: CommandLine, tmp_path: Path) -> None:
     assert run("draw", "an owl", "--model", "tiny-lora", "-o", str(tmp_path)).status == 0
     (path,) = tmp_path.iterdir()
