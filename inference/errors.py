@@ -279,6 +279,8 @@ FIELDS = (
     "width",
     "height",
     "lora strength",
+    "bucket",
+    "guided bucket",
 )
 """What ``field`` may name, for those who translate."""
 

@@ -55,7 +55,7 @@ def validate(request: ImageRequest, entry: ModelEntry) -> None:
         limits = Limits(default=request.count, low=request.count, high=request.bucket or LARGEST_BUCKET)
         _within("guided bucket", request.guided_bucket, limits)
     for adapter in request.adapters:
-        _within(f"strength of “{adapter.name}”", adapter.strength, STRENGTHS)
+        _within("lora strength", adapter.strength, STRENGTHS)
     _drawable(request.width, request.height, entry)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from string import Formatter
-from typing import Any
+from typing import Any, TypeGuard
 
 import pytest
 import simcord.interactions
@@ -14,9 +15,10 @@ from babel.messages.pofile import read_po
 
 from bot import translations, words
 from bot.words import LOCALES, _, speaking
-from inference.errors import InferenceError, UnknownModel, describe
+from inference.errors import FIELDS, InferenceError, UnknownModel, describe
 from tests.bot.studio import Studio, labels_of, said, text_of, until
 
+ROOT = Path(__file__).parents[2]
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
 COMMAND_NAME = re.compile(r"^[-_'\w]{1,32}$")
 WANTED = translations.sentences() | set(translations.command_words(translations.commands()))
@@ -52,6 +54,28 @@ def test_what_the_sources_say_is_found() -> None:
         "The prompt is empty. Say what the picture should show, for example “a red apple”.",
     } <= WANTED
     assert {"imagine", "Draw a picture from a prompt", "Remix this", "this channel"} <= WANTED
+
+
+def test_every_field_that_an_error_may_name_can_be_translated() -> None:
+    """Written as ``field=``, or given to a function that takes it first."""
+    named: set[str] = set()
+    for path in (*ROOT.glob("bot/**/*.py"), *ROOT.glob("inference/**/*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        takers = {function.name for function in ast.walk(tree) if takes_a_field(function)}
+        given = [call.args[0] for call in calls if isinstance(call.func, ast.Name) and call.func.id in takers]
+        given += [keyword.value for call in calls for keyword in call.keywords if keyword.arg == "field"]
+        named |= {ast.unparse(value) for value in given if isinstance(value, ast.Constant | ast.JoinedStr)}
+    assert named - set(map(repr, FIELDS)) == set()
+    assert set(map(repr, ("seed", "guided bucket", "lora strength"))) <= named
+
+
+def takes_a_field(node: ast.AST) -> TypeGuard[ast.FunctionDef]:
+    if not isinstance(node, ast.FunctionDef) or not node.args.args:
+        return False
+    first = node.args.args[0].arg
+    passed = (keyword for call in ast.walk(node) if isinstance(call, ast.Call) for keyword in call.keywords)
+    return first == "field" or any(keyword.arg == "field" and ast.unparse(keyword.value) == first for keyword in passed)
 
 
 def test_a_locale_without_a_catalogue_is_english() -> None:
