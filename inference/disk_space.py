@@ -14,3 +14,9 @@ def existing(folder: Path) -> Path:
 def free_bytes(folder: Path) -> int:
     """What is free on the disk that ``folder`` is on, or will be."""
     return shutil.disk_usage(existing(folder)).free
+
+
+def spare_bytes(folder: Path) -> int:
+    """What downloads leave free on that disk: 2 GiB or a twentieth of it, whichever is more, but at most a quarter."""
+    total = shutil.disk_usage(existing(folder)).total
+    return min(max(2 * 2**30, total // 20), total // 4)

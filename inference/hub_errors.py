@@ -64,12 +64,13 @@ class DownloadInterrupted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoRoom:
-    """The disk has less room than the download needs."""
+    """The disk has less room than the download needs beside what is to stay free (``spare_bytes``)."""
 
     name: str
     path: str
     needed_bytes: int
     free_bytes: int
+    spare_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,14 +146,15 @@ def describe_hub(failure: HubFailure, say: Callable[..., str]) -> str:
                 name=name,
                 reason=reason,
             )
-        case NoRoom(name=name, path=path, needed_bytes=needed, free_bytes=free):
+        case NoRoom(name=name, path=path, needed_bytes=needed, free_bytes=free, spare_bytes=spare):
             return say(
-                "“{name}” could not be downloaded: it needs {needed} more in {path}, where {free} are free. Make room, "
-                "or set `HF_HOME` to a folder on a larger disk.",
+                "“{name}” could not be downloaded: it needs {needed} more in {path}, where {free} are free and {spare} "
+                "are to stay free. Make room, or set `HF_HOME` to a folder on a larger disk.",
                 name=name,
                 path=path,
                 needed=readable(needed),
                 free=readable(free),
+                spare=readable(spare),
             )
         case DownloadsOff(name=name):
             return say(

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from inference.catalog import Catalog
 from inference.catalog.parts import NETWORKS, SETTINGS, parts_named, texts_in, weights_in
 from inference.catalog.sources import Source
-from inference.disk_space import existing, free_bytes
+from inference.disk_space import existing, free_bytes, spare_bytes
 from inference.errors import InferenceError, WeightsMissing
 from inference.hub.repository import FULL, RemoteFile, Repository, cache_folder
 from inference.hub_errors import NoRoom, NoSafetensors, NotOnHub
@@ -26,8 +26,6 @@ log = logging.getLogger("inference.hub.downloads")
 
 OnProgress = Callable[[int, int], None]
 """Hears how many bytes are here, and of how many."""
-SPARE_BYTES = 2**26
-"""Left free on the disk beside what is downloaded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,18 +57,24 @@ def pull(catalog: Catalog, name: str, on_progress: OnProgress, *, checked: bool 
 
 def _bring(name: str, sources: Sequence[Source], on_progress: OnProgress) -> None:
     """Fetch all files that are needed of ``sources``, then give them their names."""
-    with _full_disk_told(name, lambda: SPARE_BYTES):
+    with _full_disk_told(name, lambda: spare_bytes(cache_folder())):
         plans = [_plan(source, name) for source in sources]
-    here = {(plan.repository.folder, file.digest): plan.repository.bytes_here(file) for plan, file in _each(plans)}
+    here = _bytes_here(plans)
     total = sum({(plan.repository.folder, file.digest): file.size for plan, file in _each(plans)}.values())
-    _check_room(name, total - sum(here.values()))
+
+    def missing() -> int:
+        return total - sum(here.values())
+
+    _check_room(name, missing())
 
     def hear(key: tuple[Path, str], arrived: int) -> None:
         here[key] = arrived
-        _check_room(name, total - sum(here.values()))  # others write as well, other downloads for instance
+        if not _has_room(missing()):  # others write as well, and other downloads the same files
+            here.update({**_bytes_here(plans), key: arrived})
+            _check_room(name, missing())
         on_progress(sum(here.values()), total)
 
-    with _full_disk_told(name, lambda: total - sum(here.values())):
+    with _full_disk_told(name, missing):
         for plan, file in _each(plans):
             plan.repository.fetch(file, partial(hear, (plan.repository.folder, file.digest)))
         for plan in plans:
@@ -81,6 +85,11 @@ def _bring(name: str, sources: Sequence[Source], on_progress: OnProgress) -> Non
 
 def _each(plans: Iterable[_Plan]) -> list[tuple[_Plan, RemoteFile]]:
     return [(plan, file) for plan in plans for file in plan.files]
+
+
+def _bytes_here(plans: Iterable[_Plan]) -> dict[tuple[Path, str], int]:
+    """How much there is of each file, which several models may share."""
+    return {(plan.repository.folder, file.digest): plan.repository.bytes_here(file) for plan, file in _each(plans)}
 
 
 def _plan(source: Source, name: str) -> _Plan:
@@ -141,10 +150,14 @@ def _no_safetensors(source: Source, repository: Repository, folder: PurePosixPat
     )
 
 
+def _has_room(needed: int) -> bool:
+    folder = cache_folder()
+    return not needed or free_bytes(folder) >= needed + spare_bytes(folder)
+
+
 def _check_room(name: str, needed: int) -> None:
-    folder, free = existing(cache_folder()), free_bytes(cache_folder())
-    if needed and free < needed + SPARE_BYTES:
-        raise InferenceError(NoRoom(name=name, path=str(folder), needed_bytes=needed, free_bytes=free))
+    if not _has_room(needed):
+        raise _no_room(name, needed, free_bytes(cache_folder()))
 
 
 @contextmanager
@@ -155,5 +168,13 @@ def _full_disk_told(name: str, needed: Callable[[], int]) -> Iterator[None]:
     except OSError as error:
         if error.errno not in FULL:
             raise
-        failure = NoRoom(name=name, path=str(existing(cache_folder())), needed_bytes=needed(), free_bytes=0)
-        raise InferenceError(failure) from error
+        raise _no_room(name, needed(), 0) from error
+
+
+def _no_room(name: str, needed: int, free: int) -> InferenceError:
+    folder = existing(cache_folder())
+    return InferenceError(
+        NoRoom(
+            name=name, path=str(folder), needed_bytes=needed, free_bytes=free, spare_bytes=spare_bytes(cache_folder())
+        )
+    )

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import math
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from huggingface_hub import constants
 
 from inference.__main__ import main
 from inference.catalog import Catalog
+from inference.disk_space import spare_bytes
 from inference.errors import InferenceError
 from inference.hub import repository as hub_module
-from inference.hub.downloads import SPARE_BYTES, pull
+from inference.hub.downloads import pull
 from inference.hub_errors import (
     DownloadDamaged,
     DownloadInterrupted,
@@ -34,6 +37,8 @@ from tests.checkpoints import TinyModels, tiny_vae
 from tests.hub import COMMIT, Hub
 
 ROOT = Path(__file__).parents[3]
+DISK_BYTES, SPARE_BYTES = 40 * 2**30, 2 * 2**30
+"""A disk, and what stays free of it."""
 UNET = "unet/diffusion_pytorch_model.safetensors"
 HEAD = 'family = "emoji"\nsize = [64, 64]\nsides = [32, 128]\n'
 CATALOG = f"""
@@ -309,11 +314,12 @@ def test_a_full_disk_is_told_before_anything_is_fetched(
 ) -> None:
     class Usage:
         free = 1000
+        total = DISK_BYTES
 
     monkeypatch.setattr("shutil.disk_usage", lambda _: Usage)
     failure = refusal(catalog)
     assert isinstance(failure, NoRoom)
-    assert failure.free_bytes == 1000
+    assert (failure.free_bytes, failure.spare_bytes) == (1000, SPARE_BYTES)
     assert failure.needed_bytes > 1_000_000
     assert hub.files_asked() == ["model_index.json"]
 
@@ -324,15 +330,49 @@ def test_a_download_gives_up_before_it_and_others_have_filled_the_disk(
     """Each alone would fit. What has arrived is kept."""
 
     class Usage:
+        total = DISK_BYTES
+
         @property
         def free(self) -> int:
-            return SPARE_BYTES if UNET in hub.files_asked() else 10**9
+            return SPARE_BYTES if UNET in hub.files_asked() else DISK_BYTES
 
     monkeypatch.setattr("shutil.disk_usage", lambda _: Usage())
     failure = refusal(catalog)
     assert isinstance(failure, NoRoom)
     assert failure.free_bytes == SPARE_BYTES
     assert any(part.stat().st_size for part in tmp_path.rglob("*.incomplete"))
+
+
+def test_what_another_download_has_brought_meanwhile_takes_no_room_twice(
+    catalog: Catalog, hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The disk has room for the model once, and not for a byte more."""
+    vae = hub.repositories["someone/tiny"]["vae/diffusion_pytorch_model.safetensors"]
+    blobs = tmp_path / "home" / "hub" / "models--someone--tiny" / "blobs"
+    needed = fetch(catalog)[-1][1]
+    shutil.rmtree(blobs.parent)
+
+    class Usage:
+        total = DISK_BYTES
+
+        @property
+        def free(self) -> int:
+            return SPARE_BYTES + needed - sum(blob.stat().st_size for blob in blobs.glob("*"))
+
+    def another_brings_the_vae(here: int, total: int) -> None:
+        (blobs / hashlib.sha256(vae).hexdigest()).write_bytes(vae)
+
+    monkeypatch.setattr("shutil.disk_usage", lambda _: Usage())
+    pull(catalog, "tiny", another_brings_the_vae)
+    assert catalog.missing("tiny") == ()
+
+
+@pytest.mark.parametrize(("disk_gib", "spare_gib"), [(1000, 50), (40, 2), (20, 2), (8, 2), (4, 1), (0, 0)])
+def test_downloads_leave_some_of_the_disk_to_others_and_never_want_all_of_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, disk_gib: int, spare_gib: int
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(total=disk_gib * 2**30))
+    assert spare_bytes(tmp_path) == spare_gib * 2**30
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is always full")
@@ -349,7 +389,7 @@ def test_a_disk_that_fills_meanwhile_is_told_with_what_is_still_needed(
     assert isinstance(failure, NoRoom)
     assert (failure.path, failure.free_bytes) == (str(tmp_path / "home" / "hub"), 0)
     assert failure.needed_bytes >= len(contents)
-    assert "0 B are free. Make room" in str(InferenceError(failure))
+    assert "0 B are free and" in str(InferenceError(failure))
     part.unlink()
     fetch(catalog)
 
