@@ -12,6 +12,7 @@ import os
 import sys
 
 from bot.settings import Settings, SettingsError, explain
+from inference.processes.child import LOG_FORMAT
 
 
 def main() -> int:
@@ -29,7 +30,7 @@ def main() -> int:
         settings = Settings.from_environ({**dotenv_values(".env"), **os.environ})
     except SettingsError as error:
         return _refuse(error)
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=settings.log_level, format=LOG_FORMAT)
     os.environ.update(settings.hub_environ)  # before the hub's client is imported: that is when it looks
     if settings.discord_token is None:
         logging.getLogger("discord").setLevel(logging.ERROR)  # SimCord's probes warn of things that nobody misses

@@ -129,6 +129,7 @@ def make_dispatcher(settings: Settings, catalog: Catalog, workers: Sequence[Work
         catalog_path=settings.catalog,
         allowed=settings.downloads,
         checked=settings.safety_check == "required",
+        log_level=settings.log_level,
     )
     return Dispatcher(
         workers=workers or make_workers(settings),
@@ -150,6 +151,7 @@ def _hire(settings: Settings, device: str) -> WorkerProcess:
         budgets=settings.budgets,
         safety_check=settings.safety_check == "required",
         compile=settings.compile,
+        log_level=settings.log_level,
     )
     return WorkerProcess(spec=spec)
 

@@ -6,6 +6,8 @@ not unpickle) and is consumed with ``match``. ``InferenceError`` carries one up 
 
 from __future__ import annotations
 
+import logging
+import secrets
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -256,6 +258,13 @@ class InferenceError(Exception):
 
     def __str__(self) -> str:
         return describe(self.failure)
+
+
+def unexpected(error: BaseException, log: logging.Logger) -> Unexpected:
+    """What to answer after ``error``, which goes into the log under the reference that people are told."""
+    failure = Unexpected(reference=secrets.token_hex(4))
+    log.error("unexpected failure %s", failure.reference, exc_info=error)
+    return failure
 
 
 class Say(Protocol):

@@ -31,7 +31,7 @@ from inference.catalog.entries import LONGEST_NAME
 if TYPE_CHECKING:
     from bot.client import PictureBot
 
-log = logging.getLogger("bot.history")
+log = logging.getLogger(__name__)
 
 JOBS_ON_A_PAGE = 5
 PROMPT_CHARACTERS = 120

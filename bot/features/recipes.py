@@ -30,7 +30,7 @@ from inference.errors import InferenceError
 from inference.pictures.infotext import Infotext
 from inference.pictures.recipe import Recipe, read_recipe
 
-log = logging.getLogger("bot.recipes")
+log = logging.getLogger(__name__)
 
 Message: TypeAlias = discord.Message | discord.MessageSnapshot
 Found: TypeAlias = Recipe | Infotext

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import secrets
 
 import discord
 
 from bot.ordering.access import Refused
 from bot.words import _
-from inference.errors import InferenceError, Unexpected, describe, shortened
+from inference.errors import InferenceError, describe, shortened, unexpected
 
 log = logging.getLogger("bot.ui.replies")
 
@@ -62,6 +61,4 @@ def _sentence(cause: BaseException) -> str:
         case discord.app_commands.TransformerError(value=value):
             return _("“{value}” cannot be used here.", value=shortened(str(value), VALUE_CHARACTERS))
         case _:
-            reference = secrets.token_hex(4)
-            log.error("unexpected failure %s", reference, exc_info=cause)
-            return describe(Unexpected(reference=reference), _)
+            return describe(unexpected(cause, log), _)

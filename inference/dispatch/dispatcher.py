@@ -37,7 +37,7 @@ from inference.errors import Failure, InferenceError, WorkerUnavailable, describ
 from inference.hub.fetching import Fetching
 from inference.processes.handle import WorkerGone, WorkerProcess
 
-log = logging.getLogger("inference.dispatch.dispatcher")
+log = logging.getLogger(__name__)
 
 
 class Dispatcher:

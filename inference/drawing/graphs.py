@@ -21,7 +21,7 @@ from inference.devices import is_out_of_memory
 from inference.drawing.sampler import LoopInputs, OnStep, iterate
 from inference.schedule import Schedule
 
-log = logging.getLogger("inference.drawing.graphs")
+log = logging.getLogger(__name__)
 
 QUICK_S = 2.0
 """What takes longer gains nothing from a graph."""

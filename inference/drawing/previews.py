@@ -25,7 +25,7 @@ from inference.loading.damage import check_finite
 from inference.loading.folder import NetworkFolder
 from inference.loading.unsupported import UnsupportedError
 
-log = logging.getLogger("inference.drawing.previews")
+log = logging.getLogger(__name__)
 
 SIDE = 256
 """Pixels of a preview's longer side, at most."""

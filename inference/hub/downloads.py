@@ -22,7 +22,7 @@ from inference.errors import InferenceError, WeightsMissing
 from inference.hub.repository import FULL, RemoteFile, Repository, cache_folder
 from inference.hub_errors import NoRoom, NoSafetensors, NotOnHub
 
-log = logging.getLogger("inference.hub.downloads")
+log = logging.getLogger(__name__)
 
 OnProgress = Callable[[int, int], None]
 """Hears how many bytes are here, and of how many."""

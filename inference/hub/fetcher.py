@@ -6,8 +6,6 @@ It can be ended at any moment: what has arrived is on the disk, and the next one
 from __future__ import annotations
 
 import logging
-import secrets
-import signal
 import threading
 from dataclasses import dataclass
 from functools import partial
@@ -15,10 +13,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from inference.contract import DownloadEnded, DownloadProgress
-from inference.errors import Failure, InferenceError, Unexpected
-from inference.processes.child import leave_with_parent
+from inference.errors import Failure, InferenceError, unexpected
+from inference.processes.child import set_up
 
-log = logging.getLogger("inference.hub.fetcher")
+log = logging.getLogger(__name__)
 
 REPORT_EVERY_S = 1.0
 
@@ -30,13 +28,13 @@ class FetchSpec:
     catalog_path: Path
     names: tuple[str, ...]
     checked: bool = True
+    log_level: str = "INFO"
 
 
 def fetch_for_parent(connection: Connection, spec: FetchSpec) -> None:
-    """Entry point of the child process. Ctrl-C is the parent's; where it goes, this process goes too."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    leave_with_parent()
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    """Entry point of the child process."""
+    set_up(spec.log_level)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of every request
     connection.send(DownloadEnded(failure=_fetch(connection, spec)))
 
 
@@ -51,10 +49,8 @@ def _fetch(connection: Connection, spec: FetchSpec) -> Failure | None:
                 pull(catalog, name, partial(reporter.report, name), checked=spec.checked)
     except InferenceError as error:
         return error.failure
-    except Exception:
-        reference = secrets.token_hex(4)
-        log.exception("unexpected failure %s", reference)
-        return Unexpected(reference=reference)
+    except Exception as error:
+        return unexpected(error, log)
     return None
 
 

@@ -5,25 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import multiprocessing
-import secrets
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TypeAlias
 
 from inference.catalog import Catalog
 from inference.contract import DownloadEnded, Downloading, DownloadProgress, Failed, FromFetcher, ImageRequest
-from inference.errors import Failure, InferenceError, Unexpected, describe
+from inference.errors import Failure, InferenceError, describe, unexpected
 from inference.hub.fetcher import FetchSpec, fetch_for_parent
 from inference.hub_errors import DownloadInterrupted, DownloadsOff
 from inference.processes.pipe import how_it_ended, read_into
 
-log = logging.getLogger("inference.hub.fetching")
+log = logging.getLogger(__name__)
 
-FetchMain: TypeAlias = Callable[[Connection, FetchSpec], None]
 Report: TypeAlias = Callable[[str, "Downloading | Failed | None"], None]
 """Hears of an order, by its job id: how far its model is, that it will not come, or (None) that it is here."""
 
@@ -48,13 +45,13 @@ class Fetching:
         catalog_path: Path,
         allowed: bool = True,
         checked: bool = True,
-        main: FetchMain = fetch_for_parent,
+        log_level: str = "INFO",
     ) -> None:
         self._catalog = catalog
         self._catalog_path = catalog_path
         self._allowed = allowed
         self._checked = checked
-        self._main = main
+        self._log_level = log_level
         self._downloads: dict[tuple[str, ...], _Download] = {}
         self._begun: asyncio.Queue[_Download] = asyncio.Queue()
 
@@ -105,10 +102,8 @@ class Fetching:
     async def _see_through(self, download: _Download, report: Report) -> None:
         try:
             failure = await self._download(download, report)
-        except Exception:
-            reference = secrets.token_hex(4)
-            log.exception("unexpected failure %s", reference)
-            failure = Unexpected(reference=reference)
+        except Exception as error:
+            failure = unexpected(error, log)
         if failure is not None:
             log.warning("download failed: %s", describe(failure))
         if self._downloads.get(download.names) is download:
@@ -117,8 +112,10 @@ class Fetching:
             report(job_id, None if failure is None else Failed(failure=failure))
 
     async def _download(self, download: _Download, report: Report) -> Failure | None:
-        spec = FetchSpec(catalog_path=self._catalog_path, names=download.names, checked=self._checked)
-        async with _child(self._main, spec) as messages:
+        spec = FetchSpec(
+            catalog_path=self._catalog_path, names=download.names, checked=self._checked, log_level=self._log_level
+        )
+        async with _child(spec) as messages:
             async for message in messages:
                 match message:
                     case DownloadEnded(failure=failure):
@@ -140,12 +137,12 @@ def _loras(request: ImageRequest) -> tuple[str, ...]:
 
 
 @asynccontextmanager
-async def _child(main: FetchMain, spec: FetchSpec) -> AsyncIterator[AsyncIterator[FromFetcher | str]]:
+async def _child(spec: FetchSpec) -> AsyncIterator[AsyncIterator[FromFetcher | str]]:
     """A child process for the length of the block: its messages, then how it ended."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     inbox: asyncio.Queue[FromFetcher | None] = asyncio.Queue()
-    process = context.Process(target=main, args=(theirs, spec), name="fetcher", daemon=True)
+    process = context.Process(target=fetch_for_parent, args=(theirs, spec), name="fetcher", daemon=True)
     process.start()
     theirs.close()
     arguments = (ours, inbox, asyncio.get_running_loop())

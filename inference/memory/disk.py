@@ -19,7 +19,7 @@ from inference.disk_space import free_bytes
 from inference.memory.layout import Architecture
 from inference.memory.part import Label, Part
 
-log = logging.getLogger("inference.memory")
+log = logging.getLogger(__name__)
 
 FLAT = "weights"
 FORMAT = 3

@@ -8,7 +8,7 @@ import logging
 import torch
 from torch import Tensor
 
-log = logging.getLogger("inference.memory")
+log = logging.getLogger(__name__)
 
 EXACT = "pinned_max_cached_size_mb:16"
 """A setting of torch's allocator. Without it, page-locked memory is taken in powers of two and kept when it is free:

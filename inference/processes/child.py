@@ -1,13 +1,24 @@
-"""What every child process does first: it watches its parent, and leaves with it."""
+"""What every child process does first: it leaves Ctrl-C to its parent, watches that, and leaves with it."""
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
+import signal
 import threading
 
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
-def leave_with_parent() -> None:
+
+def set_up(log_level: str) -> None:
+    """Make a good child of this process; ``log_level`` is the setting LOG_LEVEL."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.basicConfig(level=log_level, format=LOG_FORMAT)
+    _leave_with_parent()
+
+
+def _leave_with_parent() -> None:
     """Watch the parent from a thread. A killed one cannot say goodbye; whatever this process is in the middle of, it
     must not outlive it."""
     parent = multiprocessing.parent_process()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import multiprocessing
-import signal
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from typing import TypeAlias
 from inference.contract import FromWorker, Ready, Shutdown, StartFailed, ToWorker
 from inference.errors import Failure, WorkerDied, WorkerTimedOut
 from inference.memory.budgets import Budgets
+from inference.processes.child import set_up
 from inference.processes.pipe import how_it_ended, read_into
 
 
@@ -40,14 +40,15 @@ class WorkerSpec:
     safety_check: bool = True
     compile: bool = False
     nice: int = 10
+    log_level: str = "INFO"
 
 
 WorkerMain: TypeAlias = Callable[[Connection, WorkerSpec], None]
 
 
 def draw_for_parent(connection: Connection, spec: WorkerSpec) -> None:
-    """What a worker process runs. It brings torch in there, and only there, and leaves Ctrl-C to the parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """What a worker process runs. It brings torch in there, and only there."""
+    set_up(spec.log_level)
     from inference.processes.worker import main
 
     main(connection, spec)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 import threading
 import time
 from collections import deque
@@ -38,17 +37,17 @@ from inference.contract import (
 )
 from inference.devices import AUTO
 from inference.drawing.engine import Drawn, Engine
-from inference.errors import Failure, InferenceError, Unexpected
+from inference.errors import Failure, InferenceError, unexpected
 from inference.pictures.saving import PictureWriter
-from inference.processes.child import leave_with_parent
 from inference.processes.handle import WorkerSpec
 
-log = logging.getLogger("inference.processes.worker")
+log = logging.getLogger(__name__)
 
 
 def main(connection: Connection, spec: WorkerSpec) -> None:
     """Entry point of the child process."""
-    _be_a_good_child(spec)
+    if spec.nice and hasattr(os, "nice"):
+        os.nice(spec.nice)  # the parent goes first where both want the processor
     try:
         engine = Engine(
             catalog=Catalog.load(spec.catalog_path),
@@ -201,14 +200,4 @@ class _Saving:
 def _as_failure(error: Exception) -> Failure:
     if isinstance(error, InferenceError):
         return error.failure
-    reference = secrets.token_hex(4)
-    log.error("unexpected failure %s", reference, exc_info=error)
-    return Unexpected(reference=reference)
-
-
-def _be_a_good_child(spec: WorkerSpec) -> None:
-    """Die with the parent, and let it go first where both want the processor."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    if spec.nice and hasattr(os, "nice"):
-        os.nice(spec.nice)
-    leave_with_parent()
+    return unexpected(error, log)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -116,6 +117,19 @@ def slow_to_draw(connection: Connection, spec: WorkerSpec) -> None:
         return forward(*args, **options)
 
     UNet2DConditionModel.forward = slowly
+    draw_for_parent(connection, spec)
+
+
+def talkative(connection: Connection, spec: WorkerSpec) -> None:
+    """The real worker, which has something to say at two levels when it starts."""
+    from inference.drawing.engine import Engine
+
+    def chat(_: object) -> tuple[()]:
+        logging.getLogger("chat").info("nice to be here")
+        logging.getLogger("chat").warning("but it is warm")
+        return ()
+
+    Engine.safety_faults = chat  # type: ignore[method-assign]
     draw_for_parent(connection, spec)
 
 

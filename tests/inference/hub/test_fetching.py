@@ -88,9 +88,13 @@ def catalog_path(tiny_models: TinyModels, hub: Hub, tmp_path: Path) -> Path:
 
 
 @asynccontextmanager
-async def a_workplace(catalog_path: Path, *, allowed: bool = True, **limits: int) -> AsyncIterator[Workplace]:
+async def a_workplace(
+    catalog_path: Path, *, allowed: bool = True, log_level: str = "INFO", **limits: int
+) -> AsyncIterator[Workplace]:
     spec = WorkerSpec(catalog_path=catalog_path, pictures_dir=catalog_path.parent)
-    fetching = Fetching(catalog=Catalog.load(catalog_path), catalog_path=catalog_path, allowed=allowed)
+    fetching = Fetching(
+        catalog=Catalog.load(catalog_path), catalog_path=catalog_path, allowed=allowed, log_level=log_level
+    )
     dispatcher = Dispatcher(
         workers=[WorkerProcess(spec=spec, main=sinners.innocent)], queue=FairQueue(**limits), fetching=fetching
     )
@@ -224,6 +228,17 @@ async def test_closing_ends_the_download_and_leaves_its_orders_open(catalog_path
         await under_way(ticket)
     assert not ticket.settled
     assert children() == before
+
+
+@pytest.mark.parametrize(("log_level", "logged"), [("INFO", 1), ("ERROR", 0)])
+@pytest.mark.usefixtures("hub")
+async def test_a_download_logs_as_much_as_it_is_told(
+    catalog_path: Path, capfd: pytest.CaptureFixture[str], log_level: str, logged: int
+) -> None:
+    catalog_path.write_text(f'{CATALOG}[previews]\nemoji = {{ hub = "someone/gone" }}\n')
+    async with a_workplace(catalog_path, log_level=log_level) as place:
+        assert isinstance((await heard(place.order()))[-1], Finished)
+    assert capfd.readouterr().err.count("There will be no previews") == logged
 
 
 def test_a_download_ends_with_its_parent_however_that_ends(catalog_path: Path, hub: Hub) -> None:

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import psutil
+import pytest
 from PIL import Image
 
 from inference.contract import Failed, Finished, ImageRequest, Outcome, Phase, Retrying, Running
@@ -191,6 +192,18 @@ async def test_a_worker_that_was_started_ahead_of_time_is_not_started_again(
     await worker.start()
     assert worker.pid != pid
     await worker.stop()
+
+
+async def test_a_worker_logs_as_much_as_it_is_told(
+    tiny_models: TinyModels, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    spec = WorkerSpec(catalog_path=tiny_models.catalog, pictures_dir=tmp_path, device="cpu", log_level="WARNING")
+    worker = WorkerProcess(spec=spec, main=sinners.talkative)
+    await worker.start()
+    await worker.stop()
+    said = capfd.readouterr().err
+    assert "but it is warm" in said
+    assert "nice to be here" not in said
 
 
 async def test_a_worker_killed_while_it_draws_costs_one_retry_and_no_picture(
