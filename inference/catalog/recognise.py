@@ -173,7 +173,7 @@ def _algorithm(header: Header) -> str | None:
 def _what(header: Header) -> What:
     marks = {
         What.LORA: ("lora", "hada_w", "lokr_w", "dora_scale", "oft_"),
-        What.CHECKPOINT: ("model.diffusion_model.",),
+        What.CHECKPOINT: (_UNET,),
         What.UNET: ("input_blocks.0.0.", "down_blocks.0.resnets."),
         What.VAE: ("decoder.conv_in.", "decoder.layers.0."),
     }

@@ -12,31 +12,25 @@ from typing import Any
 import diffusers
 import torch
 import transformers
-from diffusers import AutoencoderKL, AutoencoderTiny, LCMScheduler, ModelMixin, UNet2DConditionModel
-from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from diffusers import LCMScheduler, ModelMixin
+from transformers import CLIPTokenizer
 
 from inference.catalog.header import read_header
 from inference.catalog.parts import classes_named, is_weight_file
+from inference.catalog.sources import PIPELINE_INDEX
 from inference.catalog.undrawable import other_scheduler
 from inference.loading.fingerprint import FileHashes
 from inference.loading.schedule import schedule_of
 from inference.loading.unsupported import UnsupportedError
 from inference.memory.construction import ONE_AT_A_TIME
+from inference.memory.layout import CLASSES
 from inference.schedule import Schedule
-
-NETWORKS: dict[str, Any] = {
-    "UNet2DConditionModel": UNet2DConditionModel,
-    "AutoencoderKL": AutoencoderKL,
-    "AutoencoderTiny": AutoencoderTiny,
-    "CLIPTextModel": CLIPTextModel,
-    "CLIPTextModelWithProjection": CLIPTextModelWithProjection,
-}
-"""The classes that a pipeline's parts may have; nothing else is ever instantiated, whatever the files ask for."""
 
 PARTS = {"unet": ("UNet2DConditionModel",), "vae": ("AutoencoderKL", "AutoencoderTiny")}
 """What may stand in for a part of a pipeline."""
 
 TEXT_STAGES = (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"))
+"""Names of tokenizers and text encoders."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +45,7 @@ class PipelineFolder:
     @classmethod
     def open(cls, path: Path, variant: str | None) -> PipelineFolder:
         """Read the index; raises ``OSError`` or ``ValueError`` where that is damaged, or names a foreign scheduler."""
-        text = (path / "model_index.json").read_bytes()
+        text = (path / PIPELINE_INDEX).read_bytes()
         parts, index = classes_named(text), json.loads(text)
         _check_noise(parts.get("scheduler", ""))
         return cls(
@@ -75,9 +69,9 @@ class PipelineFolder:
     def network(self, name: str) -> torch.nn.Module:
         """The part ``name`` in float32 on the CPU."""
         kind = self.classes.get(name, "nothing")
-        if kind not in NETWORKS:
+        if kind not in CLASSES:
             raise UnsupportedError(f"{name} is {kind}, which is not supported")
-        return load_network(NETWORKS[kind], self.path / name, self.variant)
+        return load_network(CLASSES[kind], self.path / name, self.variant)
 
     def schedule(self) -> Schedule:
         """The noise schedule of the folder ``scheduler``, whichever scheduler wrote it."""
@@ -108,7 +102,7 @@ class NetworkFolder:
         kind = config.get("_class_name") if isinstance(config, dict) else None
         if kind not in PARTS[part]:
             raise UnsupportedError(f"{kind or 'something'} is no {part} that is supported")
-        return load_network(NETWORKS[kind], self.path, self.variant)
+        return load_network(CLASSES[kind], self.path, self.variant)
 
     def digest(self, part: str, hashes: FileHashes) -> str:
         """SHA-256 (hex) over the files."""

@@ -23,6 +23,7 @@ from inference.catalog.recognise import SD2_UNSAID
 from inference.catalog.undrawable import other_noise
 from inference.loading.clip_words import END, clip_tokenizer
 from inference.loading.fingerprint import FileHashes, combine
+from inference.loading.folder import TEXT_STAGES
 from inference.loading.ldm import OPEN_CLIP, Names, unet_names_of, vae_names_of
 from inference.loading.schedule import schedule_of
 from inference.loading.shapes import text_config, unet_config, vae_config
@@ -135,8 +136,7 @@ class SingleFile:
     @property
     def text_stages(self) -> tuple[tuple[str, str], ...]:
         """Names of tokenizer and text encoder: one pair in SD 1.5's shape, two in SDXL's."""
-        stages = (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"))
-        return stages if self.sdxl else stages[:1]
+        return TEXT_STAGES if self.sdxl else TEXT_STAGES[:1]
 
     @property
     def zero_empty_negative(self) -> bool:

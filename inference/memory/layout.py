@@ -16,6 +16,7 @@ from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
+from inference.devices import name_of
 from inference.memory.construction import ONE_AT_A_TIME
 
 ALIGNMENT = 64
@@ -24,6 +25,7 @@ ALIGNMENT = 64
 DIFFUSERS = (UNet2DConditionModel, AutoencoderKL, AutoencoderTiny)
 TRANSFORMERS = (CLIPTextModel, CLIPTextModelWithProjection)
 CLASSES: Mapping[str, Any] = {kind.__name__: kind for kind in (*DIFFUSERS, *TRANSFORMERS)}
+"""What a network may be; nothing else is ever instantiated, whatever files ask for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +93,7 @@ class Architecture:
             last = len(tensors) >= len(plain)
             order = torch.channels_last if channels_last and tensor.ndim == 4 and not last else torch.contiguous_format
             stride = torch.empty(tensor.shape, device="meta", memory_format=order).stride()
-            written = str(dtype).removeprefix("torch.")
-            tensors.append(TensorSpec(name, written, (*tensor.shape,), stride, end, packed=last))
+            tensors.append(TensorSpec(name, name_of(dtype), (*tensor.shape,), stride, end, packed=last))
             end = _aligned(end + tensor.numel() * dtype.itemsize)
         return cls(kind=type(network).__name__, config=_config_of(network), tensors=tuple(tensors), bytes=end)
 
