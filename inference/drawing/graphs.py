@@ -6,6 +6,7 @@ between two steps.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections import OrderedDict
@@ -89,7 +90,6 @@ class GraphedLoop:
                 known.too_large.add(shape)
                 log.info("no memory for a graph: %s", error)
                 return
-            # Where it was not memory, torch's allocator may go on believing in the capture, and refuses all others.
             log.warning("a loop could not be captured as a graph; there will be no more graphs", exc_info=True)
             self._is_broken = True
         if len(known.graphs) > KEPT:
@@ -124,11 +124,16 @@ class _Captured:
         self._graph = torch.cuda.CUDAGraph()
         present = torch.cuda.current_stream(stream.device)
         stream.wait_stream(present)
-        with torch.cuda.stream(stream):  # and then back to the present one, which torch forgets where capturing fails
-            iterate(network, schedule, self._inputs, _nobody)
-            with torch.cuda.graph(self._graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
-                self._latents = iterate(network, schedule, self._inputs, _nobody)
-        present.wait_stream(stream)
+        try:
+            with torch.cuda.stream(stream):  # and back to the present one, which torch forgets where capturing fails
+                iterate(network, schedule, self._inputs, _nobody)
+                with torch.cuda.graph(self._graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
+                    self._latents = iterate(network, schedule, self._inputs, _nobody)
+        except RuntimeError:
+            _forget_capture(stream.device.index, pool)
+            raise
+        finally:
+            present.wait_stream(stream)
 
     @property
     def pool(self) -> Any:
@@ -141,6 +146,14 @@ class _Captured:
             mine.copy_(theirs)
         self._graph.replay()
         return self._latents.clone()
+
+
+def _forget_capture(device: int, pool: Any) -> None:
+    """Where CUDA breaks a capture off, torch's allocator goes on believing in it, and then gives no memory back that
+    another stream has read, ever again."""
+    with contextlib.suppress(RuntimeError):  # it ended as it should
+        torch._C._cuda_endAllocateToPool(device, pool)
+        torch._C._cuda_releasePool(device, pool)
 
 
 def shape_of(schedule: Schedule, inputs: LoopInputs) -> Shape:
