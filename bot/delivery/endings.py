@@ -114,6 +114,10 @@ class Endings:
         """How the pictures of ``job`` are shown at its place."""
         return showing(job, pictures, self._preferences.rules(job.place.guild_id), self._entry(job))
 
+    def ruled(self, job: Job, pictures: Sequence[Judged]) -> Showing:
+        """How the rules of its place would have them shown, were it not for what their owner wanted."""
+        return self.shown(replace(job, spoiler=False), pictures)
+
     async def _pictures(self, job: Job) -> Parcel:
         pictures = await self._jobs.pictures(job.id)
         entry = self._entry(job)

@@ -22,7 +22,7 @@ from bot.ordering.orders import place_of
 from bot.ordering.requests import options_again
 from bot.store import Job, Jobs, StoredPicture
 from bot.ui.buttons import take_down_other
-from bot.ui.cards import inert
+from bot.ui.cards import inert, why_withheld
 from bot.ui.items import ID, Pressable, chosen
 from bot.ui.modals import remix_modal
 from bot.words import _
@@ -98,25 +98,22 @@ class History:
         )
         jobs, more = found[:JOBS_ON_A_PAGE], len(found) > JOBS_ON_A_PAGE
         pictures = [(await self._jobs.pictures(job.id)) for job in jobs]
-        thumbnails = (self._thumbnail(first, interaction.filesize_limit) for first, *_rest in filter(None, pictures))
+        here = [replace(job, place=place_of(interaction)) for job in jobs]
+        shown = [self._endings.ruled(job, its) for job, its in zip(here, pictures, strict=True)]
+        firsts = [its[0] for its, how in zip(pictures, shown, strict=True) if its and how is not Showing.WITHHELD]
+        thumbnails = (self._thumbnail(first, interaction.filesize_limit) for first in firsts)
         files = [file for file in await asyncio.gather(*thumbnails) if file is not None]
         names = {file.name.partition(".")[0]: file.name for file in files}
         container = ui.Container[ui.LayoutView]()
         container.add_item(ui.TextDisplay("\n".join(_heading(page, missed=missed, empty=not jobs))))
-        for job, its in zip(jobs, pictures, strict=True):
-            _add_entry(container, job, its, names, covered=self._covered(interaction, job, its))
+        for job, its, how in zip(jobs, pictures, shown, strict=True):
+            _add_entry(container, job, its, names, shown=how)
         numbers = [number for number, there in ((page.number - 1, page.number > 1), (page.number + 1, more)) if there]
         if numbers:
             container.add_item(ui.ActionRow(*(Turn(replace(page, number=number)) for number in numbers)))
         view = ui.LayoutView(timeout=None)
         view.add_item(container)
         return view, files
-
-    def _covered(self, interaction: discord.Interaction, job: Job, pictures: Sequence[StoredPicture]) -> bool:
-        """Whether this channel shows such pictures covered at best. That their owner wanted them covered for others
-        is no reason."""
-        here = replace(job, place=place_of(interaction), spoiler=False)
-        return self._endings.shown(here, pictures) is not Showing.PLAIN
 
     async def _thumbnail(self, picture: StoredPicture, limit: int) -> Attachment | None:
         """The picture's file; None if somebody took it away."""
@@ -209,9 +206,10 @@ def _add_entry(
     pictures: Sequence[StoredPicture],
     names: dict[str, str],
     *,
-    covered: bool,
+    shown: Showing,
 ) -> None:
-    """One order: its prompt and recipe beside its first picture, and what can be done with it."""
+    """One order: its prompt and recipe beside its first picture, and what can be done with it. ``shown`` is what the
+    place says of such pictures: that their owner wanted them covered for others is no reason here."""
     request = job.request
     seeds = ", ".join(f"`{picture.seed}`" for picture in pictures)
     text = (
@@ -220,10 +218,13 @@ def _add_entry(
     )
     container.add_item(ui.Separator())
     name = names.get(pictures[0].id) if pictures else None
-    if name is None:
+    if shown is Showing.WITHHELD:
+        container.add_item(ui.TextDisplay(f"{text}\n{why_withheld()}"))
+    elif name is None:
         container.add_item(ui.TextDisplay(f"{text}\n-# " + _("The picture is no longer on this machine; its seed is.")))
     else:
         description = request.prompt[:1024]
+        covered = shown is Showing.COVERED
         thumbnail = ui.Thumbnail[ui.LayoutView](f"attachment://{name}", description=description, spoiler=covered)
         container.add_item(ui.Section(text, accessory=thumbnail))
     container.add_item(ui.ActionRow(Act(job.id)))

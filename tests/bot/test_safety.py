@@ -14,7 +14,7 @@ from bot.store import JobState
 from inference.catalog import Catalog
 from inference.processes.handle import draw_for_parent
 from tests.bot import studio as studio_module
-from tests.bot.studio import Studio, age_restricted, covers, open_studio, text_of
+from tests.bot.studio import Studio, age_restricted, covers, menu_of, open_studio, text_of
 from tests.checkers import save_classifier
 from tests.checkpoints import TinyModels, tiny_models
 
@@ -83,6 +83,19 @@ async def test_a_decent_picture_is_not_covered_in_the_history(studio: Studio) ->
     await imagine(studio, "decent")
     shown = await studio.ann.slash(studio.channel, "history")
     assert covers(shown.response) == [False]
+
+
+async def test_what_a_server_does_not_show_is_not_in_a_history_there_either(studio: Studio, boss: Any) -> None:
+    await imagine(studio, "explicit")
+    await boss.slash(studio.channel, "settings explicit", policy="block")
+    shown = (await studio.ann.slash(studio.channel, "history")).response
+    assert shown.attachments == []
+    assert "does not show pictures that may be explicit" in text_of(shown)
+    await studio.ann.select(shown, ["post_again"], custom_id=menu_of(shown, "history_act"))
+    card = await studio.card(saying="does not show pictures that may be explicit")
+    assert card.attachments == []
+    at_home = await studio.ann.user.slash("history")
+    assert covers(at_home.response) == [True]
 
 
 # -- with a real worker, a real model and a real classifier ------------------------------------------------------------
