@@ -171,6 +171,7 @@ def make_bot(settings: Settings, store: Store, catalog: Catalog, dispatcher: Dis
     )
     bot.background = Background()
     bot.delivery = delivery
+    bot.endings = endings
     bot.dispatcher = dispatcher
     bot.follower = Follower(
         jobs=store.jobs,

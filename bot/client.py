@@ -14,8 +14,9 @@ from discord.ext import commands
 from bot.background import Background
 from bot.cogs import COGS
 from bot.delivery.delivery import Delivery
+from bot.delivery.endings import Endings
 from bot.delivery.following import Follower
-from bot.features.history import Act, History, Turn
+from bot.features.history import Act, History, ReallyDelete, Turn
 from bot.features.house import House
 from bot.features.line import Line
 from bot.features.menus import MENUS
@@ -66,6 +67,7 @@ class PictureBot(commands.Bot):
     background: Background
     delivery: Delivery
     dispatcher: Dispatcher
+    endings: Endings
     follower: Follower
     generator: Generator
     history: History
@@ -97,7 +99,7 @@ class PictureBot(commands.Bot):
         self._always_sync = always_sync
 
     async def setup_hook(self) -> None:
-        self.add_dynamic_items(*ALL, *comparison_card.ALL, Turn, Act, Page, Use, Forget, Keep)
+        self.add_dynamic_items(*ALL, *comparison_card.ALL, Turn, Act, ReallyDelete, Page, Use, Forget, Keep)
         for cog in COGS:
             await self.add_cog(cog(self))
         for menu in MENUS:

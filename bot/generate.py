@@ -135,15 +135,6 @@ class Generator:
         if not [job for job in jobs if self._dispatcher.cancel(job.id)]:
             raise Refused(_("This order is finished already."))
 
-    async def delete_comparison(self, interaction: discord.Interaction, comparison_id: str) -> None:
-        """Remove all that was compared."""
-        jobs = await self._jobs.of_comparison(comparison_id)
-        if not jobs:
-            raise Refused(_("This order was deleted; there is nothing left to work with."))
-        for job in jobs:
-            require_author_or_moderator(job, asker(interaction), guild_id=interaction.guild_id)
-            await self.forget(job)
-
     async def reroll(self, interaction: discord.Interaction, job_id: str) -> None:
         """The same order with new seeds."""
         parent = await self._acknowledge(interaction, job_id)
@@ -174,13 +165,6 @@ class Generator:
         require_author_or_moderator(job, asker(interaction), guild_id=interaction.guild_id)
         if not self._dispatcher.cancel(job_id):
             raise Refused(_("This order is finished already."))
-
-    async def delete(self, interaction: discord.Interaction, job_id: str) -> Job:
-        """Remove the pictures and every trace of the order; the caller removes what shows them."""
-        job = await self.job(job_id)
-        require_author_or_moderator(job, asker(interaction), guild_id=interaction.guild_id)
-        await self.forget(job)
-        return job
 
     async def forget(self, job: Job) -> None:
         """Take an order back if it is not finished, and remove all that there is of it.

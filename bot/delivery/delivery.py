@@ -87,11 +87,19 @@ class Delivery:
         return None
 
     async def remove_card(self, job: Job) -> None:
-        """Take a card out of chat, if it is still there and the bot may."""
-        if job.place.message_id is None:
+        """Take a card out of chat, if it is still there and the bot may, or the interaction's token still can."""
+        message_id = job.place.message_id
+        if message_id is None:
             return
+        if _token_lives(job):
+            try:
+                await self._webhook(job).delete_message(message_id)
+            except TROUBLE as error:
+                log.info("the card of job %s is not removed by its token: %s", job.id, error)
+            else:
+                return
         try:
-            await self._channel(job).get_partial_message(job.place.message_id).delete()
+            await self._channel(job).get_partial_message(message_id).delete()
         except TROUBLE as error:
             log.info("the card of job %s stays: %s", job.id, error)
 
@@ -110,10 +118,8 @@ class Delivery:
             await self._edit_by_right(job, parcel)
 
     async def _edit_by_token(self, job: Job, parcel: Parcel) -> Place:
-        assert job.place.token is not None
         assert job.place.message_id is not None
-        webhook = discord.Webhook.partial(job.place.application_id, job.place.token, client=self._client)
-        await webhook.edit_message(  # type: ignore[call-overload]  # which forgets that a layout may replace text
+        await self._webhook(job).edit_message(  # type: ignore[call-overload]  # which forgets that a layout may replace text
             job.place.message_id,
             content=None,
             view=parcel.view(),
@@ -139,8 +145,17 @@ class Delivery:
         message = await where.send(view=parcel.view(), files=parcel.unpacked(), allowed_mentions=NOBODY, nonce=nonce)
         return replace(job.place, channel_id=message.channel.id, message_id=message.id, token=None, member=True)
 
+    def _webhook(self, job: Job) -> discord.Webhook:
+        assert job.place.token is not None
+        return discord.Webhook.partial(job.place.application_id, job.place.token, client=self._client)
+
     def _channel(self, job: Job) -> discord.PartialMessageable:
         return self._client.get_partial_messageable(job.place.channel_id, guild_id=job.place.guild_id)
+
+
+def within_reach(job: Job) -> bool:
+    """Whether the bot can edit and remove the job's card, as far as it knows."""
+    return job.place.message_id is not None and (job.place.member or _token_lives(job))
 
 
 def _token_lives(job: Job) -> bool:

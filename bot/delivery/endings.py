@@ -19,7 +19,7 @@ from bot.ordering.preferences import visible
 from bot.store import Job, Jobs, JobState, Origin, Preferences, StoredPicture
 from bot.ui.cards import Finish, cancelled_card, failed_card, finished_card, withheld_card
 from bot.ui.comparison_card import Compared, comparison_card
-from bot.words import _
+from bot.words import _, speaking
 from inference.catalog import Catalog
 from inference.catalog.entries import ModelEntry
 from inference.contract import ALL_READ, Standing
@@ -91,6 +91,17 @@ class Endings:
         if job.comparison_id is None:
             return []
         return [other for other in await self._jobs.of_comparison(job.comparison_id) if other.state.ended]
+
+    async def take_down(self, job: Job) -> None:
+        """Take the card of a deleted order out of chat; a card that others share is shown without it."""
+        turn = self._turns.setdefault(job.comparison_id or job.id, asyncio.Lock())
+        async with turn:
+            others = [] if job.comparison_id is None else await self._jobs.of_comparison(job.comparison_id)
+            if not others:
+                await self._delivery.remove_card(job)
+                return
+            with speaking(others[0].place.locale):
+                await self._delivery.show_progress(others[0], await self.parcel(others[0]))
 
     async def _is_gone(self, job: Job) -> bool:
         """Whether nothing is left of what its card shows."""

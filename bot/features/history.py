@@ -17,15 +17,15 @@ from bot.delivery.attachments import Attachment, attachment
 from bot.delivery.delivery import NOBODY
 from bot.delivery.endings import Endings
 from bot.delivery.gallery import Gallery
+from bot.features.recipes import custom_ids
 from bot.ordering.access import Refused, Showing
 from bot.ordering.orders import place_of
 from bot.ordering.requests import options_again
 from bot.store import Job, Jobs, StoredPicture
-from bot.ui.buttons import take_down_other
 from bot.ui.cards import inert, why_withheld
-from bot.ui.items import ID, Pressable, chosen
+from bot.ui.items import ID, Pressable, VerbButton, chosen
 from bot.ui.modals import remix_modal
-from bot.words import _
+from bot.words import N_, _
 from inference.catalog.entries import LONGEST_NAME
 
 if TYPE_CHECKING:
@@ -37,7 +37,9 @@ JOBS_ON_A_PAGE = 5
 PROMPT_CHARACTERS = 120
 SEARCH_CHARACTERS = 40
 MODEL_CHARACTERS = LONGEST_NAME
-"""Both travel in a button's id, which has 100 characters."""
+"""Both travel in a button's id, and in a menu's choice, which have 100 characters."""
+PAGE = r"(?P<page>\d{1,4}):(?P<model>[^:]*):(?P<search>.*)"
+"""Of a history, as it travels there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +50,15 @@ class Page:
     search: str = ""
     model: str | None = None
 
+    @classmethod
+    def read(cls, match: re.Match[str]) -> Page:
+        """The page that was ``written``, where ``PAGE`` was found."""
+        return cls(number=int(match["page"]), model=match["model"] or None, search=match["search"])
+
+    @property
+    def written(self) -> str:
+        return f"{self.number}:{self.model or ''}:{self.search}"
+
 
 class History:
     """Shows what a person has had drawn, and any of it again."""
@@ -57,12 +68,13 @@ class History:
         self._gallery = gallery
         self._endings = endings
 
-    async def show(self, interaction: discord.Interaction, page: Page) -> None:
-        """Answer with a page; a press on one of its arrows turns it in place."""
+    async def show(self, interaction: discord.Interaction, page: Page, *, asking: str | None = None) -> None:
+        """Answer with a page; a press on one of its arrows turns it in place. With ``asking`` it asks whether that
+        order is really to be deleted."""
         if not interaction.response.is_done():
             turning = interaction.type is discord.InteractionType.component
             await interaction.response.defer(ephemeral=True, thinking=not turning)
-        view, files = await self._page(interaction, page)
+        view, files = await self._page(interaction, page, asking)
         attachments = [discord.File(io.BytesIO(file.content), filename=file.name) for file in files]
         await interaction.edit_original_response(view=view, attachments=attachments, allowed_mentions=NOBODY)
 
@@ -87,7 +99,9 @@ class History:
         parcel = await self._endings.parcel(replace(job, place=place_of(interaction)), alone=True)
         await interaction.followup.send(view=parcel.view(), files=parcel.unpacked(), allowed_mentions=NOBODY)
 
-    async def _page(self, interaction: discord.Interaction, page: Page) -> tuple[ui.LayoutView, Sequence[Attachment]]:
+    async def _page(
+        self, interaction: discord.Interaction, page: Page, asking: str | None
+    ) -> tuple[ui.LayoutView, Sequence[Attachment]]:
         missed = await self._jobs.no_longer_missed(interaction.user.id)
         found = await self._jobs.history(
             interaction.user.id,
@@ -108,8 +122,12 @@ class History:
         container.add_item(ui.TextDisplay("\n".join(_heading(page, missed=missed, empty=not jobs))))
         for job, its, how in zip(jobs, pictures, shown, strict=True):
             _add_entry(container, job, its, names, shown=how)
+            if job.id == asking:
+                container.add_item(ui.ActionRow(ReallyDelete(job.id), Turn(page, label=_("Keep it"))))
+            else:
+                container.add_item(ui.ActionRow(Act(job.id, page)))
         numbers = [number for number, there in ((page.number - 1, page.number > 1), (page.number + 1, more)) if there]
-        if numbers:
+        if numbers and asking not in [job.id for job in jobs]:
             container.add_item(ui.ActionRow(*(Turn(replace(page, number=number)) for number in numbers)))
         view = ui.LayoutView(timeout=None)
         view.add_item(container)
@@ -128,20 +146,20 @@ class History:
 class Turn(
     Pressable,
     ui.DynamicItem[ui.Button[ui.LayoutView]],
-    template=r"history:(?P<page>\d{1,4}):(?P<model>[^:]*):(?P<search>.*)",
+    template=rf"history:{PAGE}",
 ):
-    """Leads to another page."""
+    """Leads to another page, or back to the same one."""
 
-    def __init__(self, page: Page) -> None:
+    def __init__(self, page: Page, *, label: str | None = None) -> None:
         self.page = page
-        custom_id = f"history:{page.number}:{page.model or ''}:{page.search}"
-        super().__init__(ui.Button(label=_("Page {page}", page=page.number), custom_id=custom_id))
+        words = label or _("Page {page}", page=page.number)
+        super().__init__(ui.Button(label=words, custom_id=f"history:{page.written}"))
 
     @classmethod
     async def from_custom_id(
         cls, interaction: discord.Interaction[Any], item: ui.Item[Any], match: re.Match[str], /
     ) -> Self:
-        return cls(Page(number=int(match["page"]), model=match["model"] or None, search=match["search"]))
+        return cls(Page.read(match))
 
     async def press(self, interaction: discord.Interaction[PictureBot]) -> None:
         await interaction.client.history.show(interaction, self.page)
@@ -150,7 +168,7 @@ class Turn(
 class Act(Pressable, ui.DynamicItem[ui.Select[ui.LayoutView]], template=rf"history_act:{ID}"):
     """What to do with an old order."""
 
-    def __init__(self, job_id: str) -> None:
+    def __init__(self, job_id: str, page: Page | None = None) -> None:
         self.job_id = job_id
         options = [
             discord.SelectOption(label=label, value=value, emoji=emoji)
@@ -160,7 +178,7 @@ class Act(Pressable, ui.DynamicItem[ui.Select[ui.LayoutView]], template=rf"histo
                 ("reroll", _("Reroll"), "🎲"),
                 ("edit", _("Edit"), "✏️"),
                 ("recipe", _("Show recipe"), "📜"),
-                ("delete", _("Delete"), "🗑️"),
+                (f"delete:{(page or Page()).written}", _("Delete"), "🗑️"),
             )
         ]
         placeholder = _("What to do with it…")
@@ -189,15 +207,25 @@ class Act(Pressable, ui.DynamicItem[ui.Select[ui.LayoutView]], template=rf"histo
                 job = await bot.history.own(interaction, self.job_id)
                 await interaction.edit_original_response(view=bot.recipes.sheet(job.request))
             case _:
-                await self._delete(interaction)
+                page = re.fullmatch(f"delete:{PAGE}", verb)
+                await interaction.response.defer()
+                await bot.history.own(interaction, self.job_id)
+                await bot.history.show(interaction, Page.read(page) if page else Page(), asking=self.job_id)
 
-    async def _delete(self, interaction: discord.Interaction[PictureBot]) -> None:
+
+class ReallyDelete(VerbButton, template=rf"history_delete:{ID}"):
+    """The answer to whether an order is to be deleted. The page is the one that the button beside it leads back to."""
+
+    verb, emoji, words = "history_delete", "🗑️", N_("Really delete it?")
+    style = discord.ButtonStyle.danger
+
+    async def press(self, interaction: discord.Interaction[PictureBot]) -> None:
         bot = interaction.client
         await interaction.response.defer()
-        job = await bot.history.own(interaction, self.job_id)
+        job = await bot.history.own(interaction, self.subject)
         await bot.generator.forget(job)
-        take_down_other(bot, job)
-        await bot.history.show(interaction, Page())
+        bot.background.begin(f"card of {job.id}", bot.endings.take_down(job))
+        await bot.history.show(interaction, _page_of(interaction.message))
 
 
 def _add_entry(
@@ -227,7 +255,13 @@ def _add_entry(
         covered = shown is Showing.COVERED
         thumbnail = ui.Thumbnail[ui.LayoutView](f"attachment://{name}", description=description, spoiler=covered)
         container.add_item(ui.Section(text, accessory=thumbnail))
-    container.add_item(ui.ActionRow(Act(job.id)))
+
+
+def _page_of(message: discord.Message | None) -> Page:
+    """The page that a message's arrows lead to, the first where there is none."""
+    ids = () if message is None else custom_ids(message)
+    found = (re.fullmatch(f"history:{PAGE}", custom_id) for custom_id in ids)
+    return next((Page.read(match) for match in found if match), Page())
 
 
 def _heading(page: Page, *, missed: int, empty: bool) -> list[str]:
@@ -237,7 +271,7 @@ def _heading(page: Page, *, missed: int, empty: bool) -> list[str]:
     if page.model:
         lines.append("-# " + _("by {model}", model=inert(page.model)))
     if missed:
-        lines.append("📬 " + _("Finished while I could write to you nowhere: {count}. Here they are.", count=missed))
+        lines.append("📬 " + _("Finished and not shown anywhere yet: {count}. Here they are.", count=missed))
     if empty and page == Page():
         lines.append(_("Nothing yet. Try `/imagine a red apple`."))
     elif empty:

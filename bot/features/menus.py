@@ -13,7 +13,7 @@ from bot.ordering.access import Refused
 from bot.ordering.orders import place_of
 from bot.ordering.requests import options_again
 from bot.store import Job
-from bot.ui.buttons import take_down_other
+from bot.ui.deleting import withdraw
 from bot.ui.modals import remix_modal
 from bot.words import N_, _
 
@@ -57,44 +57,43 @@ async def remix(interaction: discord.Interaction[PictureBot], message: discord.M
 
 
 async def delete(interaction: discord.Interaction[PictureBot], message: discord.Message) -> None:
-    """Delete an order with its pictures and this card of it, or all that the card compares."""
-    bot = interaction.client
+    """Take a card away, and where its own button would, the orders behind it as well."""
     await interaction.response.defer(ephemeral=True, thinking=True)
     if not place_of(interaction).member:
         raise Refused(_("Here I am only a guest and cannot remove messages. Press **Delete** on the card itself."))
-    job = await _job(interaction, message)
-    if job is None:
-        _require_leftover(interaction, message)
-    elif job.comparison_id is not None and job.place.message_id == message.id:
-        await bot.generator.delete_comparison(interaction, job.comparison_id)
-    else:
-        await bot.generator.delete(interaction, job.id)
-        take_down_other(bot, job, message)
+    stays = await withdraw(interaction, message, await _orders(interaction, message))
     try:
         await message.delete()
     except discord.NotFound:
         pass
     except discord.HTTPException as error:
-        raise Refused(_("The pictures are deleted, but Discord does not let me remove the message.")) from error
-    await interaction.edit_original_response(content="🗑️ " + _("Deleted."), allowed_mentions=NOBODY)
+        if stays is None:
+            raise Refused(_("The pictures are deleted, but Discord does not let me remove the message.")) from error
+        raise Refused(_("Discord does not let me remove the message.")) from error
+    await interaction.edit_original_response(content="🗑️ " + (stays or _("Deleted.")), allowed_mentions=NOBODY)
 
 
 async def _job(interaction: discord.Interaction[PictureBot], message: discord.Message) -> Job | None:
-    """The order behind a card of ours. Another bot may have buttons of the same names."""
-    bot = interaction.client
-    ours = bot.user is not None and message.author.id == bot.user.id
-    return await bot.recipes.job(message) if ours else None
+    """The order behind a card of ours."""
+    return await interaction.client.recipes.job(message) if _is_ours(interaction, message) else None
 
 
-def _require_leftover(interaction: discord.Interaction[PictureBot], message: discord.Message) -> None:
-    """Raise ``Refused`` unless this is a card whose order was deleted, and the person may take the rest of it away."""
-    bot = interaction.client
-    if bot.user is None or message.author.id != bot.user.id or card_of(message) is None:
+async def _orders(interaction: discord.Interaction[PictureBot], message: discord.Message) -> list[Job]:
+    """All orders behind a card of ours, none behind one that has outlived them; raises ``Refused`` if it is no card."""
+    found = card_of(message)
+    job = await _job(interaction, message)
+    if not _is_ours(interaction, message) or (job is None and found is None):
         raise Refused(_("That is no card of mine. **Delete** works on the cards of my pictures."))
-    asked = message.interaction_metadata
-    alone = interaction.guild_id is None
-    if not (alone or interaction.permissions.manage_messages or (asked and asked.user.id == interaction.user.id)):
-        raise Refused(_("Only the person who ordered this, or a moderator, can do that."))
+    if job is not None and (found == job.id or job.comparison_id is None):
+        return [job]
+    comparison_id = found if job is None else job.comparison_id
+    return await interaction.client.store.jobs.of_comparison(comparison_id or "")
+
+
+def _is_ours(interaction: discord.Interaction[PictureBot], message: discord.Message) -> bool:
+    """Another bot may have buttons of the same names."""
+    bot = interaction.client
+    return bot.user is not None and message.author.id == bot.user.id
 
 
 MENUS: tuple[app_commands.ContextMenu, ...] = (

@@ -12,7 +12,7 @@ import discord
 from discord import ui
 
 from bot.background import Background
-from bot.delivery.delivery import NOBODY, Delivery
+from bot.delivery.delivery import NOBODY, Delivery, within_reach
 from bot.delivery.endings import REQUEST_LIMIT
 from bot.delivery.gallery import Gallery
 from bot.features import export
@@ -72,11 +72,11 @@ class Privacy:
         for job in person.unfinished:
             self._dispatcher.cancel(job.id)
         await self._gallery.remove(picture.id for picture in person.pictures)
-        cards = [job for job in person.jobs if job.place.message_id is not None and job.place.member]
-        self._background.begin(f"cards of {len(cards)} forgotten orders", self._take_down(cards))
-        await interaction.edit_original_response(
-            view=_card(GREY, _forgotten(person, len(cards))), allowed_mentions=NOBODY
-        )
+        cards = {job.place.message_id: job for job in person.jobs if job.place.message_id is not None}
+        near = [job for job in cards.values() if within_reach(job)]
+        self._background.begin(f"cards of {len(near)} forgotten orders", self._take_down(near))
+        view = _card(GREY, _forgotten(person, removed=len(near), kept=len(cards) - len(near)))
+        await interaction.edit_original_response(view=view, allowed_mentions=NOBODY)
 
     async def keep(self, interaction: discord.Interaction, user_id: int) -> None:
         """Take the question back."""
@@ -184,13 +184,17 @@ def _counted(person: Person) -> list[str]:
     return [line for count, line in lines if count]
 
 
-def _forgotten(person: Person, cards: int) -> list[str]:
+def _forgotten(person: Person, *, removed: int, kept: int) -> list[str]:
+    """What was deleted, how many cards are being ``removed``, and how many are out of reach."""
     if not person:
         return [_("There was nothing left to delete.")]
     lines = ["🗑️ **" + _("Deleted:") + "**", *(f"- {line}" for line in _counted(person))]
-    if cards:
-        lines.append(_("Your cards are being removed from chat: {count}", count=cards))
-        lines.append("-# " + _("Should one stay behind, press and hold it or right-click it: Apps, Delete."))
+    if removed:
+        lines.append(_("Your cards are being removed from chat: {count}", count=removed))
+    if kept:
+        lines.append(_("Cards where I am only a guest and cannot remove them: {count}", count=kept))
+    if removed or kept:
+        lines.append("-# " + _("Should one stay behind, press **Delete** on it."))
     return lines
 
 

@@ -140,10 +140,14 @@ class Recipes:
 def card_of(message: discord.Message) -> str | None:
     """The id of the order or the comparison whose card a message is, by its buttons; None of a message with those of
     several."""
-    parts = [part.to_dict() for part in message.components]
-    matches = (ON_A_CARD.fullmatch(custom_id) for custom_id in _custom_ids(parts))
+    matches = (ON_A_CARD.fullmatch(custom_id) for custom_id in custom_ids(message))
     found = {match["id"] for match in matches if match}
     return found.pop() if len(found) == 1 else None
+
+
+def custom_ids(message: discord.Message) -> Iterator[str]:
+    """Of everything on a message that can be pressed."""
+    return _custom_ids([part.to_dict() for part in message.components])
 
 
 def _sides(message: discord.Message) -> list[Message]:

@@ -11,7 +11,8 @@ import discord
 from discord import ui
 
 from bot.ordering.requests import alone, options_again
-from bot.store import Job, StoredPicture
+from bot.store import StoredPicture
+from bot.ui.deleting import press_delete
 from bot.ui.items import ID, Pressable, VerbButton, chosen
 from bot.ui.modals import remix_modal
 from bot.words import N_, _
@@ -52,9 +53,8 @@ class Delete(VerbButton, template=rf"delete:{ID}"):
 
     async def press(self, interaction: discord.Interaction[PictureBot]) -> None:
         await interaction.response.defer()
-        job = await interaction.client.generator.delete(interaction, self.subject)
-        take_down_other(interaction.client, job, interaction.message)
-        await interaction.delete_original_response()
+        job = await interaction.client.store.jobs.get(self.subject)
+        await press_delete(interaction, [] if job is None else [job])
 
 
 class Cancel(VerbButton, template=rf"cancel:{ID}"):
@@ -128,13 +128,6 @@ class OneOf(Pressable, ui.DynamicItem[ui.Select[ui.LayoutView]], template=rf"one
             job = await generator.job(self.job_id)
             one = replace(job, request=alone(job.request, int(index)))
             await interaction.response.send_modal(remix_modal(options_again(one), parent_id=job.id))
-
-
-def take_down_other(bot: PictureBot, job: Job, shown: discord.Message | None = None) -> None:
-    """Have the card of a deleted order taken out of chat, unless it is the message ``shown``, with which that happens
-    anyway. A card that several orders share stays."""
-    if job.comparison_id is None and (shown is None or shown.id != job.place.message_id):
-        bot.background.begin(f"card of {job.id}", bot.delivery.remove_card(job))
 
 
 ALL = (Reroll, SameSeed, Edit, Delete, Cancel, OneOf, OtherModel)

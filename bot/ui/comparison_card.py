@@ -13,6 +13,7 @@ from discord import ui
 from bot.ordering.access import Showing
 from bot.store import Job, JobState
 from bot.ui.cards import BLUE, GREEN, Row, inert, layout, state_line, title_of, unread_lines
+from bot.ui.deleting import press_delete
 from bot.ui.items import ID, Pressable, VerbButton, chosen
 from bot.words import N_, _
 from inference.contract import ALL_READ, Standing, Unread
@@ -90,8 +91,7 @@ class DeleteComparison(VerbButton, template=rf"delete_comparison:{ID}"):
     async def press(self, interaction: discord.Interaction[PictureBot]) -> None:
         """Remove everything that was compared, and the card."""
         await interaction.response.defer()
-        await interaction.client.generator.delete_comparison(interaction, self.subject)
-        await interaction.delete_original_response()
+        await press_delete(interaction, await interaction.client.store.jobs.of_comparison(self.subject))
 
 
 class GoOn(Pressable, ui.DynamicItem[ui.Select[ui.LayoutView]], template=rf"go_on:{ID}"):

@@ -232,6 +232,19 @@ def menu_of(message: Any, verb: str) -> str:
     return next(item["custom_id"] for item in walk(parts) if item.get("custom_id", "").startswith(f"{verb}:"))
 
 
+async def delete_newest(who: Any, shown: Any) -> Any:
+    """Choose Delete in a history's first menu, and mean it; returns what is shown then."""
+    asked = await who.select(shown, values=[choice_of(shown, "delete")], custom_id=menu_of(shown, "history_act"))
+    return (await who.click(asked.response, label="Really delete it?")).response
+
+
+def choice_of(message: Any, verb: str) -> str:
+    """The value of a message's first choice of this kind."""
+    parts = [item.to_dict() if hasattr(item, "to_dict") else item for item in message.components]
+    values = [option["value"] for item in walk(parts) for option in item.get("options", [])]
+    return next(value for value in values if value.partition(":")[0] == verb)
+
+
 def walk(parts: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Components with everything inside them."""
     for part in parts:

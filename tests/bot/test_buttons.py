@@ -190,13 +190,6 @@ async def test_the_author_deletes_card_and_pictures(studio: Studio, restarted: b
     assert file_count(studio) == 0
 
 
-async def test_a_moderator_deletes(studio: Studio) -> None:
-    card = await drawn(studio)
-    await studio.mod.click(card, label="Delete")
-    assert studio.cards() == []
-    assert file_count(studio) == 0
-
-
 async def test_a_stranger_deletes_nothing_and_is_told_who_may(studio: Studio) -> None:
     card = await drawn(studio)
     refused = await studio.ben.click(card, label="Delete")
@@ -209,7 +202,7 @@ async def test_a_stranger_deletes_nothing_and_is_told_who_may(studio: Studio) ->
 async def test_a_press_on_what_was_deleted_is_answered(studio: Studio) -> None:
     card = await drawn(studio)
     await studio.store.jobs.delete((await studio.jobs())[0].id)
-    for label in ("Reroll", "Same seed", "Edit", "Delete"):
+    for label in ("Reroll", "Same seed", "Edit"):
         result = await studio.ann.click(card, label=label)
         answers = [message for message in (result.response, *result.followups) if message and message.ephemeral]
         assert ["was deleted" in answer.content for answer in answers] == [True], label

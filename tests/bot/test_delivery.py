@@ -12,7 +12,7 @@ from bot.delivery import delivery
 from bot.delivery.delivery import Parcel
 from bot.store import Job, JobState, Place
 from tests.bot.painter import pixels
-from tests.bot.studio import Studio, images_of, labels_of, menu_of, text_of, until
+from tests.bot.studio import Studio, delete_newest, images_of, labels_of, text_of, until
 
 
 async def waiting(studio: Studio, *, seed: int = 7) -> None:
@@ -113,7 +113,7 @@ async def test_what_was_sent_home_goes_with_its_order(studio: Studio) -> None:
     studio.let_go()
     await studio.all_delivered()
     shown = await studio.ann.user.slash("history")
-    await studio.ann.user.select(shown.response, values=["delete"], custom_id=menu_of(shown.response, "history_act"))
+    await delete_newest(studio.ann.user, shown.response)
     await until(lambda: not any(message.attachments for message in home.history()), studio.env.transcript)
 
 

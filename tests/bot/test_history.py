@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from tests.bot.painter import pixels
-from tests.bot.studio import Studio, images_of, labels_of, menu_of, said, text_of, until
+from tests.bot.studio import Studio, choice_of, delete_newest, images_of, labels_of, menu_of, said, text_of, until
 
 
-async def ordered(studio: Studio, count: int) -> None:
+async def ordered(studio: Studio, count: int, *, before: int = 0) -> None:
     """That many orders of ann's, with seeds 0, 100, 200 …"""
     for number in range(count):
         await studio.ann.slash(studio.channel, "imagine", prompt=f"apple {number}", seed=number * 100)
-        await studio.pictures(index=number)
+        await studio.pictures(index=before + number)
 
 
 @pytest.mark.parametrize("restarted", [False, True])
@@ -139,12 +139,39 @@ async def test_a_recipe_is_shown_as_one_would_type_it(studio: Studio) -> None:
 
 async def test_what_is_deleted_is_gone_from_the_history_the_disk_and_the_chat(studio: Studio) -> None:
     await ordered(studio, 2)
-    shown = await do(studio, await the_history(studio), "delete")
-    assert "apple 1" not in text_of(shown.response)
-    assert "apple 0" in text_of(shown.response)
+    shown = await delete_newest(studio.ann, await the_history(studio))
+    assert "apple 1" not in text_of(shown)
+    assert "apple 0" in text_of(shown)
     await until(lambda: len(studio.cards()) == 1, lambda: str(studio.cards()))
     assert [job.request.prompt for job in await studio.jobs()] == ["apple 0"]
     assert len(list(studio.settings.pictures_dir.glob("*.png"))) == 1
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_nothing_is_deleted_unasked_and_the_page_and_the_search_stay(studio: Studio, restarted: bool) -> None:
+    await studio.ann.slash(studio.channel, "imagine", prompt="an owl", seed=5)
+    await studio.pictures()
+    await ordered(studio, 7, before=1)
+    second = (await studio.ann.click(await the_history(studio, search="apple"), label="Page 2")).response
+    asked = (await do(studio, second, choice_of(second, "delete"))).response
+    assert len(await studio.jobs()) == 8
+    assert labels_of(asked) == ["Really delete it?", "Keep it"]
+    if restarted:
+        await studio.restart()
+    kept = (await studio.ann.click(asked, label="Keep it")).response
+    assert text_of(kept) == text_of(second)
+    after = await delete_newest(studio.ann, kept)
+    assert "page 2" in text_of(after)
+    assert "with “apple”" in text_of(after)
+    assert [f"apple {number}" in text_of(after) for number in (0, 1)] == [True, False]
+    assert len(await studio.jobs()) == 7
+
+
+async def test_the_longest_search_has_room_in_every_id(studio: Studio) -> None:
+    await studio.ann.slash(studio.channel, "imagine", prompt="x" * 40, seed=5)
+    await studio.pictures()
+    asked = await do(studio, shown := await the_history(studio, search="x" * 40), choice_of(shown, "delete"))
+    assert labels_of(asked.response) == ["Really delete it?", "Keep it"]
 
 
 async def test_what_was_deleted_meanwhile_cannot_be_used(studio: Studio) -> None:
@@ -162,7 +189,7 @@ async def test_what_could_be_shown_nowhere_waits_here_and_says_so(studio: Studio
     await studio.all_delivered()
     studio.env.backend.faults.clear()
     shown = await the_history(studio)
-    assert "📬 Finished while I could write to you nowhere: 1" in text_of(shown)
+    assert "📬 Finished and not shown anywhere yet: 1" in text_of(shown)
     [picture] = await images_of(shown)
     assert picture.tobytes() == pixels(3, 64, 64)
     assert "📬" not in text_of(await the_history(studio))

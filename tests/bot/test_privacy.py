@@ -276,10 +276,29 @@ async def test_an_answer_given_twice_does_no_harm(studio: Studio) -> None:
 async def test_cards_that_discord_keeps_stop_nothing(studio: Studio) -> None:
     await drawn(studio, studio.ann, prompt="an owl", seed=1)
     await drawn(studio, studio.ann, prompt="a fox", seed=2)
-    studio.env.inject_error("DELETE", "/channels/*/messages/*", status=403, code=50001, message="Missing Access")
+    for path in ("/webhooks/*", "/channels/*/messages/*"):
+        studio.env.inject_error("DELETE", path, status=403, code=50001, message="Missing Access")
     await studio.ann.click(await asked(studio, studio.ann), label="Delete everything")
     await until(lambda: len(studio.cards()) == 1, studio._what_is_there)
     assert await studio.jobs() == []
+
+
+async def test_cards_are_counted_as_people_see_them_and_those_out_of_reach_are_told(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await studio.ann.slash(studio.channel, "compare", prompt="a fox", models="quick, guided")
+    await studio.pictures(count=2)
+    await studio.all_delivered()
+    monkeypatch.setattr(studio.bot, "get_guild", lambda _guild_id: None)
+    await drawn(studio, studio.ann, prompt="an owl", seed=1)
+    async with studio.store._database.transaction() as connection:
+        await connection.execute("UPDATE jobs SET token_expires_at = 0")
+    result = await studio.ann.click(await asked(studio, studio.ann), label="Delete everything")
+    assert "removed from chat: 1" in text_of(result.response)
+    assert "only a guest and cannot remove them: 1" in text_of(result.response)
+    await until(lambda: len(studio.cards()) == 1, studio._what_is_there)
+    await studio.ann.click(studio.cards()[0], label="Delete")
+    assert studio.cards() == []
 
 
 async def test_a_deletion_that_fails_half_way_leaves_everything(studio: Studio) -> None:

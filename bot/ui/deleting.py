@@ -1,0 +1,64 @@
+"""What a Delete does: to the message that it was asked for on, and to the orders behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import discord
+
+from bot.ordering.access import Refused
+from bot.store import Job
+from bot.words import _
+
+if TYPE_CHECKING:
+    from bot.client import PictureBot
+
+
+async def press_delete(interaction: discord.Interaction[PictureBot], jobs: Sequence[Job]) -> None:
+    """What the button on a card does. The press is answered already."""
+    assert interaction.message is not None
+    stays = await withdraw(interaction, interaction.message, jobs)
+    await interaction.delete_original_response()
+    if stays is not None:
+        none = discord.AllowedMentions.none()
+        await interaction.followup.send("🗑️ " + stays, ephemeral=True, allowed_mentions=none)
+
+
+async def withdraw(
+    interaction: discord.Interaction[PictureBot], message: discord.Message, jobs: Sequence[Job]
+) -> str | None:
+    """Delete the orders behind a card; the caller takes the ``message`` away.
+
+    Only their owner deletes them, and not where the message but shows an order once more. Otherwise they stay; the
+    answer says so then. Without ``jobs``, the card has outlived them. Raises ``Refused`` for somebody to whom neither
+    the orders nor the message belong, and who does not moderate the channel.
+    """
+    bot = interaction.client
+    if not jobs:
+        _require_may_remove(interaction, message, is_leftover=True)
+        return None
+    if any(job.user_id != interaction.user.id for job in jobs):
+        _require_may_remove(interaction, message)
+        person = f"<@{jobs[0].user_id}>"
+        return _("The message is gone. What was drawn stays with {person}, in their `/history`.", person=person)
+    elsewhere = [job for job in jobs if job.place.message_id != message.id]
+    if elsewhere and len(jobs) == 1:
+        return _("The message is gone. The picture stays in your `/history`, where **Delete** removes it for good.")
+    for job in jobs:
+        await bot.generator.forget(job)
+    for job in elsewhere[:1]:  # a comparison whose card was sent anew
+        bot.background.begin(f"card of {job.id}", bot.delivery.remove_card(job))
+    return None
+
+
+def _require_may_remove(
+    interaction: discord.Interaction[PictureBot], message: discord.Message, *, is_leftover: bool = False
+) -> None:
+    """Raise ``Refused`` unless this person had the message posted, or may remove messages here. Outside of servers
+    nobody moderates: what is left over there is everybody's."""
+    asked = message.interaction_metadata
+    in_server = interaction.guild_id is not None
+    may = interaction.permissions.manage_messages if in_server else is_leftover
+    if not may and (asked is None or asked.user.id != interaction.user.id):
+        raise Refused(_("Only the person who ordered this, or a moderator, can do that."))
