@@ -1,7 +1,8 @@
 """Getting a card to the person who ordered, by whatever way is still open.
 
 An interaction's token edits the card anywhere for fifteen minutes; then the bot's own rights do, where it has any; then
-a new message in the channel; then a direct message. What arrives nowhere is still in ``/history``.
+a new message in the channel; then a direct message. What arrives nowhere is still in ``/history``, and so is what
+belongs on a card that somebody has taken away.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ RETRY_AFTER_S = (1.0, 5.0, 30.0)
 """Waits between attempts while Discord itself is in trouble."""
 TOO_MANY_REQUESTS = 429
 """Discord is only busy; the way is open."""
+UNKNOWN_MESSAGE = 10008
 NOBODY = discord.AllowedMentions.none()
 TROUBLE = (discord.HTTPException, aiohttp.ClientError, OSError)
 """What a call to Discord may raise."""
@@ -36,6 +38,10 @@ TROUBLE = (discord.HTTPException, aiohttp.ClientError, OSError)
 
 class DiscordAway(Exception):  # noqa: N818 (a state of things more than an error)
     """Discord cannot be reached, or only answers that it is broken."""
+
+
+class TakenAway(Exception):  # noqa: N818 (likewise)
+    """Somebody removed the card from a channel that the bot still sees, and does not want it back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,12 +76,12 @@ class Delivery:
         """Edit the card; a card that cannot be edited is no misfortune yet."""
         try:
             await self._edit(job, parcel)
-        except TROUBLE as error:
+        except (TakenAway, *TROUBLE) as error:
             log.debug("progress of job %s not shown: %s", job.id, error)
 
     async def show_end(self, job: Job, parcel: Parcel, *, wanted: Wanted) -> Place | None:
         """Bring the last card by the first way that is open; returns where it is then, None if no way is open, for
-        good, or the card is no longer ``wanted``.
+        good, the card was taken away, or it is no longer ``wanted``.
 
         Raises ``DiscordAway`` when Discord cannot be reached at all.
         """
@@ -84,6 +90,9 @@ class Delivery:
                 return await _patiently(way, wanted)
             except discord.HTTPException as error:
                 log.info("job %s: one way to deliver is closed: %s", job.id, error)
+            except TakenAway:
+                log.info("job %s: somebody took its card away; it waits in the history", job.id)
+                return None
         return None
 
     async def remove_card(self, job: Job) -> None:
@@ -131,7 +140,14 @@ class Delivery:
     async def _edit_by_right(self, job: Job, parcel: Parcel) -> Place:
         assert job.place.message_id is not None
         message = self._channel(job).get_partial_message(job.place.message_id)
-        await message.edit(content=None, view=parcel.view(), attachments=parcel.attachments(), allowed_mentions=NOBODY)
+        try:
+            await message.edit(
+                content=None, view=parcel.view(), attachments=parcel.attachments(), allowed_mentions=NOBODY
+            )
+        except discord.NotFound as error:
+            if error.code == UNKNOWN_MESSAGE:  # of a channel that is gone as well, Discord says another thing
+                raise TakenAway(job.id) from error
+            raise
         return job.place
 
     async def _send_directly(self, job: Job, parcel: Parcel) -> Place:

@@ -28,6 +28,12 @@ async def expire_token(studio: Studio) -> None:
         await connection.execute("UPDATE jobs SET token_expires_at = ?", (time.time() - 1,))
 
 
+def locked(studio: Studio) -> None:
+    """Discord lets nobody edit the first card any more."""
+    for path in ("/webhooks/*", f"/channels/*/messages/{studio.cards()[0].id}"):
+        studio.env.inject_error("PATCH", path, status=403, code=50001, message="Missing Access", times=None)
+
+
 async def test_after_the_token_the_bots_own_right_edits_the_card(studio: Studio) -> None:
     await waiting(studio)
     await expire_token(studio)
@@ -54,13 +60,31 @@ async def test_a_spurious_unknown_interaction_harms_nothing(studio: Studio) -> N
     assert len(studio.cards()) == 1
 
 
-async def test_a_card_that_somebody_deleted_is_sent_anew(studio: Studio) -> None:
+@pytest.mark.parametrize("expired", [False, True])
+async def test_a_card_that_a_moderator_took_away_stays_away_and_its_picture_is_in_the_history(
+    studio: Studio, expired: bool
+) -> None:
     await waiting(studio)
+    if expired:
+        await expire_token(studio)
     await studio.mod.delete(studio.cards()[0])
+    studio.let_go()
+    await studio.all_delivered()
+    assert studio.cards() == []
+    assert studio.ann.user.dm_channel.history() == []
+    shown = (await studio.ann.slash(studio.channel, "history")).response
+    assert "not shown anywhere yet: 1" in text_of(shown)
+    [picture] = await images_of(shown)
+    assert picture.tobytes() == pixels(7, 64, 64)
+
+
+async def test_a_card_that_cannot_be_edited_is_sent_anew(studio: Studio) -> None:
+    await waiting(studio)
+    locked(studio)
     studio.let_go()
     [picture] = await studio.pictures()
     assert picture.tobytes() == pixels(7, 64, 64)
-    assert labels_of(studio.cards()[0]) == ["Reroll", "Same seed", "Edit", "Delete"]
+    assert labels_of(studio.cards()[1]) == ["Reroll", "Same seed", "Edit", "Delete"]
 
 
 async def test_a_deleted_channel_sends_the_picture_home(studio: Studio) -> None:
@@ -74,16 +98,16 @@ async def test_a_deleted_channel_sends_the_picture_home(studio: Studio) -> None:
     await studio.all_delivered()
 
 
-async def test_a_comparison_whose_card_is_gone_is_sent_anew_once(studio: Studio) -> None:
+async def test_a_comparison_whose_card_cannot_be_edited_is_sent_anew_once(studio: Studio) -> None:
     await studio.ann.slash(studio.channel, "compare", prompt="wait", steps="1,2,3,4", seed=7)
-    await studio.mod.delete(studio.cards()[0])
+    locked(studio)
     studio.let_go()
     await studio.all_delivered()
-    [card] = studio.cards()
+    [old, card] = studio.cards()
     assert len(card.attachments) == 4
     assert {job.place.message_id for job in await studio.jobs()} == {card.id}
     await studio.ann.click(card, label="Delete")
-    assert studio.cards() == []
+    assert [shown.id for shown in studio.cards()] == [old.id]
     assert await studio.jobs() == []
 
 
@@ -130,10 +154,10 @@ async def test_what_is_deleted_while_a_way_is_looked_for_is_not_shown(
         return parcel
 
     monkeypatch.setattr(endings, "parcel", deleted_once_packed)
-    await studio.mod.delete(studio.cards()[0])
+    locked(studio)
     studio.let_go()
     await until(lambda: len(studio.bot.background) == 0, studio.env.transcript)
-    assert studio.cards() == []
+    assert not any(card.attachments for card in studio.cards())
 
 
 async def test_what_is_deleted_on_its_way_does_not_stay(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,10 +170,10 @@ async def test_what_is_deleted_on_its_way_does_not_stay(studio: Studio, monkeypa
         return place
 
     monkeypatch.setattr(studio.bot.delivery, "_send", deleted_meanwhile)
-    await studio.mod.delete(studio.cards()[0])
+    locked(studio)
     studio.let_go()
     await until(lambda: len(studio.bot.background) == 0, studio.env.transcript)
-    assert studio.cards() == []
+    assert not any(card.attachments for card in studio.cards())
 
 
 async def test_where_nothing_is_open_the_picture_waits_in_the_history(studio: Studio) -> None:
