@@ -147,6 +147,7 @@ class Endings:
             entry=entry,
             identical=await self._identical(job, pictures),
             covered=shown is Showing.COVERED,
+            words=self.ruled(job, pictures),
             others=await asyncio.to_thread(self._others, job),
         )
         return Parcel(view=lambda: finished_card(job, finish), files=tuple(file for _picture, file in found))
@@ -170,9 +171,11 @@ class Endings:
                 else:
                     name = name_of(self._gallery.path(pictures[0].id), size=pictures[0].bytes, limit=limit)
             media = None if name is None else f"attachment://{name}"
-            unread = pictures[0].unread if pictures else ALL_READ
+            unread, words = pictures[0].unread if pictures else ALL_READ, self.ruled(job, pictures)
             event = standing.get(job.id)
-            compared.append(Compared(job=job, label=label, media=media, shown=shown, unread=unread, event=event))
+            compared.append(
+                Compared(job=job, label=label, media=media, shown=shown, words=words, unread=unread, event=event)
+            )
         notes = (late_note(one.job, one.event) for one in compared if one.event is not None)
         note = next(filter(None, notes), None)
         return Parcel(view=lambda: comparison_card(compared, note=note), files=tuple(files) if anew else None)

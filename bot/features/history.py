@@ -22,7 +22,7 @@ from bot.ordering.access import Refused, Showing
 from bot.ordering.orders import place_of
 from bot.ordering.requests import options_again
 from bot.store import Job, Jobs, StoredPicture
-from bot.ui.cards import inert, why_withheld
+from bot.ui.cards import inert, why_withheld, worded
 from bot.ui.items import ID, Pressable, VerbButton, chosen
 from bot.ui.modals import remix_modal
 from bot.words import N_, _
@@ -240,14 +240,13 @@ def _add_entry(
     place says of such pictures: that their owner wanted them covered for others is no reason here."""
     request = job.request
     seeds = ", ".join(f"`{picture.seed}`" for picture in pictures)
-    text = (
-        f"**{inert(request.prompt, PROMPT_CHARACTERS)}**\n"
-        f"-# {inert(request.model)} · {seeds} · {request.width}×{request.height} · <t:{job.created_at:.0f}:R>"
-    )
+    prompt = worded(f"**{inert(request.prompt, PROMPT_CHARACTERS)}**", shown)
+    facts = f"-# {inert(request.model)} · {seeds} · {request.width}×{request.height} · <t:{job.created_at:.0f}:R>"
+    text = f"{prompt}\n{facts}"
     container.add_item(ui.Separator())
     name = names.get(pictures[0].id) if pictures else None
     if shown is Showing.WITHHELD:
-        container.add_item(ui.TextDisplay(f"{text}\n{why_withheld()}"))
+        container.add_item(ui.TextDisplay(f"{facts}\n{why_withheld()}"))
     elif name is None:
         container.add_item(ui.TextDisplay(f"{text}\n-# " + _("The picture is no longer on this machine; its seed is.")))
     else:

@@ -21,7 +21,7 @@ class Refused(Exception):  # noqa: N818 (an answer, not a fault)
 
 
 class Showing(Enum):
-    """How pictures are shown in a channel."""
+    """How pictures are shown in a channel, and their prompts; the stricter the later."""
 
     PLAIN = auto()
     COVERED = auto()

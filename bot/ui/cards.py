@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 from discord import ui
 
+from bot.ordering.access import Showing
 from bot.store import Job, StoredPicture
 from bot.ui.buttons import Cancel, Delete, Edit, OneOf, OtherModel, Reroll, SameSeed
 from bot.words import _, steps_of
@@ -52,7 +53,8 @@ GREY, BLUE, GREEN, RED = 0x80848E, 0x5865F2, 0x3BA55D, 0xD83C3E
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finish:
     """What a finished job shows. ``media`` are the pictures' URLs (``attachment://…``), in the same order; ``covered``
-    hides them until they are clicked; ``others`` are models that could draw the same.
+    hides them until they are clicked; ``words`` is how the rules of the place show such a prompt; ``others`` are models
+    that could draw the same.
 
     ``identical`` says of an order for the same pictures whether it gave them; None where nothing can be compared.
     """
@@ -62,6 +64,7 @@ class Finish:
     entry: ModelEntry | None
     identical: bool | None = None
     covered: bool = False
+    words: Showing = Showing.PLAIN
     others: tuple[ModelEntry, ...] = ()
 
 
@@ -88,8 +91,8 @@ def finished_card(job: Job, finish: Finish) -> ui.LayoutView:
     gallery = ui.MediaGallery[ui.LayoutView]()
     for picture, url in zip(finish.pictures, finish.media, strict=True):
         gallery.add_item(media=url, description=alt_text(job, picture), spoiler=finish.covered)
-    lines = [title_of(job), *_comparison(finish.identical), *_without_effect(job, finish.entry)]
-    lines += unread_lines(finish.pictures[0].unread)  # all have one prompt
+    lines = [title_of(job, finish.words), *_comparison(finish.identical), *_without_effect(job, finish.entry)]
+    lines += unread_lines(finish.pictures[0].unread, finish.words)  # all have one prompt
     rows: list[Row] = [[Reroll(job.id), SameSeed(job.id), Edit(job.id), Delete(job.id)]]
     if len(finish.pictures) > 1:
         rows.append([OneOf(job.id, finish.pictures)])
@@ -100,7 +103,7 @@ def finished_card(job: Job, finish: Finish) -> ui.LayoutView:
 
 def withheld_card(job: Job) -> ui.LayoutView:
     """Drawn, and not to be shown here."""
-    return layout(GREY, [title_of(job), why_withheld()], rows=[[Edit(job.id), Delete(job.id)]])
+    return layout(GREY, [title_of(job, Showing.WITHHELD), why_withheld()], rows=[[Edit(job.id), Delete(job.id)]])
 
 
 def why_withheld() -> str:
@@ -169,11 +172,14 @@ def layout(
     return view
 
 
-def title_of(job: Job) -> str:
-    """The prompt, and whose it is."""
-    lines = [f"**{inert(job.request.prompt)}**"]
-    if job.request.negative:
-        lines.append("-# " + _("without {negative}", negative=inert(job.request.negative)))
+def title_of(job: Job, words: Showing = Showing.PLAIN) -> str:
+    """The prompt, and whose it is. The bot is the author of what it shows: what a server covers or does not show as a
+    picture, it covers or does not show in words either."""
+    lines = []
+    if words is not Showing.WITHHELD:
+        lines.append(worded(f"**{inert(job.request.prompt)}**", words))
+    if job.request.negative and words is not Showing.WITHHELD:
+        lines.append("-# " + _("without {negative}", negative=worded(inert(job.request.negative), words)))
     lines.append("-# " + _("for {person}", person=f"<@{job.user_id}>"))
     return "\n".join(lines)
 
@@ -235,14 +241,21 @@ def _without_effect(job: Job, entry: ModelEntry | None) -> list[str]:
     return ["-# ℹ️ " + _("The negative prompt had no effect: it acts only with guidance above 1.")]
 
 
-def unread_lines(unread: Unread) -> list[str]:
+def worded(text: str, words: Showing) -> str:
+    """``text``, or a cover over it. Its end keeps off the cover's, which would join with an escaped bar."""
+    return f"||{text} ||" if words is Showing.COVERED else text
+
+
+def unread_lines(unread: Unread, words: Showing = Showing.PLAIN) -> list[str]:
     """What of the prompts did not act, because a model reads so many words and no more."""
+    if words is Showing.WITHHELD:
+        return []
     lines = []
     if unread.prompt:
-        end = inert(unread.prompt, UNREAD_CHARACTERS)
+        end = worded(inert(unread.prompt, UNREAD_CHARACTERS), words)
         lines.append("-# ✂️ " + _("The model did not read the end of the prompt: “{end}”", end=end))
     if unread.negative:
-        end = inert(unread.negative, UNREAD_CHARACTERS)
+        end = worded(inert(unread.negative, UNREAD_CHARACTERS), words)
         lines.append("-# ✂️ " + _("The model did not read the end of the negative prompt: “{end}”", end=end))
     return lines
 

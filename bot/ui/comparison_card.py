@@ -30,12 +30,14 @@ STATE_CHARACTERS = 150
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compared:
     """One order of a comparison; ``label`` is what tells it apart, ``media`` its picture's URL if there is one,
-    ``unread`` what its model did not read of the prompts, ``event`` where it stands before its end."""
+    ``words`` how the rules of the place show its prompt, ``unread`` what its model did not read of the prompts,
+    ``event`` where it stands before its end."""
 
     job: Job
     label: str
     media: str | None
     shown: Showing
+    words: Showing = Showing.PLAIN
     unread: Unread = ALL_READ
     event: Standing | None = None
 
@@ -44,11 +46,12 @@ def comparison_card(compared: Sequence[Compared], *, note: str | None = None) ->
     """The pictures that are there, what each of them is, and where the others stand. ``note`` is for all of them."""
     first = compared[0].job
     ended = all(one.job.state.ended for one in compared)
+    words = max((one.words for one in compared), key=lambda showing: showing.value)  # they have one prompt
     gallery = ui.MediaGallery[ui.LayoutView]()
     for one in compared:
         if one.media is not None:
-            words = f"{one.label}: {first.request.prompt}"[:1024]
-            gallery.add_item(media=one.media, description=words, spoiler=one.shown is Showing.COVERED)
+            said = one.label if words is Showing.WITHHELD else f"{one.label}: {first.request.prompt}"
+            gallery.add_item(media=one.media, description=said[:1024], spoiler=one.shown is Showing.COVERED)
     lines = [f"{_digit(number)} {inert(one.label)}{_state(one)}" for number, one in enumerate(compared)]
     if note:
         lines.append(f"-# {note}")
@@ -62,7 +65,7 @@ def comparison_card(compared: Sequence[Compared], *, note: str | None = None) ->
     rows.append([*buttons, DeleteComparison(first.comparison_id or "")])
     return layout(
         GREEN if ended else BLUE,
-        [title_of(first), *lines, *_unread(compared)],
+        [title_of(first, words), *lines, *_unread(compared, words)],
         gallery=gallery if gallery.items else None,
         footer=f"-# {facts}",
         rows=rows,
@@ -123,12 +126,12 @@ def _digit(number: int) -> str:
     return f"{number + 1}\ufe0f\u20e3"
 
 
-def _unread(compared: Sequence[Compared]) -> list[str]:
+def _unread(compared: Sequence[Compared], words: Showing) -> list[str]:
     """What was not read, once for all that did not read the same."""
     by_end: dict[Unread, str] = {}
     for number, one in enumerate(compared):
         by_end[one.unread] = by_end.get(one.unread, "") + _digit(number)
-    return [line.replace("-# ", f"-# {digits} ") for end, digits in by_end.items() for line in unread_lines(end)]
+    return [line.replace("-# ", f"-# {digits} ") for end, digits in by_end.items() for line in unread_lines(end, words)]
 
 
 def _state(one: Compared) -> str:

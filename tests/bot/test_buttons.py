@@ -127,7 +127,7 @@ async def test_everything_can_be_edited(studio: Studio) -> None:
     await studio.ann.submit_modal(shown, said)
     [picture] = await studio.pictures(index=1)
     assert picture.tobytes() == pixels(9, 88, 48)
-    for words in ("a pear", "without worms", "With guidance", "guidance 1.5"):
+    for words in ("a pear", "worms", "With guidance", "guidance 1.5"):
         assert words in text_of(studio.cards()[1])
     assert "no effect" not in text_of(studio.cards()[1])
 

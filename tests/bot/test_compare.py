@@ -66,7 +66,7 @@ async def test_what_is_left_of_a_comparison_is_cancelled(studio: Studio, restart
 
 
 async def test_a_comparison_tells_once_what_was_not_read(studio: Studio) -> None:
-    card = await compared(studio, 2, models="quick, guided", prompt="a fox | in the snow")
+    card = await compared(studio, 2, steps="2,4", prompt="a fox | in the snow")
     assert text_of(card).count("did not read the end of the prompt: “in the snow”") == 1
 
 

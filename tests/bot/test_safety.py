@@ -85,6 +85,37 @@ async def test_a_decent_picture_is_not_covered_in_the_history(studio: Studio) ->
     assert covers(shown.response) == [False]
 
 
+@pytest.mark.parametrize("command", ["imagine", "compare", "history"])
+@pytest.mark.parametrize("policy", ["block", "spoiler", "allow"])
+async def test_a_prompt_is_shown_no_more_plainly_than_its_picture(
+    studio: Studio, boss: Any, policy: str, command: str
+) -> None:
+    await boss.slash(studio.channel, "settings explicit", policy=policy)
+    order = {"models": "quick, guided"} if command == "compare" else {"model": "guided"}
+    await studio.ann.slash(
+        studio.channel, "compare" if command == "compare" else "imagine", prompt="fox | den --no worms", **order
+    )
+    await studio.settled(JobState.DONE)
+    await studio.all_delivered()
+    shown = text_of(studio.cards()[-1])
+    if command == "history":
+        shown = text_of((await studio.ann.slash(studio.channel, "history")).response)
+    title = r"**fox \| den**"
+    assert (title in shown.splitlines()) is (policy == "allow")
+    assert (f"||{title} ||" in shown.splitlines()) is (policy == "spoiler")
+    assert ("fox" in shown) is ("den" in shown) is (policy != "block")
+    if command != "history":
+        assert ("without ||worms ||" in shown) is ("“||den ||”" in shown) is (policy == "spoiler")
+        assert ("worms" in shown) is (policy != "block")
+
+
+async def test_a_cover_that_somebody_wanted_is_over_the_picture_alone(studio: Studio) -> None:
+    await studio.ann.slash(studio.channel, "imagine", prompt="an owl", spoiler=True)
+    await studio.pictures()
+    assert covers(studio.cards()[-1]) == [True]
+    assert "\n**an owl**" in "\n" + text_of(studio.cards()[-1])
+
+
 async def test_what_a_server_does_not_show_is_not_in_a_history_there_either(studio: Studio, boss: Any) -> None:
     await imagine(studio, "explicit")
     await boss.slash(studio.channel, "settings explicit", policy="block")
