@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import accumulate
 
 import discord
 from discord import ui
@@ -14,7 +15,7 @@ from bot.delivery.delivery import NOBODY
 from bot.ordering.access import Refused, is_author_or_moderator
 from bot.ordering.orders import asker
 from bot.store import Job, Jobs
-from bot.ui.cards import inert, state_line
+from bot.ui.cards import TITLE_CHARACTERS, inert, state_line
 from bot.words import _
 from inference.catalog import Catalog
 from inference.contract import Downloading, Standing, Waiting
@@ -23,6 +24,10 @@ from inference.errors import InferenceError
 
 MOST_LINES = 20
 """Of orders on one card."""
+LINES_CHARACTERS = 2500
+"""Of all these lines together; a card has 4000."""
+MOST_RESIDENT = 10
+"""Of models in memory that are named."""
 MOST_CANCELLED = 10
 """Of prompts in one answer, which has 2000 characters."""
 HOUR_S = 3600.0
@@ -66,9 +71,9 @@ class Line:
         await interaction.response.defer(ephemeral=True, thinking=True)
         found = await self._open()
         here = [order for order in found if _is_here(order.job, interaction)]
-        lines = [self._line(order) for order in here[:MOST_LINES]]
-        if len(here) > MOST_LINES:
-            lines.append("-# " + _("and {count} more", count=len(here) - MOST_LINES))
+        lines = _fitting([self._line(order) for order in here[:MOST_LINES]])
+        if more := len(here) - len(lines):
+            lines.append("-# " + _("and {count} more", count=more))
         if elsewhere := len(found) - len(here):
             lines.append("-# " + _("{count} from elsewhere", count=elsewhere))
         heading = "**" + _("In line") + "**"
@@ -117,10 +122,13 @@ class Line:
 
     def _line(self, order: Open) -> str:
         request = order.job.request
-        return f"{state_line(order.event)} · <@{order.job.user_id}> · {inert(self._title(request.model))}"
+        return f"{state_line(order.event)} · <@{order.job.user_id}> · {self._title(request.model)}"
 
     async def _machine(self) -> Iterable[str]:
-        resident = [inert(self._title(name)) for name in sorted(self._dispatcher.resident)]
+        names = sorted(self._dispatcher.resident)
+        resident = [self._title(name) for name in names[:MOST_RESIDENT]]
+        if more := len(names) - len(resident):
+            resident.append(_("and {count} more", count=more))
         drawn = await self._jobs.drawn_since(time.time() - HOUR_S)
         return [
             "⚡ " + _("in memory: {models}", models=" · ".join(resident) or _("nothing yet")),
@@ -130,9 +138,16 @@ class Line:
 
     def _title(self, name: str) -> str:
         try:
-            return self._catalog[name].title
+            title = self._catalog[name].title
         except InferenceError:
-            return name
+            title = name
+        return inert(title, TITLE_CHARACTERS)
+
+
+def _fitting(lines: list[str]) -> list[str]:
+    """The first lines, as many as have room."""
+    ends = accumulate(len(line) + 1 for line in lines)
+    return [line for line, end in zip(lines, ends, strict=True) if end <= LINES_CHARACTERS]
 
 
 def _is_here(job: Job, interaction: discord.Interaction) -> bool:

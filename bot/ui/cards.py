@@ -34,6 +34,8 @@ from inference.errors import describe, shortened
 
 PROMPT_CHARACTERS = 300
 """Of a prompt on a card; the whole of it is in the picture's description."""
+TITLE_CHARACTERS = 40
+"""Of a model's title in a line of its own."""
 UNREAD_CHARACTERS = 100
 """Of what was not read of a prompt."""
 FAILURE_CHARACTERS = 1000
@@ -204,7 +206,7 @@ def _eta(eta_s: float | None) -> str:
 
 
 def _download(event: Downloading) -> str:
-    title = inert(event.model)
+    title = inert(event.model, TITLE_CHARACTERS)
     if not event.total_bytes:
         return _("Downloading **{model}**…", model=title)
     percent = 100 * event.done_bytes // event.total_bytes

@@ -55,6 +55,33 @@ async def test_of_orders_from_elsewhere_only_their_number_is_told(studio: Studio
     assert "<@" not in shown
 
 
+async def test_a_long_queue_of_models_with_long_titles_fits_on_a_card(settings: Settings) -> None:
+    settings.catalog.parent.mkdir(parents=True, exist_ok=True)
+    (settings.catalog.parent / "x").mkdir()
+    (settings.catalog.parent / "x" / "model_index.json").write_text("{}")
+    block = (
+        '[models.{name}]\ntitle = "{title}"\nfamily = "emoji"\nkind = "native"\nharmless = true\n'
+        'size = [64, 64]\nsides = [32, 128]\nweights = {{ path = "x" }}\n'
+    )
+    names = [f"m{number}" for number in range(30)]
+    models = "".join(block.format(name=name, title=f"{name}{'*' * 95}") for name in names)
+    settings.catalog.write_text(f'default = "m0"\n{models}')
+    catalog = Catalog.load(settings.catalog)
+    async with open_studio(replace(settings, queue_limit_per_user=99), catalog) as studio:
+        await studio.ann.slash(studio.channel, "imagine", prompt="wait")
+        await studio.card(saying="Drawing")
+        for _number in range(3):
+            await studio.ann.slash(studio.channel, "compare", prompt="a fox", steps="1,2,3,4,5,6,7,8")
+        [station] = studio.dispatcher._stations
+        station.resident = frozenset(names)
+        shown = said(await studio.ann.slash(studio.channel, "queue"))
+        assert len(shown) <= 4000
+        orders = shown.count(f"<@{studio.ann.id}>")
+        assert orders > 10
+        assert f"and {25 - orders} more" in shown
+        assert "and 20 more" in shown
+
+
 async def test_the_newest_order_is_taken_back_where_none_is_named(studio: Studio) -> None:
     await a_queue(studio)
     answer = await studio.ann.slash(studio.channel, "cancel")
