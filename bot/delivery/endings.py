@@ -4,12 +4,11 @@ several orders share it is also said where those stand that have not ended."""
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from weakref import WeakValueDictionary
 
-from bot.delivery.attachments import Attachment, attachment, name_of
+from bot.delivery.attachments import Attachment, name_of
 from bot.delivery.delivery import Delivery, Parcel
 from bot.delivery.gallery import Gallery
 from bot.delivery.lateness import late_note
@@ -24,8 +23,6 @@ from inference.catalog import Catalog
 from inference.catalog.entries import ModelEntry
 from inference.contract import ALL_READ, Standing
 from inference.errors import InferenceError
-
-log = logging.getLogger("bot.delivery.endings")
 
 REQUEST_LIMIT = 24 * 2**20
 """Bytes of all files of one message together; Discord takes 25 MiB a request."""
@@ -136,7 +133,7 @@ class Endings:
         if shown is Showing.WITHHELD:
             return Parcel(view=lambda: withheld_card(job))
         limit = min(job.place.attachment_size_limit, REQUEST_LIMIT // max(1, len(pictures)))
-        files = await asyncio.gather(*(self._attachment(picture, limit) for picture in pictures))
+        files = await asyncio.gather(*(self._gallery.attachment(picture.id, limit=limit) for picture in pictures))
         found = [(picture, file) for picture, file in zip(pictures, files, strict=True) if file is not None]
         if not found:
             gone = _("The pictures are no longer on this machine. Their seeds still are: draw them again.")
@@ -165,7 +162,7 @@ class Endings:
             if pictures and shown is not Showing.WITHHELD:
                 limit = min(job.place.attachment_size_limit, REQUEST_LIMIT // len(jobs))
                 if anew:
-                    file = await self._attachment(pictures[0], limit)
+                    file = await self._gallery.attachment(pictures[0].id, limit=limit)
                     files += [file] if file else []
                     name = file.name if file else None
                 else:
@@ -179,14 +176,6 @@ class Endings:
         notes = (late_note(one.job, one.event) for one in compared if one.event is not None)
         note = next(filter(None, notes), None)
         return Parcel(view=lambda: comparison_card(compared, note=note), files=tuple(files) if anew else None)
-
-    async def _attachment(self, picture: StoredPicture, limit: int) -> Attachment | None:
-        """The picture's file; None if somebody took it away."""
-        try:
-            return await asyncio.to_thread(attachment, self._gallery.path(picture.id), limit=limit)
-        except OSError as error:
-            log.warning("picture %s cannot be read: %s", picture.id, error)
-            return None
 
     async def _identical(self, job: Job, pictures: Sequence[StoredPicture]) -> bool | None:
         """Whether an order for the same pictures, or one of them, gave them; None where nothing can be compared."""

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 
+from bot.delivery.attachments import Attachment, attachment
 from inference.contract import Picture
+
+log = logging.getLogger("bot.delivery.gallery")
 
 
 class Gallery:
@@ -17,6 +21,14 @@ class Gallery:
 
     def path(self, picture_id: str) -> Path:
         return self._folder / f"{picture_id}.png"
+
+    async def attachment(self, picture_id: str, *, limit: int) -> Attachment | None:
+        """A picture as a file for Discord, in at most ``limit`` bytes; None if somebody took it away."""
+        try:
+            return await asyncio.to_thread(attachment, self.path(picture_id), limit=limit)
+        except OSError as error:
+            log.warning("picture %s cannot be read: %s", picture_id, error)
+            return None
 
     async def remove(self, picture_ids: Iterable[str]) -> None:
         """Delete pictures; those that are not there are no matter."""

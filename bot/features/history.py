@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import discord
 from discord import ui
 
-from bot.delivery.attachments import Attachment, attachment
+from bot.delivery.attachments import Attachment
 from bot.delivery.delivery import NOBODY
 from bot.delivery.endings import Endings
 from bot.delivery.gallery import Gallery
@@ -30,8 +29,6 @@ from inference.catalog.entries import LONGEST_NAME
 
 if TYPE_CHECKING:
     from bot.client import PictureBot
-
-log = logging.getLogger(__name__)
 
 JOBS_ON_A_PAGE = 5
 PROMPT_CHARACTERS = 120
@@ -115,7 +112,8 @@ class History:
         here = [replace(job, place=place_of(interaction)) for job in jobs]
         shown = [self._endings.ruled(job, its) for job, its in zip(here, pictures, strict=True)]
         firsts = [its[0] for its, how in zip(pictures, shown, strict=True) if its and how is not Showing.WITHHELD]
-        thumbnails = (self._thumbnail(first, interaction.filesize_limit) for first in firsts)
+        limit = interaction.filesize_limit // JOBS_ON_A_PAGE
+        thumbnails = (self._gallery.attachment(first.id, limit=limit) for first in firsts)
         files = [file for file in await asyncio.gather(*thumbnails) if file is not None]
         names = {file.name.partition(".")[0]: file.name for file in files}
         container = ui.Container[ui.LayoutView]()
@@ -132,15 +130,6 @@ class History:
         view = ui.LayoutView(timeout=None)
         view.add_item(container)
         return view, files
-
-    async def _thumbnail(self, picture: StoredPicture, limit: int) -> Attachment | None:
-        """The picture's file; None if somebody took it away."""
-        path = self._gallery.path(picture.id)
-        try:
-            return await asyncio.to_thread(attachment, path, limit=limit // JOBS_ON_A_PAGE)
-        except OSError as error:
-            log.warning("picture %s cannot be read: %s", picture.id, error)
-            return None
 
 
 class Turn(
@@ -183,12 +172,6 @@ class Act(Pressable, ui.DynamicItem[ui.Select[ui.LayoutView]], template=rf"histo
         ]
         placeholder = _("What to do with it…")
         super().__init__(ui.Select(custom_id=f"history_act:{job_id}", placeholder=placeholder, options=options))
-
-    @classmethod
-    async def from_custom_id(
-        cls, interaction: discord.Interaction[Any], item: ui.Item[Any], match: re.Match[str], /
-    ) -> Self:
-        return cls(match["id"])
 
     async def press(self, interaction: discord.Interaction[PictureBot]) -> None:
         bot, [verb] = interaction.client, chosen(interaction)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import tempfile
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING
 
 import discord
-from discord import ui
 
 from bot.background import Background
 from bot.delivery.delivery import NOBODY, Delivery, within_reach
@@ -18,8 +16,9 @@ from bot.delivery.gallery import Gallery
 from bot.features import export
 from bot.ordering.access import Refused
 from bot.store import Job, People, Person
-from bot.ui.items import Pressable
-from bot.words import _
+from bot.ui.cards import GREY, RED, layout
+from bot.ui.items import VerbButton
+from bot.words import N_, _
 from inference.dispatch.dispatcher import Dispatcher
 
 if TYPE_CHECKING:
@@ -29,7 +28,8 @@ MOST_PARTS = 5
 """Of one answer: where the bot is a guest, Discord takes no more messages for one command."""
 PACE_S = 1.0
 """Between two cards that are taken out of chat."""
-RED, GREY = 0xD83C3E, 0x80848E
+PERSON = r"(?P<id>\d{1,20})"
+"""Whom a button is for, in its custom id."""
 
 
 class Privacy:
@@ -61,7 +61,7 @@ class Privacy:
         """Say what would be forgotten, and ask whether it is to be."""
         await interaction.response.defer(ephemeral=True, thinking=True)
         person = await self._known(interaction.user.id)
-        view = _card(RED, _warning(person), [Forget(person.user_id), Keep(person.user_id)])
+        view = layout(RED, _warning(person), rows=[[Forget(str(person.user_id)), Keep(str(person.user_id))]])
         await interaction.edit_original_response(view=view, allowed_mentions=NOBODY)
 
     async def forget(self, interaction: discord.Interaction, user_id: int) -> None:
@@ -75,13 +75,14 @@ class Privacy:
         cards = {job.place.message_id: job for job in person.jobs if job.place.message_id is not None}
         near = [job for job in cards.values() if within_reach(job)]
         self._background.begin(f"cards of {len(near)} forgotten orders", self._take_down(near))
-        view = _card(GREY, _forgotten(person, removed=len(near), kept=len(cards) - len(near)))
+        view = layout(GREY, _forgotten(person, removed=len(near), kept=len(cards) - len(near)), rows=[])
         await interaction.edit_original_response(view=view, allowed_mentions=NOBODY)
 
     async def keep(self, interaction: discord.Interaction, user_id: int) -> None:
         """Take the question back."""
         _require_same(interaction, user_id)
-        await interaction.response.edit_message(view=_card(GREY, [_("Everything is kept.")]), allowed_mentions=NOBODY)
+        view = layout(GREY, [_("Everything is kept.")], rows=[])
+        await interaction.response.edit_message(view=view, allowed_mentions=NOBODY)
 
     async def _known(self, user_id: int) -> Person:
         person = await self._people.get(user_id)
@@ -95,46 +96,23 @@ class Privacy:
             await asyncio.sleep(PACE_S)
 
 
-class PersonButton(Pressable, ui.DynamicItem[ui.Button[ui.LayoutView]], template=r"person:(?P<user>\d{1,20})"):
-    """A button for one person. It carries a verb and their id."""
-
-    def __init__(self, user_id: int) -> None:
-        self.user_id = user_id
-        super().__init__(self.button(user_id))
-
-    @classmethod
-    def button(cls, user_id: int) -> ui.Button[ui.LayoutView]:
-        """How it looks."""
-        raise NotImplementedError
-
-    @classmethod
-    async def from_custom_id(
-        cls, interaction: discord.Interaction[Any], item: ui.Item[Any], match: re.Match[str], /
-    ) -> Self:
-        return cls(int(match["user"]))
-
-
-class Forget(PersonButton, template=r"forget_me:(?P<user>\d{1,20})"):
+class Forget(VerbButton, template=rf"forget_me:{PERSON}"):
     """Yes, delete everything."""
 
-    @classmethod
-    def button(cls, user_id: int) -> ui.Button[ui.LayoutView]:
-        style = discord.ButtonStyle.danger
-        return ui.Button(label=_("Delete everything"), style=style, custom_id=f"forget_me:{user_id}")
+    verb, words = "forget_me", N_("Delete everything")
+    style = discord.ButtonStyle.danger
 
     async def press(self, interaction: discord.Interaction[PictureBot]) -> None:
-        await interaction.client.privacy.forget(interaction, self.user_id)
+        await interaction.client.privacy.forget(interaction, int(self.subject))
 
 
-class Keep(PersonButton, template=r"keep_me:(?P<user>\d{1,20})"):
+class Keep(VerbButton, template=rf"keep_me:{PERSON}"):
     """No."""
 
-    @classmethod
-    def button(cls, user_id: int) -> ui.Button[ui.LayoutView]:
-        return ui.Button(label=_("Keep everything"), custom_id=f"keep_me:{user_id}")
+    verb, words = "keep_me", N_("Keep everything")
 
     async def press(self, interaction: discord.Interaction[PictureBot]) -> None:
-        await interaction.client.privacy.keep(interaction, self.user_id)
+        await interaction.client.privacy.keep(interaction, int(self.subject))
 
 
 def _require_same(interaction: discord.Interaction, user_id: int) -> None:
@@ -196,13 +174,3 @@ def _forgotten(person: Person, *, removed: int, kept: int) -> list[str]:
     if removed or kept:
         lines.append("-# " + _("Should one stay behind, press **Delete** on it."))
     return lines
-
-
-def _card(colour: int, lines: Iterable[str], buttons: Iterable[PersonButton] = ()) -> ui.LayoutView:
-    container = ui.Container[ui.LayoutView](accent_colour=colour)
-    container.add_item(ui.TextDisplay("\n".join(lines)))
-    if row := list(buttons):
-        container.add_item(ui.ActionRow(*row))
-    view = ui.LayoutView(timeout=None)
-    view.add_item(container)
-    return view

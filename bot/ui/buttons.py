@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING
 
 import discord
 from discord import ui
@@ -67,7 +66,7 @@ class Cancel(VerbButton, template=rf"cancel:{ID}"):
 class OtherModel(Pressable, ui.DynamicItem[ui.Select[ui.LayoutView]], template=rf"other_model:{ID}"):
     """The same prompt and seed by another model."""
 
-    def __init__(self, job_id: str, models: Iterable[ModelEntry]) -> None:
+    def __init__(self, job_id: str, models: Iterable[ModelEntry] = ()) -> None:
         self.job_id = job_id
         options = [
             discord.SelectOption(label=entry.title[:100], value=entry.name, description=entry.description[:100] or None)
@@ -81,12 +80,6 @@ class OtherModel(Pressable, ui.DynamicItem[ui.Select[ui.LayoutView]], template=r
             )
         )
 
-    @classmethod
-    async def from_custom_id(
-        cls, interaction: discord.Interaction[Any], item: ui.Item[Any], match: re.Match[str], /
-    ) -> Self:
-        return cls(match["id"], ())
-
     async def press(self, interaction: discord.Interaction[PictureBot]) -> None:
         [model] = chosen(interaction)
         await interaction.client.generator.other_model(interaction, self.job_id, model=model)
@@ -95,7 +88,7 @@ class OtherModel(Pressable, ui.DynamicItem[ui.Select[ui.LayoutView]], template=r
 class OneOf(Pressable, ui.DynamicItem[ui.Select[ui.LayoutView]], template=rf"one_of:{ID}"):
     """Goes on with one of several pictures: the same by itself, or changed."""
 
-    def __init__(self, job_id: str, pictures: Sequence[StoredPicture]) -> None:
+    def __init__(self, job_id: str, pictures: Sequence[StoredPicture] = ()) -> None:
         self.job_id = job_id
         options = [
             discord.SelectOption(
@@ -112,12 +105,6 @@ class OneOf(Pressable, ui.DynamicItem[ui.Select[ui.LayoutView]], template=rf"one
         ]
         placeholder = _("Go on with one of them…")
         super().__init__(ui.Select(custom_id=f"one_of:{job_id}", placeholder=placeholder, options=options))
-
-    @classmethod
-    async def from_custom_id(
-        cls, interaction: discord.Interaction[Any], item: ui.Item[Any], match: re.Match[str], /
-    ) -> Self:
-        return cls(match["id"], ())
 
     async def press(self, interaction: discord.Interaction[PictureBot]) -> None:
         generator, [value] = interaction.client.generator, chosen(interaction)

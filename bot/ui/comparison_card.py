@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING
 
 import discord
 from discord import ui
@@ -109,12 +108,6 @@ class GoOn(Pressable, ui.DynamicItem[ui.Select[ui.LayoutView]], template=rf"go_o
         super().__init__(
             ui.Select(custom_id=f"go_on:{comparison_id}", placeholder=_("Go on with one of them…"), options=options)
         )
-
-    @classmethod
-    async def from_custom_id(
-        cls, interaction: discord.Interaction[Any], item: ui.Item[Any], match: re.Match[str], /
-    ) -> Self:
-        return cls(match["id"])
 
     async def press(self, interaction: discord.Interaction[PictureBot]) -> None:
         """Show the chosen one with all its buttons."""

@@ -25,6 +25,15 @@ ID = r"(?P<id>[0-9a-f-]{36})"
 class Pressable:
     """Mixed into a dynamic item: a press is handled in the language of whoever pressed; what goes wrong is answered."""
 
+    @classmethod
+    async def from_custom_id(
+        cls, interaction: discord.Interaction[Any], item: ui.Item[Any], match: re.Match[str], /
+    ) -> Self:
+        """Made anew for every press, from its id alone."""
+        kind: Any = cls
+        item_pressed: Self = kind(match["id"])
+        return item_pressed
+
     async def callback(self, interaction: discord.Interaction[Any]) -> None:
         speak(str(interaction.locale))
         try:
@@ -42,19 +51,13 @@ class VerbButton(Pressable, ui.DynamicItem[ui.Button[ui.LayoutView]], template=r
 
     verb: ClassVar[str]
     words: ClassVar[str]
-    emoji: ClassVar[str]
+    emoji: ClassVar[str | None] = None
     style: ClassVar[discord.ButtonStyle] = discord.ButtonStyle.secondary
 
     def __init__(self, subject: str) -> None:
         self.subject = subject
         custom_id = f"{self.verb}:{subject}"
         super().__init__(ui.Button(label=_(self.words), emoji=self.emoji, style=self.style, custom_id=custom_id))
-
-    @classmethod
-    async def from_custom_id(
-        cls, interaction: discord.Interaction[Any], item: ui.Item[Any], match: re.Match[str], /
-    ) -> Self:
-        return cls(match["id"])
 
 
 def chosen(interaction: discord.Interaction[Any]) -> list[str]:

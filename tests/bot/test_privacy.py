@@ -18,6 +18,7 @@ from bot.features import export, privacy
 from bot.rules import Scope
 from bot.store import JobState, Origin, Person, StoredPicture
 from bot.store.people import KeptSeed
+from bot.ui.cards import layout
 from inference.contract import picture_id
 from tests.bot.conftest import a_job
 from tests.bot.painter import pixels
@@ -255,8 +256,8 @@ async def test_nothing_is_deleted_by_keeping(studio: Studio, restarted: bool) ->
 async def test_nobody_answers_for_somebody_else(studio: Studio) -> None:
     await drawn(studio, studio.ann, prompt="an owl", seed=1)
     channel: Any = studio.bot.get_channel(studio.channel.id)
-    buttons = [privacy.Forget(studio.ann.id), privacy.Keep(studio.ann.id)]
-    await channel.send(view=privacy._card(0, ["?"], buttons))
+    buttons = [privacy.Forget(str(studio.ann.id)), privacy.Keep(str(studio.ann.id))]
+    await channel.send(view=layout(0, ["?"], rows=[buttons]))
     for label in ("Delete everything", "Keep everything"):
         refused = await studio.ben.click(studio.cards()[-1], label=label)
         assert refused.ephemeral
