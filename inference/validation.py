@@ -11,9 +11,18 @@ from inference.contract import (
     MAX_PROMPT_CHARACTERS,
     MAX_SEED,
     SIZE_MULTIPLE,
+    Adapter,
     ImageRequest,
 )
-from inference.errors import InferenceError, OutOfRange, PromptEmpty, PromptTooLong, SizeNotPossible, SizeUnreadable
+from inference.errors import (
+    InferenceError,
+    NotANumber,
+    OutOfRange,
+    PromptEmpty,
+    PromptTooLong,
+    SizeNotPossible,
+    SizeUnreadable,
+)
 
 SEEDS = Limits(default=0, low=0, high=MAX_SEED)
 COUNTS = Limits(default=1, low=1, high=MAX_COUNT)
@@ -65,6 +74,26 @@ def parse_size(text: str) -> tuple[int, int]:
     if match is None:
         raise InferenceError(SizeUnreadable(text=text[:50]))
     return int(match[1]), int(match[2])
+
+
+def parse_whole(field: str, text: str) -> int:
+    """A whole number as people type it; raises ``InferenceError(NotANumber)``, which names the ``field``."""
+    if not re.fullmatch(r"\s*[+-]?\d{1,18}\s*", text, re.ASCII):
+        raise InferenceError(NotANumber(field=field, value=text[:50]))
+    return int(text)
+
+
+def parse_real(field: str, text: str) -> float:
+    """A number as people type it, with a point or a comma; raises like ``parse_whole``."""
+    if not re.fullmatch(r"\s*[+-]?(\d{1,9}([.,]\d{1,9})?|[.,]\d{1,9})\s*", text, re.ASCII):
+        raise InferenceError(NotANumber(field=field, value=text[:50]))
+    return float(text.replace(",", "."))
+
+
+def parse_adapter(text: str) -> Adapter:
+    """A LoRA with its strength (“ink:0.5”), 1 where none is said; raises like ``parse_whole``."""
+    name, strength = (part.strip() for part in text.partition(":")[::2])
+    return Adapter(name=name, strength=parse_real("lora strength", strength) if strength else 1.0)
 
 
 def _short_enough(field: str, text: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,7 +14,8 @@ from bot.words import _, steps_of
 from inference.catalog import Catalog
 from inference.catalog.entries import ModelEntry
 from inference.contract import Adapter, ImageRequest
-from inference.errors import InferenceError, NotANumber
+from inference.errors import InferenceError
+from inference.validation import parse_adapter, parse_real, parse_whole
 
 MOST = 9
 """Pictures beside each other; a gallery takes ten."""
@@ -48,12 +48,14 @@ def variants(
     names: list[str | None] = list(_parts(axes.models)) or [None]
     if axes == Axes():
         names = [entry.name for entry in shown[:MOST]]
+    step_counts: list[int | None] = [parse_whole("number of steps", part) for part in _parts(axes.steps)]
+    guidances: list[float | None] = [parse_real("guidance", part) for part in _parts(axes.guidance)]
     combinations = list(
         itertools.product(
             names,
             [_loras(part) for part in _parts(axes.loras)] or [options.adapters],
-            _numbers("number of steps", axes.steps) or [options.steps],
-            _numbers("guidance", axes.guidance) or [options.guidance],
+            step_counts or [options.steps],
+            guidances or [options.guidance],
         )
     )
     if not 2 <= len(combinations) <= MOST:
@@ -67,8 +69,7 @@ def variants(
         )
     found = []
     for name, adapters, steps, guidance in combinations:
-        whole = None if steps is None else round(steps)
-        asked = replace(options, model=name, adapters=adapters, steps=whole, guidance=guidance, count=1)
+        asked = replace(options, model=name, adapters=adapters, steps=steps, guidance=guidance, count=1)
         found.append(requests.imagine(asked, catalog, entry=find(name), seed=seed))
     return found
 
@@ -83,22 +84,9 @@ def _parts(text: str | None) -> list[str]:
     return list(dict.fromkeys(part.strip() for part in (text or "").split(",") if part.strip()))
 
 
-def _numbers(field: str, text: str | None) -> list[float | None]:
-    return [_number(field, part) for part in _parts(text)]
-
-
-def _number(field: str, text: str) -> float:
-    if not re.fullmatch(r"\d{1,6}(\.\d{1,6})?", text, re.ASCII):
-        raise InferenceError(NotANumber(field=field, value=text[:50]))
-    return float(text)
-
-
 def _loras(text: str) -> tuple[Adapter, ...]:
     """A LoRA with its strength (``ink:0.5``), or none at all (``-``)."""
-    if text == "-":
-        return ()
-    name, colon, strength = text.partition(":")
-    return (Adapter(name=name.strip(), strength=_number("lora strength", strength.strip()) if colon else 1.0),)
+    return () if text == "-" else (parse_adapter(text),)
 
 
 def _title(order: ImageRequest, catalog: Catalog) -> str:

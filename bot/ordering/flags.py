@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import Any
 
 from bot.ordering.access import Refused
 from bot.words import _
 from inference.contract import Adapter
-from inference.errors import InferenceError, NotANumber
+from inference.validation import parse_adapter, parse_real, parse_whole
 
 DASH = r"(?:^|\s)(?:[-－−]{2}|[—–])[-－−—–]*(?=[A-Za-z])"
 """Two hyphens or a dash, or more of them, before a word. A dash with a space after it is punctuation."""
@@ -108,7 +109,7 @@ def _take(name: str, value: str, found: _Found) -> None:
         )
     key, read = _FLAGS[name]
     if key == "adapters":
-        found.adapters.append(_adapter(value))
+        found.adapters.append(parse_adapter(value))
     elif key == "negative" and "negative" in found.values:
         found.values["negative"] += f", {value}"
     else:
@@ -116,31 +117,8 @@ def _take(name: str, value: str, found: _Found) -> None:
 
 
 def _take_lora(match: re.Match[str], found: _Found) -> str:
-    found.adapters.append(_adapter(f"{match[1]}:{match[2]}" if match[2] else match[1]))
+    found.adapters.append(parse_adapter(f"{match[1]}:{match[2]}" if match[2] else match[1]))
     return " "
-
-
-def _adapter(text: str) -> Adapter:
-    name, strength = (part.strip() for part in text.partition(":")[::2])
-    return Adapter(name=name, strength=_real("lora strength")(strength) if strength else 1.0)
-
-
-def _whole(name: str) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        if not re.fullmatch(r"[+-]?\d{1,18}", text, re.ASCII):
-            raise InferenceError(NotANumber(field=name, value=text[:50]))
-        return int(text)
-
-    return read
-
-
-def _real(name: str) -> Callable[[str], float]:
-    def read(text: str) -> float:
-        if not re.fullmatch(r"[+-]?(\d{1,9}([.,]\d{1,9})?|[.,]\d{1,9})", text, re.ASCII):
-            raise InferenceError(NotANumber(field=name, value=text[:50]))
-        return float(text.replace(",", "."))
-
-    return read
 
 
 def _switch(text: str) -> bool:
@@ -149,16 +127,17 @@ def _switch(text: str) -> bool:
     return True
 
 
+_GUIDANCE, _COUNT = partial(parse_real, "guidance"), partial(parse_whole, "count")
 _FLAGS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "ar": ("aspect", str), "aspect": ("aspect", str), "size": ("aspect", str),
     "no": ("negative", str), "negative": ("negative", str),
-    "seed": ("seed", _whole("seed")),
-    "steps": ("steps", _whole("number of steps")),
-    "guidance": ("guidance", _real("guidance")), "cfg": ("guidance", _real("guidance")),
-    "count": ("count", _whole("count")), "repeat": ("count", _whole("count")), "r": ("count", _whole("count")),
+    "seed": ("seed", partial(parse_whole, "seed")),
+    "steps": ("steps", partial(parse_whole, "number of steps")),
+    "guidance": ("guidance", _GUIDANCE), "cfg": ("guidance", _GUIDANCE),
+    "count": ("count", _COUNT), "repeat": ("count", _COUNT), "r": ("count", _COUNT),
     "model": ("model", str), "m": ("model", str),
-    "width": ("width", _whole("width")), "w": ("width", _whole("width")),
-    "height": ("height", _whole("height")), "h": ("height", _whole("height")),
+    "width": ("width", partial(parse_whole, "width")), "w": ("width", partial(parse_whole, "width")),
+    "height": ("height", partial(parse_whole, "height")), "h": ("height", partial(parse_whole, "height")),
     "lora": ("adapters", str),
     "spoiler": ("spoiler", _switch),
 }  # fmt: skip

@@ -6,14 +6,15 @@ import argparse
 import os
 import secrets
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
 from inference.catalog import Catalog, CatalogError
-from inference.contract import MAX_COUNT, MAX_SEED, Adapter, ImageRequest
-from inference.errors import InferenceError, NotANumber
-from inference.validation import parse_size
+from inference.contract import MAX_COUNT, MAX_SEED, ImageRequest
+from inference.errors import InferenceError
+from inference.validation import parse_adapter, parse_real, parse_size, parse_whole
 
 CATALOG = Path(__file__).resolve().parents[2] / "models" / "models.toml"
 
@@ -134,28 +135,32 @@ def _add_draw(draw: argparse.ArgumentParser) -> None:
         "--model", metavar="NAME", help="one of those that “models” lists; the catalogue's default unless said"
     )
     draw.add_argument(
-        "--seed", type=_whole("seed"), help=f"0 to {MAX_SEED}; picture i gets seed + i; random unless said"
+        "--seed",
+        type=partial(parse_whole, "seed"),
+        help=f"0 to {MAX_SEED}; picture i gets seed + i; random unless said",
     )
-    draw.add_argument("--count", type=_whole("count"), default=1, help=f"1 to {MAX_COUNT} pictures")
-    draw.add_argument("--steps", type=_whole("number of steps"), help="the model's own unless said")
-    draw.add_argument("--guidance", type=_real, help="the model's own unless said")
+    draw.add_argument("--count", type=partial(parse_whole, "count"), default=1, help=f"1 to {MAX_COUNT} pictures")
+    draw.add_argument("--steps", type=partial(parse_whole, "number of steps"), help="the model's own unless said")
+    draw.add_argument("--guidance", type=partial(parse_real, "guidance"), help="the model's own unless said")
     draw.add_argument(
         "--size", type=parse_size, metavar="WxH", help="in pixels, multiples of 8; the model's own unless said"
     )
     draw.add_argument("--negative", default="", metavar="TEXT", help="what to avoid; acts only above guidance 1")
     draw.add_argument(
         "--lora",
-        type=_lora,
+        type=parse_adapter,
         action="append",
         default=[],
         metavar="NAME:STRENGTH",
         help="a style on top; may be repeated",
     )
     draw.add_argument(
-        "--bucket", type=_whole("bucket"), help="pad the batch to so many rows, as an earlier drawing had"
+        "--bucket", type=partial(parse_whole, "bucket"), help="pad the batch to so many rows, as an earlier drawing had"
     )
     draw.add_argument(
-        "--guided-bucket", type=_whole("guided bucket"), help="the same for its second pass, above guidance 1"
+        "--guided-bucket",
+        type=partial(parse_whole, "guided bucket"),
+        help="the same for its second pass, above guidance 1",
     )
     draw.add_argument(
         "-o", "--out", type=Path, default=Path("out"), metavar="FOLDER", help="where to save; out/ unless said"
@@ -167,30 +172,3 @@ def _add_draw(draw: argparse.ArgumentParser) -> None:
 def _add_hardware(parser: argparse.ArgumentParser, otherwise: str) -> None:
     parser.add_argument("--device", default="auto", help=f"cuda, cuda:1, xpu, mps, cpu; {otherwise} unless said")
     parser.add_argument("--precision", default="auto", help=f"fp32, fp16, bf16; {otherwise} unless said")
-
-
-def _whole(field: str) -> Callable[[str], int]:
-    """Reads a whole number, or names the field that should have been one."""
-
-    def read(text: str) -> int:
-        try:
-            return int(text)
-        except ValueError:
-            raise InferenceError(NotANumber(field=field, value=text)) from None
-
-    return read
-
-
-def _real(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise InferenceError(NotANumber(field="guidance", value=text)) from None
-
-
-def _lora(text: str) -> Adapter:
-    name, _, strength = text.partition(":")
-    try:
-        return Adapter(name=name, strength=float(strength or 1.0))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"“{text}” is not of the form name:0.8") from None

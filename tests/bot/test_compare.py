@@ -95,6 +95,7 @@ async def test_a_lora_is_compared_with_none(studio: Studio) -> None:
         ({"steps": "1,2,3,4", "guidance": "3,4,5"}, "A comparison has 2 to 9 pictures; this would have 12"),
         ({"models": "quick, nope"}, "no model “nope”"),
         ({"steps": "2, many"}, "“many” is none"),
+        ({"steps": "2, 2.5"}, "“2.5” is none"),
         ({"guidance": "3, 99"}, "must lie between"),
         ({"loras": "-, paint"}, "no LoRA “paint”"),
     ],
@@ -220,6 +221,11 @@ def order(catalog: Catalog, **axes: str) -> list[ImageRequest]:
 def test_labels_say_what_differs_and_nothing_else(catalog: Catalog) -> None:
     assert labels(order(catalog, steps="2,4"), catalog) == ["2 steps", "4 steps"]
     assert labels(order(catalog, models="quick,guided"), catalog)[0] == "Quick · guidance 8"
+
+
+def test_strengths_are_read_as_flags_are(catalog: Catalog) -> None:
+    orders = order(catalog, models="guided", loras="ink:-0.5, ink: .5, ink:")
+    assert [request.adapters[0].strength for request in orders] == [-0.5, 0.5, 1.0]
 
 
 def test_what_is_named_twice_is_compared_once(catalog: Catalog) -> None:
