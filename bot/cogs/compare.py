@@ -9,7 +9,7 @@ from discord import app_commands
 from discord.ext import commands
 
 from bot.ordering.comparing import Axes
-from bot.ordering.flags import Options
+from bot.ordering.flags import RANDOM, Options
 from inference.contract import MAX_PROMPT_CHARACTERS, MAX_SEED
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Compare(commands.Cog):
         loras: str | None = None,
         steps: str | None = None,
         guidance: str | None = None,
-        seed: app_commands.Range[int, 0, MAX_SEED] | None = None,
+        seed: app_commands.Range[int, RANDOM, MAX_SEED] | None = None,
     ) -> None:
         axes = Axes(models=models, loras=loras, steps=steps, guidance=guidance)
         await self._bot.generator.compare(interaction, Options(prompt=prompt, seed=seed), axes)

@@ -8,7 +8,7 @@ import discord
 from discord import app_commands
 from discord.ext import commands
 
-from bot.ordering.flags import Options
+from bot.ordering.flags import RANDOM, Options
 from bot.ui.suggestions import aspects, loras, models
 from inference.contract import MAX_COUNT, MAX_PROMPT_CHARACTERS, MAX_SEED, MAX_STEPS, Adapter
 
@@ -53,7 +53,7 @@ class Imagine(commands.Cog):
         count: app_commands.Range[int, 1, MAX_COUNT] | None = None,
         steps: app_commands.Range[int, 1, MAX_STEPS] | None = None,
         guidance: app_commands.Range[float, 1, 20] | None = None,
-        seed: app_commands.Range[int, 0, MAX_SEED] | None = None,
+        seed: app_commands.Range[int, RANDOM, MAX_SEED] | None = None,
         lora: str | None = None,
         strength: app_commands.Range[float, -2, 2] | None = None,
         spoiler: bool | None = None,
@@ -71,6 +71,7 @@ class Imagine(commands.Cog):
             guidance=guidance,
             seed=seed,
             adapters=adapters,
+            strength=strength if lora is None else None,
             spoiler=spoiler,
         )
         await self._bot.generator.imagine(interaction, options)

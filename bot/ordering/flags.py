@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Any
 
@@ -22,10 +22,16 @@ DASH = r"(?:^|\s)(?:[-－−]{2}|[—–])[-－−—–]*(?=[A-Za-z])"
 FLAG = re.compile(rf"{DASH}([A-Za-z][\w-]*)=?")
 LORA = re.compile(r"<lora:([^:<>]+)(?::([^<>]*))?>", re.IGNORECASE)
 
+RANDOM = -1
+"""In place of a seed, as AUTOMATIC1111 has it: any, whatever is locked."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How a picture is asked for; None is what was not said. ``aspect`` is a ratio (3:2) or a size (512x768)."""
+    """How a picture is asked for; None is what was not said. ``aspect`` is a ratio (3:2) or a size (512x768).
+
+    ``seed`` may be ``RANDOM``. ``strength`` is for the one LoRA that the prompt names; ``merged`` gives it to that one.
+    """
 
     prompt: str
     negative: str | None = None
@@ -38,6 +44,7 @@ class Options:
     guidance: float | None = None
     seed: int | None = None
     adapters: tuple[Adapter, ...] = ()
+    strength: float | None = None
     spoiler: bool | None = None
 
 
@@ -53,7 +60,8 @@ def merged(options: Options) -> Options:
     """``options`` with what the flags in its prompt say beside them; a given option wins over a flag.
 
     Negative prompts are joined. Of a LoRA that is named twice, the last strength counts.
-    Raises ``Refused`` for an unknown flag and ``InferenceError(NotANumber)`` for a value that cannot be read.
+    Raises ``Refused`` for an unknown flag and for a strength without the one LoRA that it is meant for, and
+    ``InferenceError(NotANumber)`` for a value that cannot be read.
     """
     found = _Found()
     prompt = LORA.sub(lambda match: _take_lora(match, found), options.prompt)
@@ -66,7 +74,9 @@ def merged(options: Options) -> Options:
     chosen = {adapter.name: adapter for adapter in options.adapters}
     flagged = {adapter.name: adapter for adapter in found.adapters}
     adapters = tuple((chosen | flagged | chosen).values())
-    return Options(**{**found.values, **given, "prompt": words.strip(), "adapters": adapters})
+    if options.strength is not None:
+        adapters = _strengthened(adapters, options.strength)
+    return Options(**{**found.values, **given, "prompt": words.strip(), "adapters": adapters, "strength": None})
 
 
 def written(options: Options) -> str:
@@ -119,6 +129,12 @@ def _take(name: str, value: str, found: _Found) -> None:
 def _take_lora(match: re.Match[str], found: _Found) -> str:
     found.adapters.append(parse_adapter(f"{match[1]}:{match[2]}" if match[2] else match[1]))
     return " "
+
+
+def _strengthened(adapters: tuple[Adapter, ...], strength: float) -> tuple[Adapter, ...]:
+    if len(adapters) != 1:
+        raise Refused(_("`lora_strength` is for one LoRA: choose it in `lora`, or name just one in the prompt."))
+    return (replace(adapters[0], strength=strength),)
 
 
 def _switch(text: str) -> bool:

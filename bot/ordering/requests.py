@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from bot.ordering.flags import Options
+from bot.ordering.flags import RANDOM, Options
 from bot.store import Job, StoredPicture
 from inference.catalog import Catalog
 from inference.catalog.entries import Limits, ModelEntry
@@ -29,7 +29,7 @@ COARSE_FROM = 512
 def imagine(options: Options, catalog: Catalog, *, entry: ModelEntry, seed: int) -> ImageRequest:
     """The order that ``options`` ask of ``entry``, with the model's own defaults for the rest.
 
-    ``seed`` is used where none is given. Raises ``InferenceError``.
+    ``seed`` is used where none is given, or any. Raises ``InferenceError``.
     """
     width, height = size(options, entry)
     request = ImageRequest(
@@ -37,7 +37,7 @@ def imagine(options: Options, catalog: Catalog, *, entry: ModelEntry, seed: int)
         negative=" ".join((options.negative or "").split()),
         model=entry.name,
         adapters=options.adapters,
-        seed=seed if options.seed is None else options.seed,
+        seed=seed if options.seed in (None, RANDOM) else options.seed,
         count=1 if options.count is None else options.count,
         steps=round(entry.steps.default) if options.steps is None else options.steps,
         guidance=entry.guidance.default if options.guidance is None else options.guidance,
@@ -147,18 +147,32 @@ def _possible(value: float | None, limits: Limits) -> bool:
 
 
 def size(options: Options, entry: ModelEntry) -> tuple[int, int]:
-    """Width and height in pixels: as given, or the shape asked for at about the area that ``entry`` draws best."""
+    """Width and height in pixels: as given, or the shape asked for at about the area that ``entry`` draws best. Of a
+    shape with one side given, the other one follows."""
     width, height = entry.width, entry.height
     if options.aspect is not None:
         shape = options.aspect.strip(QUOTES).replace(FULL_WIDTH_COLON, ":")
-        ratio = re.fullmatch(r"\s*(\d{1,4})\s*:\s*(\d{1,4})\s*", shape, re.ASCII)
-        if ratio is None:
+        match = re.fullmatch(r"\s*(\d{1,4})\s*:\s*(\d{1,4})\s*", shape, re.ASCII)
+        if match is None:
             width, height = parse_size(shape)
-        elif 0 in (int(ratio[1]), int(ratio[2])):
+        elif 0 in (int(match[1]), int(match[2])):
             raise InferenceError(SizeUnreadable(text=options.aspect))
         else:
-            width, height = shaped(int(ratio[1]) / int(ratio[2]), entry)
-    return options.width or width, options.height or height
+            width, height = _sides(int(match[1]) / int(match[2]), options, entry)
+    return width if options.width is None else options.width, height if options.height is None else options.height
+
+
+def _sides(ratio: float, options: Options, entry: ModelEntry) -> tuple[int, int]:
+    """The sides of a shape (width / height), by the side that is given, if one is, however large the other one gets."""
+
+    def rounded(side: float) -> int:
+        return max(SIZE_MULTIPLE, round(side / SIZE_MULTIPLE) * SIZE_MULTIPLE)
+
+    if options.width is not None:
+        return options.width, rounded(options.width / ratio)
+    if options.height is not None:
+        return rounded(options.height * ratio), options.height
+    return shaped(ratio, entry)
 
 
 def shaped(ratio: float, entry: ModelEntry) -> tuple[int, int]:

@@ -80,6 +80,17 @@ def test_a_lora_that_is_named_twice_is_merged_once(prompt: str, strength: float)
     assert merged(Options(prompt=prompt)).adapters == (Adapter(name="ink", strength=strength),)
 
 
+def test_a_strength_is_for_the_one_lora_of_the_prompt() -> None:
+    options = merged(Options(prompt="a fox <lora:ink>", strength=0.3))
+    assert (options.adapters, options.strength) == ((Adapter(name="ink", strength=0.3),), None)
+
+
+@pytest.mark.parametrize("prompt", ["a fox", "a fox <lora:ink> <lora:flat>"])
+def test_a_strength_of_no_lora_in_particular_is_refused(prompt: str) -> None:
+    with pytest.raises(Refused, match="is for one LoRA"):
+        merged(Options(prompt=prompt, strength=0.3))
+
+
 def test_an_unknown_flag_is_named() -> None:
     with pytest.raises(Refused, match=r"I do not know `--stylize`.*`--seed`"):
         merged(Options(prompt="a fox --stylize 100"))

@@ -15,7 +15,7 @@ from bot.store import JobState
 from inference.catalog import Catalog
 from inference.contract import MAX_SEED, Unread
 from tests.bot.painter import pixels
-from tests.bot.studio import Studio, labels_of, open_studio, text_of
+from tests.bot.studio import Studio, labels_of, open_studio, said, text_of
 
 
 async def test_a_prompt_becomes_a_picture_with_everything_that_makes_it(studio: Studio) -> None:
@@ -54,6 +54,15 @@ async def test_all_options_are_taken(studio: Studio) -> None:
         assert word in text_of(studio.cards()[-1])
 
 
+async def test_a_strength_acts_on_the_lora_that_the_prompt_names(studio: Studio) -> None:
+    options = {"model": "guided", "lora_strength": 0.3}
+    await studio.ann.slash(studio.channel, "imagine", prompt="a fox <lora:ink:1>", **options)
+    await studio.card(saying="LoRA ink 0.3")
+    answer = await studio.ann.slash(studio.channel, "imagine", prompt="a fox", **options)
+    assert answer.ephemeral
+    assert "`lora_strength` is for one LoRA" in said(answer)
+
+
 async def test_a_card_tells_its_place_in_line_then_its_progress(studio: Studio) -> None:
     await studio.ann.slash(studio.channel, "imagine", prompt="wait")
     await studio.card(saying="Drawing", index=0)
@@ -75,7 +84,7 @@ async def test_models_are_offered_while_typing(studio: Studio) -> None:
     [
         {"prompt": ""},
         {"prompt": "x" * 3000},
-        {"prompt": "x", "seed": -1},
+        {"prompt": "x", "seed": -2},
         {"prompt": "x", "seed": MAX_SEED + 1},
         {"prompt": "x", "seed": "seven"},
         {"prompt": "x", "count": 0},

@@ -58,19 +58,47 @@ def test_a_ratio_is_read_however_people_write_it(catalog: Catalog, ratio: str) -
 
 
 @pytest.mark.parametrize(
+    ("flags", "size"),
+    [
+        ("--ar 2:1 --w 64", (64, 32)),
+        ("--ar 1:2 --w 64", (64, 128)),
+        ("--ar 2:3 --h 128", (88, 128)),  # the multiple of 8 next to 85⅓
+        ("--ar 2:1 --w 64 --h 64", (64, 64)),
+        ("--ar 96x64 --w 32", (32, 64)),
+    ],
+)
+def test_of_a_shape_with_one_side_given_the_other_one_follows(
+    catalog: Catalog, flags: str, size: tuple[int, int]
+) -> None:
+    request = order(merged(Options(prompt=f"a fox {flags}")), catalog)
+    assert (request.width, request.height) == size
+
+
+def test_a_side_that_would_follow_and_is_too_long_is_refused_as_it_was_asked_for(catalog: Catalog) -> None:
+    with pytest.raises(InferenceError, match="64×192 is not possible"):
+        order(Options(prompt="x", aspect="1:3", width=64), catalog)
+
+
+def test_seed_minus_one_is_any_seed(catalog: Catalog) -> None:
+    assert order(merged(Options(prompt="a fox --seed -1")), catalog).seed == 7
+
+
+@pytest.mark.parametrize(
     ("options", "failure"),
     [
         (Options(prompt="  \n "), PromptEmpty),
         (Options(prompt="x" * 3000), PromptTooLong),
         (Options(prompt="x", model="nope"), UnknownModel),
         (Options(prompt="x", seed=MAX_SEED + 1), OutOfRange),
-        (Options(prompt="x", seed=-1), OutOfRange),
+        (Options(prompt="x", seed=-2), OutOfRange),
         (Options(prompt="x", count=0), OutOfRange),
         (Options(prompt="x", count=5), OutOfRange),
         (Options(prompt="x", steps=0), OutOfRange),
         (Options(prompt="x", guidance=float("nan")), OutOfRange),
         (Options(prompt="x", aspect="60x64"), SizeNotPossible),
         (Options(prompt="x", aspect="4096x4096"), SizeNotPossible),
+        (Options(prompt="x", width=0), SizeNotPossible),
+        (Options(prompt="x", aspect="2:1", height=0), SizeNotPossible),
         (Options(prompt="x", aspect="big"), SizeUnreadable),
     ],
 )
@@ -171,7 +199,6 @@ def test_a_shape_keeps_the_area_that_a_model_draws_best(ratio: str, sides: tuple
 
 def test_a_side_alone_can_be_given(catalog: Catalog) -> None:
     assert requests.size(Options(prompt="x", width=96), catalog.default) == (96, 64)
-    assert requests.size(Options(prompt="x", aspect="1:1", height=32), catalog.default) == (64, 32)
 
 
 def test_shapes_are_suggested_with_their_sizes(catalog: Catalog) -> None:

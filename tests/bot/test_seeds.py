@@ -49,6 +49,12 @@ async def test_a_seed_that_is_given_comes_before_the_lock(studio: Studio) -> Non
     assert "locked" not in text_of(studio.cards()[-1])
 
 
+async def test_minus_one_is_a_random_seed_in_spite_of_the_lock(studio: Studio) -> None:
+    await ask(studio, "lock", seed=77)
+    assert await seed_drawn(studio, seed=-1) not in (-1, 77)
+    assert "locked" not in text_of(studio.cards()[-1])
+
+
 async def test_the_lock_is_ones_own(studio: Studio) -> None:
     await ask(studio, "lock", seed=77)
     await studio.ben.slash(studio.channel, "imagine", prompt="a fox")
