@@ -80,6 +80,10 @@ class Imagine(commands.Cog):
     async def _models(self, interaction: discord.Interaction[Any], typed: str) -> list[app_commands.Choice[str]]:
         return models(interaction, typed)
 
+    @imagine.autocomplete("seed")
+    async def _seeds(self, interaction: discord.Interaction[Any], typed: Any) -> list[app_commands.Choice[int]]:
+        return await self._bot.seed_book.suggest_seeds(interaction.user.id, str(typed))
+
     @imagine.autocomplete("aspect")
     async def _aspects(self, interaction: discord.Interaction[Any], typed: str) -> list[app_commands.Choice[str]]:
         return aspects(interaction, typed, named=getattr(interaction.namespace, "model", None))

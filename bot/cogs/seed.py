@@ -9,10 +9,12 @@ from discord import app_commands
 from discord.ext import commands
 
 from bot.features.seedbook import NAME_CHARACTERS
-from inference.contract import MAX_SEED
+from inference.contract import MAX_COUNT, MAX_SEED
 
 if TYPE_CHECKING:
     from bot.client import PictureBot
+
+WHICH_PICTURE = "Which picture of your last order; its first unless you say"
 
 
 class Seed(commands.GroupCog, group_name="seed", group_description="Your seeds: the same seed gives the same picture"):
@@ -27,9 +29,14 @@ class Seed(commands.GroupCog, group_name="seed", group_description="Your seeds: 
         await self._bot.seed_book.show(interaction)
 
     @app_commands.command(description="Use one seed for all your pictures until you unlock it")
-    @app_commands.describe(seed="The seed")
-    async def lock(self, interaction: discord.Interaction, seed: app_commands.Range[int, 0, MAX_SEED]) -> None:
-        await self._bot.seed_book.lock(interaction, seed)
+    @app_commands.describe(seed="The seed; without it, that of your last picture", picture=WHICH_PICTURE)
+    async def lock(
+        self,
+        interaction: discord.Interaction,
+        seed: app_commands.Range[int, 0, MAX_SEED] | None = None,
+        picture: app_commands.Range[int, 1, MAX_COUNT] | None = None,
+    ) -> None:
+        await self._bot.seed_book.lock(interaction, seed, picture)
 
     @app_commands.command(description="Unlock: a new random seed for every picture")
     async def random(self, interaction: discord.Interaction) -> None:
@@ -40,14 +47,17 @@ class Seed(commands.GroupCog, group_name="seed", group_description="Your seeds: 
         await self._bot.seed_book.next(interaction)
 
     @app_commands.command(description="Keep a seed in your book")
-    @app_commands.describe(name="What to call it", seed="The seed; without it, that of your last picture")
+    @app_commands.describe(
+        name="What to call it", seed="The seed; without it, that of your last picture", picture=WHICH_PICTURE
+    )
     async def save(
         self,
         interaction: discord.Interaction,
         name: app_commands.Range[str, 1, NAME_CHARACTERS],
         seed: app_commands.Range[int, 0, MAX_SEED] | None = None,
+        picture: app_commands.Range[int, 1, MAX_COUNT] | None = None,
     ) -> None:
-        await self._bot.seed_book.save(interaction, name, seed)
+        await self._bot.seed_book.save(interaction, name, seed, picture)
 
     @app_commands.command(description="Lock a seed of your book")
     @app_commands.describe(name="Which one")
@@ -66,5 +76,4 @@ class Seed(commands.GroupCog, group_name="seed", group_description="Your seeds: 
     @use.autocomplete("name")
     @forget.autocomplete("name")
     async def _names(self, interaction: discord.Interaction[Any], typed: str) -> list[app_commands.Choice[str]]:
-        found = await self._bot.seed_book.suggest(interaction.user.id, typed)
-        return [app_commands.Choice(name=label[:100], value=name) for label, name in found[:25]]
+        return await self._bot.seed_book.suggest(interaction.user.id, typed)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import discord
+from discord import app_commands
 
 from bot.delivery.delivery import NOBODY
 from bot.ordering.access import Refused
 from bot.store import Jobs, Preferences, Seeds
 from bot.ui.cards import inert
+from bot.ui.suggestions import choices
 from bot.words import _
-from inference.contract import MAX_SEED
+from inference.contract import MAX_SEED, ImageRequest
 
 MOST_SEEDS = 100
 """That one person may keep."""
@@ -31,14 +33,16 @@ class SeedBook:
         last = await self._last(interaction.user.id)
         lines = [
             _("🎲 Your seeds are random.") if locked is None else _("🔒 Your seed is locked: `{seed}`.", seed=locked),
-            *([] if last is None else [_("Your last picture had `{seed}`.", seed=last)]),
+            *([] if last is None else [_seeds_of(last)]),
         ]
         await _answer(interaction, "\n".join(lines))
 
-    async def lock(self, interaction: discord.Interaction, seed: int) -> None:
-        """Use this seed for every order until it is unlocked."""
+    async def lock(self, interaction: discord.Interaction, seed: int | None, picture: int | None) -> None:
+        """Use this seed, or that of a picture of the last order, for every order until it is unlocked."""
         await _thinking(interaction)
-        await self._lock(interaction, seed)
+        if seed is None and picture is None:
+            picture = 1
+        await self._lock(interaction, await self._meant(interaction.user.id, seed, picture))
 
     async def random(self, interaction: discord.Interaction) -> None:
         """Back to random seeds."""
@@ -47,12 +51,16 @@ class SeedBook:
         await _answer(interaction, _("🎲 Your seeds are random."))
 
     async def next(self, interaction: discord.Interaction) -> None:
-        """Lock the seed after the locked one, or after that of the last picture."""
+        """Lock the seed after the last picture's, or after the locked one if nothing was drawn with that yet."""
         await _thinking(interaction)
-        await self._lock(interaction, (await self._current(interaction.user.id) + 1) % (MAX_SEED + 1))
+        user = interaction.user.id
+        current, last = await self._current(user), await self._last(user)
+        drawn = last.count if last is not None and last.seed == current else 1
+        await self._lock(interaction, (current + drawn) % (MAX_SEED + 1))
 
-    async def save(self, interaction: discord.Interaction, name: str, seed: int | None) -> None:
-        """Keep a seed: the given one, else the locked one, else that of the last picture."""
+    async def save(self, interaction: discord.Interaction, name: str, seed: int | None, picture: int | None) -> None:
+        """Keep a seed: the given one, or that of a picture of the last order; else the locked one, else that of the
+        last order's first picture."""
         await _thinking(interaction)
         user, name = interaction.user.id, " ".join(name.split())
         if not name:
@@ -60,7 +68,7 @@ class SeedBook:
         kept = await self._seeds.all(user)
         if len(kept) >= MOST_SEEDS and await self._seeds.get(user, name) is None:
             raise Refused(_("Your seed book is full ({most} seeds). `/seed forget` makes room.", most=MOST_SEEDS))
-        value = await self._current(user) if seed is None else seed
+        value = await self._meant(user, seed, picture)
         await self._seeds.save(user, name, value)
         await _answer(interaction, _("📒 `{seed}` is kept as “{name}”.", seed=value, name=inert(name)))
 
@@ -89,27 +97,61 @@ class SeedBook:
             raise _unknown(name)
         await _answer(interaction, _("“{name}” is forgotten.", name=inert(name)))
 
-    async def suggest(self, user_id: int, typed: str) -> list[tuple[str, str]]:
-        """Label and name of the seeds whose name contains what was typed."""
+    async def suggest(self, user_id: int, typed: str) -> list[app_commands.Choice[str]]:
+        """The names in the book that fit what was typed."""
         kept = await self._seeds.all(user_id)
-        wanted = typed.strip().casefold()
-        return [(f"{name} ({seed})", name) for name, seed in kept.items() if wanted in name.casefold()]
+        return choices([(f"{name} ({seed})", name) for name, seed in kept.items()], typed)
+
+    async def suggest_seeds(self, user_id: int, typed: str) -> list[app_commands.Choice[int]]:
+        """The same, for the seeds themselves."""
+        kept = await self._seeds.all(user_id)
+        return choices([(f"{name} ({seed})", seed) for name, seed in kept.items()], typed)
 
     async def _lock(self, interaction: discord.Interaction, seed: int) -> None:
         await self._preferences.lock_seed(interaction.user.id, seed)
         said = _("🔒 Everything that you `/imagine` uses `{seed}` until `/seed random`.", seed=seed)
         await _answer(interaction, said)
 
-    async def _current(self, user_id: int) -> int:
-        locked = self._preferences.locked_seed(user_id)
-        seed = await self._last(user_id) if locked is None else locked
-        if seed is None:
-            raise Refused(_("You have no seed yet: draw a picture first, or give the seed."))
-        return seed
+    async def _meant(self, user_id: int, seed: int | None, picture: int | None) -> int:
+        """The seed that is given, or that of a picture of the last order; where neither is named, the present one."""
+        if picture is None:
+            return await self._current(user_id) if seed is None else seed
+        if seed is not None:
+            raise Refused(_("Give a seed or the number of a picture, not both."))
+        last = await self._last(user_id)
+        if last is None:
+            raise _nothing_yet()
+        if picture > last.count:
+            raise Refused(
+                _("Your last order has no picture {number}; it has {count}.", number=picture, count=last.count)
+            )
+        return last.picture_seed(picture - 1)
 
-    async def _last(self, user_id: int) -> int | None:
+    async def _current(self, user_id: int) -> int:
+        """The locked seed, else that of the last order's first picture."""
+        locked = self._preferences.locked_seed(user_id)
+        if locked is not None:
+            return locked
+        last = await self._last(user_id)
+        if last is None:
+            raise _nothing_yet()
+        return last.seed
+
+    async def _last(self, user_id: int) -> ImageRequest | None:
+        """What was drawn for a person last."""
         newest = await self._jobs.history(user_id, limit=1)
-        return newest[0].request.seed if newest else None
+        return newest[0].request if newest else None
+
+
+def _seeds_of(last: ImageRequest) -> str:
+    seeds = ", ".join(f"`{last.picture_seed(index)}`" for index in range(last.count))
+    if last.count == 1:
+        return _("Your last picture had {seed}.", seed=seeds)
+    return _("Your last pictures had {seeds}.", seeds=seeds)
+
+
+def _nothing_yet() -> Refused:
+    return Refused(_("You have no seed yet: draw a picture first, or give the seed."))
 
 
 def _unknown(name: str) -> Refused:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import discord
 from discord import app_commands
@@ -19,6 +19,7 @@ from inference.errors import InferenceError
 if TYPE_CHECKING:
     from bot.client import PictureBot
 
+Value = TypeVar("Value", str, int)
 MOST = 25
 """Of suggestions, by Discord's rules; a name has at most 100 characters."""
 
@@ -63,7 +64,7 @@ def _entry(interaction: discord.Interaction[PictureBot], named: str | None) -> M
         return choose(None, where(interaction), bot.store.preferences, bot.catalog).entry
 
 
-def choices(found: Iterable[tuple[str, str]], typed: str) -> list[app_commands.Choice[str]]:
+def choices(found: Iterable[tuple[str, Value]], typed: str) -> list[app_commands.Choice[Value]]:
     """What fits what was typed so far, of labels with their values."""
     wanted = typed.casefold().split()
     return [

@@ -8,6 +8,7 @@ import pytest
 from simcord.interactions import OptionError
 
 from bot.features import seedbook
+from bot.store import JobState
 from inference.contract import MAX_SEED
 from tests.bot.painter import pixels
 from tests.bot.studio import Studio, said, text_of
@@ -70,6 +71,32 @@ async def test_next_goes_on_from_the_lock_or_the_last_picture(studio: Studio) ->
     assert await seed_drawn(studio) == 1
 
 
+async def test_next_goes_on_after_the_last_of_several_pictures(studio: Studio) -> None:
+    await studio.ann.slash(studio.channel, "imagine", prompt="a fox", seed=10, count=4)
+    await studio.settled(JobState.DONE)
+    assert "pictures had `10`, `11`, `12`, `13`" in await ask(studio, "show")
+    assert "uses `14`" in await ask(studio, "next")
+    assert "uses `15`" in await ask(studio, "next")
+
+
+async def test_next_goes_on_after_the_pictures_that_were_drawn_with_the_lock(studio: Studio) -> None:
+    await ask(studio, "lock", seed=MAX_SEED)
+    await studio.ann.slash(studio.channel, "imagine", prompt="a fox", count=2)
+    await studio.settled(JobState.DONE)
+    assert "uses `1`" in await ask(studio, "next")
+
+
+async def test_the_seed_of_any_picture_of_the_last_order_is_kept_and_locked(studio: Studio) -> None:
+    assert "no seed yet" in await ask(studio, "save", name="owl", picture=1)
+    await studio.ann.slash(studio.channel, "imagine", prompt="a fox", seed=10, count=3)
+    await studio.settled(JobState.DONE)
+    assert "`12` is kept" in await ask(studio, "save", name="owl", picture=3)
+    assert "uses `11`" in await ask(studio, "lock", picture=2)
+    assert "uses `10`" in await ask(studio, "lock")
+    assert "no picture 4; it has 3" in await ask(studio, "save", name="owl", picture=4)
+    assert "not both" in await ask(studio, "lock", seed=5, picture=1)
+
+
 async def test_a_good_seed_is_kept_by_name(studio: Studio) -> None:
     assert "is empty" in await ask(studio, "list")
     await seed_drawn(studio, seed=123)
@@ -96,6 +123,7 @@ async def test_names_are_offered_while_typing_to_their_owner_alone(studio: Studi
         {"name": "owl (9)", "value": "owl"}
     ]
     assert await studio.ben.autocomplete(studio.channel, "seed use", "name", "") == []
+    assert await studio.ann.autocomplete(studio.channel, "imagine", "seed", "ow") == [{"name": "owl (9)", "value": 9}]
 
 
 async def test_a_book_has_an_end(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
