@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from inference.catalog import Catalog
 from inference.catalog.entries import Limits, ModelEntry
@@ -66,6 +67,15 @@ def validate(request: ImageRequest, entry: ModelEntry) -> None:
     for adapter in request.adapters:
         _within("lora strength", adapter.strength, STRENGTHS)
     _drawable(request.width, request.height, entry)
+
+
+def known_as(typed: Iterable[Adapter], catalog: Catalog, entry: ModelEntry) -> tuple[Adapter, ...]:
+    """LoRAs by the names that the catalogue has for what was typed; of one that is named twice, the last strength.
+
+    Raises ``InferenceError(UnknownAdapter)``.
+    """
+    strengths = {catalog.find_adapter(adapter.name, entry.family).name: adapter.strength for adapter in typed}
+    return tuple(Adapter(name=name, strength=strength) for name, strength in strengths.items())
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -34,7 +34,7 @@ class House:
 
     async def hide(self, interaction: discord.Interaction, name: str) -> None:
         """Take a model out of use here."""
-        rules, entry = self._rules(interaction), self._catalog[name]
+        rules, entry = self._rules(interaction), self._catalog.find(name)
         hidden = rules.hidden_models | {entry.name}
         if all(other.name in hidden for other in self._catalog):
             raise Refused(_("At least one model has to stay."))

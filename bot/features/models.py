@@ -91,6 +91,14 @@ class Models:
         here, rules = where(interaction), self._preferences.rules(interaction.guild_id)
         require_may_choose(scope, asker(interaction), rules, guild_id=interaction.guild_id)
         entry = choose(name, here, self._preferences, self._catalog).entry
+        if not (self._catalog.on_disk(entry) or self._can_come(entry)):
+            raise Refused(
+                _(
+                    "“{model}” is not on this machine, and the bot cannot download it. `/model list` shows what "
+                    "is here.",
+                    model=entry.title,
+                )
+            )
         scope_id = _scope_id(scope, interaction)
         await self._preferences.choose_model(scope, scope_id, entry.name, chosen_by=interaction.user.id)
         said = _(_CHOSEN[scope], model=inert(entry.title))
@@ -187,6 +195,10 @@ class Models:
         rules, found = self._preferences.rules(interaction.guild_id), [] if example is None else [example]
         return showing_in(found, rules, entry, age_restricted=is_age_restricted(interaction))
 
+    def _can_come(self, entry: ModelEntry) -> bool:
+        """Whether the bot would download what is missing of a model. Looks at a few files."""
+        return self._dispatcher.downloads and self._catalog.is_downloadable(entry)
+
     async def _facts(self, entry: ModelEntry) -> list[str]:
         """Family, size, settings, licence, and how near the weights are."""
         if entry.name in self._dispatcher.ailing:
@@ -195,7 +207,7 @@ class Models:
             near = "⚡ " + _("in memory")
         elif await asyncio.to_thread(self._catalog.on_disk, entry):
             near = "💾 " + _("on disk")
-        elif await asyncio.to_thread(self._catalog.is_downloadable, entry):
+        elif await asyncio.to_thread(self._can_come, entry):
             near = "☁️ " + _("not downloaded yet")
         else:
             near = "✖️ " + _("not on this machine")

@@ -21,7 +21,7 @@ DASH = r"(?:^|\s)(?:[-－−]{2}|[—–])[-－−—–]*(?=[A-Za-z])"
 """Two hyphens or a dash, or more of them, before a word. A dash with a space after it is punctuation."""
 FLAG = re.compile(rf"{DASH}([A-Za-z][\w-]*)=?")
 LORA = re.compile(r"<lora:([^:<>]+)(?::([^<>]*))?>", re.IGNORECASE)
-
+QUOTES = "\"'“”"
 RANDOM = -1
 """In place of a seed, as AUTOMATIC1111 has it: any, whatever is locked."""
 
@@ -71,8 +71,8 @@ def merged(options: Options) -> Options:
     given = {f.name: getattr(options, f.name) for f in fields(options) if getattr(options, f.name) is not None}
     if options.negative and found.values.get("negative"):
         given["negative"] = f"{options.negative}, {found.values['negative']}"
-    chosen = {adapter.name: adapter for adapter in options.adapters}
-    flagged = {adapter.name: adapter for adapter in found.adapters}
+    chosen = {adapter.name.casefold(): adapter for adapter in options.adapters}
+    flagged = {adapter.name.casefold(): adapter for adapter in found.adapters}
     adapters = tuple((chosen | flagged | chosen).values())
     if options.strength is not None:
         adapters = _strengthened(adapters, options.strength)
@@ -137,6 +137,10 @@ def _strengthened(adapters: tuple[Adapter, ...], strength: float) -> tuple[Adapt
     return (replace(adapters[0], strength=strength),)
 
 
+def _unquoted(text: str) -> str:
+    return text.strip(QUOTES)
+
+
 def _switch(text: str) -> bool:
     if text:
         raise Refused(_("`--spoiler` takes no value; “{value}” belongs before the flags.", value=text[:50]))
@@ -151,7 +155,7 @@ _FLAGS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "steps": ("steps", partial(parse_whole, "number of steps")),
     "guidance": ("guidance", _GUIDANCE), "cfg": ("guidance", _GUIDANCE),
     "count": ("count", _COUNT), "repeat": ("count", _COUNT), "r": ("count", _COUNT),
-    "model": ("model", str), "m": ("model", str),
+    "model": ("model", _unquoted), "m": ("model", _unquoted),
     "width": ("width", partial(parse_whole, "width")), "w": ("width", partial(parse_whole, "width")),
     "height": ("height", partial(parse_whole, "height")), "h": ("height", partial(parse_whole, "height")),
     "lora": ("adapters", str),

@@ -11,7 +11,6 @@ from bot.store import Preferences
 from bot.words import _
 from inference.catalog import Catalog
 from inference.catalog.entries import ModelEntry
-from inference.errors import InferenceError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,12 +38,14 @@ def choose(named: str | None, where: Where, preferences: Preferences, catalog: C
     """
     rules = preferences.rules(where.guild_id)
     if named is not None:
-        return Choice(_visible(named, rules, catalog), Scope.CALL)
+        entry = catalog.find(named)
+        if entry.name in rules.hidden_models:
+            raise Refused(_("“{model}” is not used on this server. `/model list` shows what is.", model=entry.title))
+        return Choice(entry, Scope.CALL)
     for scope, name in remembered(where, preferences):
-        try:
-            return Choice(_visible(name, rules, catalog), scope)
-        except (InferenceError, Refused):
-            continue
+        chosen = catalog.get(name)
+        if chosen is not None and name not in rules.hidden_models:
+            return Choice(chosen, scope)
     if catalog.default.name in rules.hidden_models:
         for entry in visible(rules, catalog):
             return Choice(entry, Scope.CATALOGUE)
@@ -66,10 +67,3 @@ def remembered(where: Where, preferences: Preferences) -> Iterator[tuple[Scope, 
 def visible(rules: Rules, catalog: Catalog) -> list[ModelEntry]:
     """The models that a server shows."""
     return [entry for entry in catalog if entry.name not in rules.hidden_models]
-
-
-def _visible(name: str, rules: Rules, catalog: Catalog) -> ModelEntry:
-    entry = catalog[name]
-    if entry.name in rules.hidden_models:
-        raise Refused(_("“{model}” is not used on this server. `/model list` shows what is.", model=entry.title))
-    return entry

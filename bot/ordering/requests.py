@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from bot.ordering.flags import RANDOM, Options
+from bot.ordering.flags import QUOTES, RANDOM, Options
 from bot.store import Job, StoredPicture
 from inference.catalog import Catalog
 from inference.catalog.entries import Limits, ModelEntry
@@ -15,10 +15,9 @@ from inference.contract import SIZE_MULTIPLE, ImageRequest
 from inference.errors import InferenceError, SizeUnreadable
 from inference.pictures.infotext import Infotext
 from inference.pictures.recipe import Recipe
-from inference.validation import check, parse_size
+from inference.validation import check, known_as, parse_size
 
 RATIOS = ("1:1", "3:2", "2:3", "4:3", "3:4", "16:9", "9:16")
-QUOTES = "\"'“”"
 FULL_WIDTH_COLON = "\N{FULLWIDTH COLON}"
 """Between the numbers of a ratio, as Chinese keyboards write it."""
 COARSE_MULTIPLE = 64
@@ -36,7 +35,7 @@ def imagine(options: Options, catalog: Catalog, *, entry: ModelEntry, seed: int)
         prompt=" ".join(options.prompt.split()),
         negative=" ".join((options.negative or "").split()),
         model=entry.name,
-        adapters=options.adapters,
+        adapters=known_as(options.adapters, catalog, entry),
         seed=seed if options.seed in (None, RANDOM) else options.seed,
         count=1 if options.count is None else options.count,
         steps=round(entry.steps.default) if options.steps is None else options.steps,

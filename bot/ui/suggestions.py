@@ -25,15 +25,18 @@ MOST = 25
 
 
 def models(interaction: discord.Interaction[PictureBot], typed: str) -> list[app_commands.Choice[str]]:
-    """The models that this server shows; those in memory are marked, and those that are still to be downloaded."""
+    """The models that this server shows; those in memory are marked, and those that are not on this machine."""
     bot = interaction.client
     resident = bot.dispatcher.resident
     shown = visible(bot.store.preferences.rules(interaction.guild_id), bot.catalog)
     found = []
     for entry in shown:
-        mark = " ⚡" if entry.name in resident else ""
-        if bot.catalog.is_downloadable(entry):
+        if bot.catalog.on_disk(entry):
+            mark = " ⚡" if entry.name in resident else ""
+        elif bot.dispatcher.downloads and bot.catalog.is_downloadable(entry):
             mark = " · ☁️ " + _("not downloaded yet")
+        else:
+            mark = " · ✖️ " + _("not on this machine")
         found.append((f"{entry.title} ({entry.name}) · {entry.family}{mark}", entry.name))
     return choices(found, typed)
 

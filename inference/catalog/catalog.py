@@ -6,9 +6,11 @@ Knows nothing of torch or Discord.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
+from typing import TypeVar
 
 from inference.catalog.dropped import Dropped, Unusable, slug
 from inference.catalog.entries import AdapterEntry, Checked, Family, ModelEntry
@@ -16,6 +18,7 @@ from inference.catalog.sources import Source
 from inference.catalog.toml import CatalogError, Document, read_document
 from inference.errors import CheckerMissing, InferenceError, UnknownAdapter, UnknownModel
 
+Entry = TypeVar("Entry", ModelEntry, AdapterEntry)
 OWN_CHECKER, ITS_SETTINGS = "safety_checker", "feature_extractor"
 """The folders of it in a diffusers pipeline."""
 CLASSIFIER = "safety"
@@ -63,11 +66,24 @@ class Catalog:
 
     def __getitem__(self, name: str) -> ModelEntry:
         """The model of this name; raises ``InferenceError(UnknownModel)``."""
+        entry = self.get(name)
+        if entry is None:
+            raise InferenceError(UnknownModel(name=name, known=tuple(entry.name for entry in self)))
+        return entry
+
+    def get(self, name: str) -> ModelEntry | None:
+        """The model of this name, if there is one."""
         models = self._models if name in self._models else {entry.name: entry for entry in self}
-        try:
-            return models[name]
-        except KeyError:
-            raise InferenceError(UnknownModel(name=name, known=tuple(models))) from None
+        return models.get(name)
+
+    def find(self, typed: str) -> ModelEntry:
+        """The model that somebody means who types its name or its title, in capitals or small letters; raises
+        ``InferenceError(UnknownModel)``."""
+        return self.get(typed) or _meant(typed, self) or self[typed]
+
+    def find_adapter(self, typed: str, family: Family) -> AdapterEntry:
+        """The same of a style LoRA that fits the family; raises ``InferenceError(UnknownAdapter)``."""
+        return _meant(typed, self.adapters(family)) or self.adapter(typed, family)
 
     def of_file(self, stem: str) -> ModelEntry | None:
         """The model of this name, or else the first whose name a file of this name would get: other programs call a
@@ -153,7 +169,7 @@ class Catalog:
 
     def missing_preview(self, name: str) -> Source | None:
         """The same of the model ``name``, if it is not on this machine: nothing that drawing would need."""
-        entry = next((entry for entry in self if entry.name == name), None)
+        entry = self.get(name)
         source = None if entry is None else self.preview(entry)
         return None if source is None or source.locate() is not None else source
 
@@ -205,6 +221,14 @@ class Catalog:
             for style in entry.styles:
                 if style.name not in fitting:
                     raise CatalogError(f"[models.{entry.name}] styles: “{style.name}” is no adapter of its family")
+
+
+def _meant(typed: str, entries: Iterable[Entry]) -> Entry | None:
+    """The entry of this name, or else the first of this title, whatever the case of its letters."""
+    wanted, entries = " ".join(typed.split()).casefold(), list(entries)
+    named = (entry for entry in entries if entry.name.casefold() == wanted)
+    titled = (entry for entry in entries if entry.title.casefold() == wanted)
+    return next(chain(named, titled), None)
 
 
 def _own(entry: ModelEntry) -> tuple[Source, ...]:

@@ -14,7 +14,7 @@ from typing import NoReturn
 from inference.catalog import Catalog, CatalogError
 from inference.contract import MAX_COUNT, MAX_SEED, ImageRequest
 from inference.errors import InferenceError
-from inference.validation import parse_adapter, parse_real, parse_size, parse_whole
+from inference.validation import known_as, parse_adapter, parse_real, parse_size, parse_whole
 
 CATALOG = Path(__file__).resolve().parents[2] / "models" / "models.toml"
 
@@ -71,13 +71,13 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _request(arguments: argparse.Namespace, catalog: Catalog) -> ImageRequest:
     """The order, with what was not said taken from the model."""
-    entry = catalog[arguments.model] if arguments.model else catalog.default
+    entry = catalog.find(arguments.model) if arguments.model else catalog.default
     width, height = arguments.size or (entry.width, entry.height)
     return ImageRequest(
         prompt=arguments.prompt,
         negative=arguments.negative,
         model=entry.name,
-        adapters=tuple(arguments.lora),
+        adapters=known_as(arguments.lora, catalog, entry),
         seed=secrets.randbelow(MAX_SEED + 1) if arguments.seed is None else arguments.seed,
         count=arguments.count,
         steps=int(entry.steps.default) if arguments.steps is None else arguments.steps,

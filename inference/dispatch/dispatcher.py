@@ -86,6 +86,11 @@ class Dispatcher:
         """Why a model could not be loaded the last time, by its name."""
         return self._hearing.ailing
 
+    @property
+    def downloads(self) -> bool:
+        """Whether what is missing of a model is downloaded once somebody orders it."""
+        return self._fetching is not None and self._fetching.allowed
+
     def waiting_for(self, owner: str) -> int:
         """How many orders of this person wait."""
         return self._queue.waiting_for(owner)

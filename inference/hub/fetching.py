@@ -49,7 +49,7 @@ class Fetching:
     ) -> None:
         self._catalog = catalog
         self._catalog_path = catalog_path
-        self._allowed = allowed
+        self.allowed = allowed
         self._checked = checked
         self._log_level = log_level
         self._downloads: dict[tuple[str, ...], _Download] = {}
@@ -69,7 +69,7 @@ class Fetching:
         names = tuple(name for name, sources in missing.items() if sources)
         if not all(source.hub for sources in missing.values() for source in sources):
             return ()
-        if names and not self._allowed:
+        if names and not self.allowed:
             raise InferenceError(DownloadsOff(name=names[0]))
         return names
 

@@ -144,6 +144,17 @@ async def test_where_downloads_are_off_people_are_told_before_anything_is_promis
     assert hub.requests == []
 
 
+async def test_where_downloads_are_off_a_model_of_the_hub_is_marked_and_cannot_be_chosen(
+    settings: Settings, catalog: Catalog, hub: Hub
+) -> None:
+    async with open_studio(replace(settings, downloads=False), catalog) as studio:
+        offered = await studio.ann.autocomplete(studio.channel, "imagine", "model", "big")
+        assert [choice["name"] for choice in offered] == ["Big one (big) · emoji · ✖️ not on this machine"]
+        answer = await studio.ann.slash(studio.channel, "model use", name="big")
+        assert "the bot cannot download it" in said(answer)
+        assert "✖️ not on this machine" in said(await studio.ann.slash(studio.channel, "model list"))
+
+
 async def test_where_downloads_are_off_nothing_of_a_comparison_is_drawn(
     settings: Settings, catalog: Catalog, hub: Hub
 ) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from bot.rules import Explicit, Rules
 from inference.catalog.entries import ModelEntry
+from inference.contract import Adapter
 from tests.bot.painter import pixels
 from tests.bot.studio import Studio, age_restricted, covers, eventually, images_of, labels_of, said, text_of, until
 
@@ -79,6 +80,26 @@ async def test_a_model_that_is_not_there_cannot_be_chosen(studio: Studio) -> Non
     answer = await studio.ann.slash(studio.channel, "model use", name="nope")
     assert "no model “nope”. Choose from: quick" in said(answer)
     assert "no choice to take back" in said(await studio.ann.slash(studio.channel, "model reset"))
+
+
+async def test_a_model_that_cannot_be_had_is_marked_and_cannot_be_chosen(studio: Studio, boss: Any) -> None:
+    for scope in ("me", "channel", "server"):
+        options = {} if scope == "me" else {"scope": scope}
+        answer = await boss.slash(studio.channel, "model use", name="absent", **options)
+        assert answer.ephemeral
+        assert "“Not here” is not on this machine, and the bot cannot download it" in said(answer)
+    assert "is not on this machine" in said(await boss.slash(studio.channel, "settings model", name="absent"))
+    offered = await studio.ann.autocomplete(studio.channel, "imagine", "model", "absent", prompt="x")
+    assert [choice["name"] for choice in offered] == ["Not here (absent) · emoji · ✖️ not on this machine"]
+
+
+@pytest.mark.parametrize("name", ["Guided", "With guidance", "WITH  GUIDANCE"])
+async def test_a_model_is_known_by_its_title_and_in_any_case(studio: Studio, name: str) -> None:
+    assert "With guidance draws for you" in said(await studio.ann.slash(studio.channel, "model use", name=name))
+    await studio.ann.slash(studio.channel, "imagine", prompt=f'a fox --model "{name}" --lora INK:0.5')
+    await studio.pictures()
+    request = (await studio.jobs())[-1].request
+    assert (request.model, request.adapters) == ("guided", (Adapter(name="ink", strength=0.5),))
 
 
 async def test_which_explains_who_decided(studio: Studio, boss: Any) -> None:

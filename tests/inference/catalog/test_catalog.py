@@ -23,7 +23,7 @@ from inference.errors import (
     UnknownAdapter,
     UnknownModel,
 )
-from inference.validation import check, parse_size, validate
+from inference.validation import check, known_as, parse_size, validate
 from tests.checkpoints import CATALOG, TinyModels
 
 SAFETY = '[safety]\nweights = { path = "classifier" }\n'
@@ -97,6 +97,21 @@ def test_negative_prompts_act_only_above_guidance_1_and_never_on_a_native_lcm(ca
     assert not catalog["tiny"].negative_acts(8.0)
     assert not catalog["tiny-lora"].negative_acts(1.0)
     assert catalog["tiny-lora"].negative_acts(1.5)
+
+
+@pytest.mark.parametrize("typed", ["tiny", "TINY", " Tiny ", "tiny-lora", "Tiny-LoRA"])
+def test_what_people_type_finds_a_model_by_name_or_title_in_any_case(catalog: Catalog, typed: str) -> None:
+    assert catalog.find(typed) is catalog[typed.strip().casefold()]
+
+
+def test_a_name_comes_before_a_title_that_is_the_same(tmp_path: Path) -> None:
+    catalog = load(tmp_path, CATALOG.replace('title = "Tiny"', 'title = "Tiny-LoRA"'))
+    assert catalog.find("Tiny-LoRA").name == "tiny-lora"
+
+
+def test_loras_are_known_by_what_people_type(catalog: Catalog) -> None:
+    typed = (Adapter(name="FLAT", strength=0.5), Adapter(name="flat", strength=0.2))
+    assert known_as(typed, catalog, catalog.default) == (Adapter(name="flat", strength=0.2),)
 
 
 def test_an_unknown_model_is_refused_with_the_names_there_are(catalog: Catalog) -> None:
