@@ -21,8 +21,9 @@ from bot.ordering.access import Refused
 from bot.ordering.flags import Options, written
 from bot.ordering.requests import options_from, options_of
 from bot.store import Job, Jobs
-from bot.ui.cards import TURNING, facts_of, inert
+from bot.ui.cards import facts_of, inert
 from bot.ui.items import ID
+from bot.ui.quoting import quoted
 from bot.words import _, steps_of
 from inference.catalog import Catalog
 from inference.contract import MAX_PROMPT_CHARACTERS, MAX_SEED, ImageRequest
@@ -103,9 +104,9 @@ class Recipes:
 
     def sheet(self, found: ImageRequest | Found) -> ui.LayoutView:
         """Everything that is known, and what to type to order it."""
-        lines = ["📜 **" + _("Recipe") + "**", _quoted(found.prompt)]
+        lines = ["📜 **" + _("Recipe") + "**", quoted(found.prompt, PROMPT_CHARACTERS)]
         if found.negative:
-            lines += [_("without"), _quoted(found.negative)]
+            lines += [_("without"), quoted(found.negative, PROMPT_CHARACTERS)]
         facts = _facts_of_a_text(found) if isinstance(found, Infotext) else self._facts(found)
         lines.append("-# " + " · ".join(facts)[:FACTS_CHARACTERS])
         if isinstance(found, ImageRequest):
@@ -226,12 +227,6 @@ def _what_is_kept(options: Options) -> str:
 
 def _to_be_typed(options: Options) -> str:
     return "-# " + _("to be typed after a prompt: {settings}", settings=f"`{written(options)}`")
-
-
-def _quoted(prompt: str) -> str:
-    """A prompt word for word, to be copied; nothing in it formats, links or mentions."""
-    text = " ".join(TURNING.sub("", prompt).replace("```", "").split())
-    return f"```\n{text if len(text) <= PROMPT_CHARACTERS else text[: PROMPT_CHARACTERS - 1] + '…'}\n```"
 
 
 def _facts_of_a_text(info: Infotext) -> list[str]:

@@ -16,6 +16,7 @@ from discord import ui
 from bot.ordering.access import Showing
 from bot.store import Job, StoredPicture
 from bot.ui.buttons import Cancel, Delete, Edit, OneOf, OtherModel, Reroll, SameSeed
+from bot.ui.quoting import TURNING
 from bot.words import _, steps_of
 from inference.amounts import readable
 from inference.catalog.entries import Kind, ModelEntry
@@ -42,9 +43,6 @@ FAILURE_CHARACTERS = 1000
 """Of why there are no pictures; a card has 4000 in all."""
 ALT_TEXT_CHARACTERS = 1024
 """Discord's limit for the description of a media item."""
-
-TURNING = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-"""Characters that change the direction of the text around them, the rest of the card included."""
 
 Row: TypeAlias = Sequence[ui.DynamicItem[Any]]
 """Buttons, or a menu, beside each other."""

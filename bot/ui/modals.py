@@ -51,15 +51,21 @@ async def submitted(interaction: discord.Interaction[PictureBot]) -> None:
     if match is None:
         return
     speak(str(interaction.locale))
-    try:
-        await interaction.client.generator.remix(interaction, _read(data), parent_id=match["job"])
-    except Exception as error:
-        await answer_error(interaction, error)
-
-
-def _read(data: dict[str, Any]) -> Options:
-    """What a form says. The settings come filled in, so the flags that somebody typed into the prompt win over them."""
     said = dict(_fields(data.get("components", [])))
+    try:
+        await interaction.client.generator.remix(interaction, _read(said), parent_id=match["job"])
+    except Exception as error:
+        await answer_error(interaction, error, typed=_in_one_line(said))
+
+
+def _in_one_line(said: dict[str, str]) -> str:
+    """What a form says, as it could be typed after ``/imagine``."""
+    negative = said.get("negative", "").strip()
+    return " ".join([said.get("prompt", ""), f"--no {negative}" if negative else "", said.get("flags", "")])
+
+
+def _read(said: dict[str, str]) -> Options:
+    """What a form says. The settings come filled in, so the flags that somebody typed into the prompt win over them."""
     settings = said.get("flags", "").strip()
     if settings and not flags.FLAG.match(settings):
         raise Refused(_("Settings look like `--seed 5 --steps 4`; “{text}” does not.", text=settings[:100]))

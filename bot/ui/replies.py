@@ -1,4 +1,5 @@
-"""How the bot answers when something cannot be done: one sentence, seen only by the person who asked."""
+"""How the bot answers when something cannot be done: one sentence, seen only by the person who asked, and under it the
+prompt that they typed, for Discord keeps none of it."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import logging
 import discord
 
 from bot.ordering.access import Refused
+from bot.ui.quoting import quoted
 from bot.words import _
 from inference.errors import InferenceError, describe, shortened, unexpected
 
@@ -15,6 +17,8 @@ log = logging.getLogger("bot.ui.replies")
 UNKNOWN_INTERACTION = 10062
 MOST_CHARACTERS = 2000
 """Of a message, by Discord's rules."""
+TYPED_CHARACTERS = 1500
+"""Of a prompt that is given back; the sentence has the rest."""
 VALUE_CHARACTERS = 50
 """Of what somebody typed, when it is said back."""
 
@@ -24,14 +28,17 @@ def is_refusal(error: BaseException) -> bool:
     return isinstance(_cause(error), InferenceError | Refused | discord.app_commands.TransformerError)
 
 
-async def answer_error(interaction: discord.Interaction, error: BaseException) -> None:
-    """Tell the person what went wrong; log what they cannot help. Never raises a Discord error itself."""
+async def answer_error(interaction: discord.Interaction, error: BaseException, *, typed: str | None = None) -> None:
+    """Tell the person what went wrong; log what they cannot help. Never raises a Discord error itself.
+
+    What was ``typed``, a command's prompt unless said, is given back to be copied.
+    """
     cause = _cause(error)
     if isinstance(cause, discord.HTTPException) and cause.code == UNKNOWN_INTERACTION:
         log.warning("Discord forgot an interaction before it was answered")
         return
     try:
-        await _answer(interaction, shortened(_sentence(cause), MOST_CHARACTERS))
+        await _answer(interaction, _with(_sentence(cause), typed or getattr(interaction.namespace, "prompt", None)))
     except discord.HTTPException as failed:
         log.warning("an answer could not be sent: %s", failed)
 
@@ -50,6 +57,11 @@ async def _answer(interaction: discord.Interaction, sentence: str) -> None:
         await interaction.edit_original_response(content=sentence, allowed_mentions=none)
     else:
         await interaction.followup.send(sentence, ephemeral=True, allowed_mentions=none)
+
+
+def _with(sentence: str, typed: str | None) -> str:
+    block = "\n" + quoted(typed, TYPED_CHARACTERS) if typed and typed.strip() else ""
+    return shortened(sentence, MOST_CHARACTERS - len(block)) + block
 
 
 def _sentence(cause: BaseException) -> str:

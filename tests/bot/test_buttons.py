@@ -157,6 +157,18 @@ async def test_settings_that_are_none_are_refused(studio: Studio, said: str, wor
     assert len(studio.cards()) == 1
 
 
+async def test_a_form_that_is_refused_is_given_back_as_one_prompt(studio: Studio) -> None:
+    card = await drawn(studio)
+    shown = await studio.ann.click(card, label="Edit")
+    typed = {"prompt": "a pear " * 140, "negative": "worms", "flags": "--stylize 5"}
+    refused = await studio.ann.submit_modal(shown, typed)
+    assert f"```\n{'a pear ' * 140}--no worms --stylize 5\n```" in refused.response.content
+    shown = await studio.ann.click(card, label="Edit")
+    refused = await studio.ann.submit_modal(shown, {**typed, "negative": "worms " * 166})
+    assert len(refused.response.content) <= 2000
+    assert refused.response.content.endswith("…\n```")
+
+
 @pytest.mark.parametrize("restarted", [False, True])
 async def test_another_model_draws_the_same_seed(studio: Studio, restarted: bool) -> None:
     card = await drawn(studio)

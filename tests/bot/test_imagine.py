@@ -123,6 +123,20 @@ async def test_what_cannot_be_drawn_is_refused_to_the_asker_alone(
     assert await studio.jobs() == []
 
 
+async def test_a_refused_prompt_is_given_back_to_be_copied(studio: Studio) -> None:
+    prompt = "a fox in the snow, " * 50 + "--v 6"
+    for command in ("imagine", "compare"):
+        refused = await studio.ann.slash(studio.channel, command, prompt=prompt)
+        assert refused.ephemeral
+        assert "I do not know `--v`" in said(refused)
+        assert f"```\n{prompt}\n```" in said(refused)
+
+
+async def test_a_prompt_that_is_given_back_stays_in_its_block(studio: Studio) -> None:
+    refused = await studio.ann.slash(studio.channel, "imagine", prompt="a ``` @everyone ````` fox --v 6")
+    assert said(refused).endswith("\n```\na @everyone `` fox --v 6\n```")
+
+
 async def test_one_person_cannot_fill_the_queue(settings: Settings, catalog: Catalog) -> None:
     async with open_studio(replace(settings, queue_limit_per_user=1), catalog) as studio:
         await studio.ann.slash(studio.channel, "imagine", prompt="wait")
@@ -132,6 +146,7 @@ async def test_one_person_cannot_fill_the_queue(settings: Settings, catalog: Cat
         assert refused.ephemeral
         assert refused.response is not None
         assert "You have as many orders waiting as one may (1)" in refused.response.content
+        assert "```\na fox\n```" in refused.response.content
         await studio.ben.slash(studio.channel, "imagine", prompt="a cat")
         studio.let_go()
         for index in range(3):
