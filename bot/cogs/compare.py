@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import discord
 from discord import app_commands
@@ -10,6 +10,7 @@ from discord.ext import commands
 
 from bot.ordering.comparing import Axes
 from bot.ordering.flags import RANDOM, Options
+from bot.ui.suggestions import list_of_loras, list_of_models
 from inference.contract import MAX_PROMPT_CHARACTERS, MAX_SEED
 
 if TYPE_CHECKING:
@@ -43,3 +44,12 @@ class Compare(commands.Cog):
     ) -> None:
         axes = Axes(models=models, loras=loras, steps=steps, guidance=guidance)
         await self._bot.generator.compare(interaction, Options(prompt=prompt, seed=seed), axes)
+
+    @compare.autocomplete("models")
+    async def _models(self, interaction: discord.Interaction[Any], typed: str) -> list[app_commands.Choice[str]]:
+        return list_of_models(interaction, typed)
+
+    @compare.autocomplete("loras")
+    async def _loras(self, interaction: discord.Interaction[Any], typed: str) -> list[app_commands.Choice[str]]:
+        first = (getattr(interaction.namespace, "models", None) or "").partition(",")[0].strip()
+        return list_of_loras(interaction, typed, named=first)

@@ -22,9 +22,10 @@ from bot.rules import Scope
 from bot.store import Preferences
 from bot.ui.cards import inert, why_withheld
 from bot.ui.items import Pressable
+from bot.ui.suggestions import triggers_of
 from bot.words import N_, _, speaking, steps_of
 from inference.catalog import Catalog
-from inference.catalog.entries import Kind, ModelEntry
+from inference.catalog.entries import AdapterEntry, Kind, ModelEntry
 from inference.dispatch.dispatcher import Dispatcher
 from inference.dispatch.ticket import Ticket
 from inference.errors import describe
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from bot.client import PictureBot
 
 ON_A_PAGE = 4
+MOST_LORAS, LORA_CHARACTERS = 8, 50
+"""On the card of a model, and of a LoRA's title and of its words there; a card has 4000 characters in all."""
 
 
 class Models:
@@ -179,6 +182,7 @@ class Models:
         lines = [f"- {fact}" for fact in [*await self._facts(entry), *_details(entry)]]
         if entry.name in self._dispatcher.ailing:
             lines.append(inert(describe(self._dispatcher.ailing[entry.name], _)))
+        lines += _loras(self._catalog.adapters(entry.family))
         container.add_item(ui.TextDisplay("\n".join(lines)))
         container.add_item(ui.ActionRow(Use(entry.name)))
         view = ui.LayoutView(timeout=None)
@@ -290,6 +294,21 @@ def _details(entry: ModelEntry) -> list[str]:
         _("negative prompts: {use}", use=negative),
         *([_("try: {prompts}", prompts=" · ".join(map(inert, entry.examples)))] if entry.examples else []),
     ]
+
+
+def _loras(fitting: Sequence[AdapterEntry]) -> list[str]:
+    """The LoRAs that fit a model, with the words that wake them up."""
+    lines = [
+        " · ".join([f"-# LoRA {inert(entry.title, LORA_CHARACTERS)} (`{entry.name}`)", *_triggers(entry)])
+        for entry in fitting[:MOST_LORAS]
+    ]
+    if len(fitting) > MOST_LORAS:
+        lines.append("-# " + _("and {count} more", count=len(fitting) - MOST_LORAS))
+    return lines
+
+
+def _triggers(entry: AdapterEntry) -> list[str]:
+    return [inert(words, LORA_CHARACTERS) for words in triggers_of(entry)]
 
 
 def _scope_id(scope: Scope, interaction: discord.Interaction) -> int:

@@ -13,15 +13,15 @@ from bot.ordering.orders import where
 from bot.ordering.preferences import choose, visible
 from bot.ordering.requests import suggest_aspects
 from bot.words import _
-from inference.catalog.entries import ModelEntry
+from inference.catalog.entries import AdapterEntry, ModelEntry
 from inference.errors import InferenceError
 
 if TYPE_CHECKING:
     from bot.client import PictureBot
 
 Value = TypeVar("Value", str, int)
-MOST = 25
-"""Of suggestions, by Discord's rules; a name has at most 100 characters."""
+MOST, MOST_CHARACTERS = 25, 100
+"""Suggestions, and the length of what one says or stands for, by Discord's rules."""
 
 
 def models(interaction: discord.Interaction[PictureBot], typed: str) -> list[app_commands.Choice[str]]:
@@ -47,7 +47,38 @@ def loras(
     """The LoRAs that fit the model that would draw."""
     entry = _entry(interaction, named)
     fitting = interaction.client.catalog.adapters(entry.family)
-    return choices([(f"{adapter.title} ({adapter.name})", adapter.name) for adapter in fitting], typed)
+    labels = [" · ".join([f"{adapter.title} ({adapter.name})", *triggers_of(adapter)]) for adapter in fitting]
+    return choices(zip(labels, (adapter.name for adapter in fitting), strict=True), typed)
+
+
+def triggers_of(adapter: AdapterEntry) -> list[str]:
+    """The words that wake a LoRA up, as it is put to people; nothing where it needs none."""
+    return [_("say: {words}", words=", ".join(adapter.triggers))] if adapter.triggers else []
+
+
+def list_of_models(interaction: discord.Interaction[PictureBot], typed: str) -> list[app_commands.Choice[str]]:
+    """The models for the last of several names with commas between them."""
+    before, last = _last_name(typed)
+    return _appended(before, models(interaction, last))
+
+
+def list_of_loras(
+    interaction: discord.Interaction[PictureBot], typed: str, *, named: str | None
+) -> list[app_commands.Choice[str]]:
+    """The same for LoRAs."""
+    before, last = _last_name(typed)
+    return _appended(before, loras(interaction, last, named=named))
+
+
+def _last_name(typed: str) -> tuple[str, str]:
+    before, comma, last = typed.rpartition(",")
+    return f"{before.strip()}, " if comma else "", last.strip()
+
+
+def _appended(before: str, found: list[app_commands.Choice[str]]) -> list[app_commands.Choice[str]]:
+    """What is taken is shown as it is sent: people go on typing there."""
+    lists = [before + choice.value for choice in found]
+    return [app_commands.Choice(name=names, value=names) for names in lists if len(names) <= MOST_CHARACTERS]
 
 
 def aspects(
@@ -71,7 +102,7 @@ def choices(found: Iterable[tuple[str, Value]], typed: str) -> list[app_commands
     """What fits what was typed so far, of labels with their values."""
     wanted = typed.casefold().split()
     return [
-        app_commands.Choice(name=label[:100], value=value)
+        app_commands.Choice(name=label[:MOST_CHARACTERS], value=value)
         for label, value in found
         if all(word in label.casefold() for word in wanted)
     ][:MOST]

@@ -60,6 +60,7 @@ sides = [32, 128]
 title = "Ink"
 family = "sd15"
 weights = { path = "lora.safetensors" }
+triggers = ["ink drawing", "bold lines"]
 """
 
 

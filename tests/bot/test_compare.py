@@ -88,6 +88,19 @@ async def test_a_lora_is_compared_with_none(studio: Studio) -> None:
         assert words.replace(".", "\\.") in text_of(card)
 
 
+async def test_the_last_of_several_names_is_offered_while_typing(studio: Studio) -> None:
+    async def offered(option: str, typed: str, **options: str) -> list[str]:
+        found = await studio.ann.autocomplete(studio.channel, "compare", option, typed, prompt="x", **options)
+        assert all(choice["name"] == choice["value"] for choice in found), "people go on typing in what is shown"
+        return [choice["value"] for choice in found]
+
+    assert await offered("models", "") == ["quick", "guided", "absent"]
+    assert await offered("models", "quick,with gui") == ["quick, guided"]
+    assert await offered("models", "quick, " * 14) == [], "a hundred characters is all that Discord takes"
+    assert await offered("loras", "-, bold", models="guided, quick") == ["-, ink"]
+    assert await offered("loras", "-, ink", models="quick") == []
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

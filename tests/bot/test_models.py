@@ -11,7 +11,7 @@ import discord
 import pytest
 
 from bot.rules import Explicit, Rules
-from inference.catalog.entries import ModelEntry
+from inference.catalog.entries import Family, ModelEntry
 from inference.contract import Adapter
 from tests.bot.painter import pixels
 from tests.bot.studio import Studio, age_restricted, covers, eventually, images_of, labels_of, said, text_of, until
@@ -228,6 +228,23 @@ async def test_info_draws_the_example_that_is_missing(studio: Studio) -> None:
     await until(lambda: "An example is being drawn" not in text_of(ephemeral(studio, message.id)), lambda: said(shown))
     [picture] = await images_of(ephemeral(studio, message.id))
     assert picture.tobytes() == pixels(7, 64, 64)
+
+
+async def test_info_names_the_loras_that_fit_and_the_words_that_wake_them_up(studio: Studio) -> None:
+    info = said(await studio.ann.slash(studio.channel, "model info", name="guided")).replace("\\", "")
+    assert "LoRA Ink (`ink`) · say: ink drawing, bold lines" in info
+    assert "LoRA Ink" not in said(await studio.ann.slash(studio.channel, "model info", name="quick"))
+
+
+async def test_info_of_a_model_with_many_loras_still_fits_a_card(studio: Studio) -> None:
+    ink = studio.catalog.adapter("ink", Family.SD15)
+    many = {f"l{n}": replace(ink, name=f"l{n}", title="[" * 100, triggers=("*" * 500,)) for n in range(30)}
+    studio.catalog._adapters.update(many)
+    try:
+        assert "and 23 more" in said(await studio.ann.slash(studio.channel, "model info", name="guided"))
+    finally:
+        for name in many:
+            del studio.catalog._adapters[name]
 
 
 def ephemeral(studio: Studio, message_id: int) -> Any:
