@@ -69,6 +69,12 @@ def validate(request: ImageRequest, entry: ModelEntry) -> None:
     _drawable(request.width, request.height, entry)
 
 
+def takes_size(entry: ModelEntry, width: int, height: int) -> bool:
+    """Whether a model draws pictures of this size."""
+    smallest, largest = entry.smallest_side, entry.largest_side
+    return all(smallest <= side <= largest and side % SIZE_MULTIPLE == 0 for side in (width, height))
+
+
 def known_as(typed: Iterable[Adapter], catalog: Catalog, entry: ModelEntry) -> tuple[Adapter, ...]:
     """LoRAs by the names that the catalogue has for what was typed; of one that is named twice, the last strength.
 
@@ -117,16 +123,15 @@ def _within(field: str, value: float, limits: Limits) -> None:
 
 
 def _drawable(width: int, height: int, entry: ModelEntry) -> None:
-    smallest, largest = entry.smallest_side, entry.largest_side
-    if all(smallest <= side <= largest and side % SIZE_MULTIPLE == 0 for side in (width, height)):
+    if takes_size(entry, width, height):
         return
     raise InferenceError(
         SizeNotPossible(
             width=width,
             height=height,
             multiple=SIZE_MULTIPLE,
-            smallest=smallest,
-            largest=largest,
+            smallest=entry.smallest_side,
+            largest=entry.largest_side,
             suggestion=(_nearest(width, entry), _nearest(height, entry)),
         )
     )

@@ -15,7 +15,7 @@ from inference.contract import SIZE_MULTIPLE, ImageRequest
 from inference.errors import InferenceError, SizeUnreadable
 from inference.pictures.infotext import Infotext
 from inference.pictures.recipe import Recipe
-from inference.validation import check, known_as, parse_size
+from inference.validation import check, known_as, parse_size, takes_size
 
 RATIOS = ("1:1", "3:2", "2:3", "4:3", "3:4", "16:9", "9:16")
 FULL_WIDTH_COLON = "\N{FULLWIDTH COLON}"
@@ -128,17 +128,22 @@ def options_from(found: Recipe | Infotext, catalog: Catalog) -> Options:
 
 def _options_of_a_text(found: Infotext, catalog: Catalog) -> Options:
     """What another program's picture says. Steps and guidance that the model does not take here were meant for its way
-    without LCM: they are left to the model."""
+    without LCM: they are left to the model. Of a size that it does not draw, the shape is kept."""
     entry = catalog.of_file(found.model)
     return Options(
         prompt=found.prompt,
         negative=found.negative or None,
         model=None if entry is None else entry.name,
-        aspect=f"{found.width}x{found.height}" if found.width and found.height else None,
+        aspect=_aspect(found.width, found.height, entry) if found.width and found.height else None,
         steps=found.steps if entry is not None and _possible(found.steps, entry.steps) else None,
         guidance=found.guidance if entry is not None and _possible(found.guidance, entry.guidance) else None,
         seed=found.seed,
     )
+
+
+def _aspect(width: int, height: int, entry: ModelEntry | None) -> str:
+    """The size where it is one of this model's, else the shape."""
+    return f"{width}x{height}" if entry is not None and takes_size(entry, width, height) else f"{width}:{height}"
 
 
 def _possible(value: float | None, limits: Limits) -> bool:

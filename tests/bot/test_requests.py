@@ -232,6 +232,18 @@ def test_numbers_of_another_program_that_a_model_does_not_take_are_left_to_the_m
     assert order(options, catalog).model == "guided"
 
 
+@pytest.mark.parametrize(
+    ("size", "aspect", "drawn"),
+    [((96, 64), "96x64", (96, 64)), ((100, 50), "100:50", (88, 48)), ((512, 768), "512:768", (56, 80))],
+)
+def test_of_a_size_of_another_program_that_a_model_does_not_draw_the_shape_is_kept(
+    catalog: Catalog, size: tuple[int, int], aspect: str, drawn: tuple[int, int]
+) -> None:
+    options = requests.options_from(Infotext(prompt="x", width=size[0], height=size[1], model="guided"), catalog)
+    request = order(options, catalog)
+    assert (options.aspect, (request.width, request.height)) == (aspect, drawn)
+
+
 @pytest.mark.parametrize("written", ["guided", "Guided", "_Guided_", "guided!"])
 def test_another_program_calls_a_model_by_its_file(catalog: Catalog, written: str) -> None:
     assert requests.options_from(Infotext(prompt="x", model=written), catalog).model == "guided"
