@@ -113,7 +113,7 @@ class Recipes:
             if found.model in {entry.name for entry in self._catalog}:
                 lines.append(_to_be_typed(options_of(found)))
         elif (followed := self._followed(found)).model is None:
-            lines.append("-# ℹ️ " + _what_is_kept(followed))
+            lines.append("-# ℹ️ " + _what_is_kept(found.seed, followed))
         else:
             lines.append(_to_be_typed(self.options(found)))
         view = ui.LayoutView(timeout=None)
@@ -213,14 +213,17 @@ def _read(content: bytes) -> Found | None:
 
 
 def _literal(prompt: str, fitting: frozenset[str]) -> str:
-    """A prompt without LoRAs that are not here, and with a space wherever a dash would make a flag."""
-    kept = flags.LORA.sub(lambda match: match[0] if match[1].strip() in fitting else " ", prompt)
+    """A prompt without LoRAs that are not here, and with a space wherever a dash would make a flag: after a LoRA, too,
+    for nothing is left of that."""
+    kept = flags.LORA.sub(lambda match: f" {match[0]} " if match[1].strip() in fitting else " ", prompt)
     return " ".join(re.sub(flags.DASH, r"\g<0> ", kept).split())[:MAX_PROMPT_CHARACTERS].rstrip()
 
 
-def _what_is_kept(options: Options) -> str:
-    """What becomes of a recipe whose model is not here. Other programs count seeds further."""
-    if options.seed is None:
+def _what_is_kept(seed: int | None, followed: Options) -> str:
+    """What becomes of a recipe whose model is not here, by the seed that it names. Other programs count further."""
+    if seed is None:
+        return _("This model is not here. **Draw again** keeps prompt and shape.")
+    if followed.seed is None:
         return _("This model is not here. **Draw again** keeps prompt and shape. Seeds end at {most}.", most=MAX_SEED)
     return _("This model is not here. **Draw again** keeps prompt, seed and shape.")
 

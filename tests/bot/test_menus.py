@@ -160,6 +160,12 @@ async def test_a_seed_that_is_too_large_is_shown_and_not_promised(studio: Studio
     assert ("keeps prompt and shape" in said(result)) is (seed > MAX_SEED)
 
 
+async def test_of_a_picture_without_a_seed_nothing_is_said_of_seeds(studio: Studio) -> None:
+    message = await posted(studio, png(PARAMETERS.replace("Seed: 11, ", "")))
+    result = await chose(studio, studio.ann, "Show recipe", message)
+    assert said(result).endswith("keeps prompt and shape.")
+
+
 async def test_a_model_that_another_program_calls_by_its_file_is_here(studio: Studio) -> None:
     text = PARAMETERS.replace("Model: dreams", "Model: Guided").replace("512x256", "96x64")
     result = await chose(studio, studio.ann, "Show recipe", await posted(studio, png(text)))
@@ -292,6 +298,15 @@ async def test_a_picture_of_another_program_is_drawn_by_its_model_in_as_few_step
     assert picture.tobytes() == pixels(11, 96, 64)
     [job] = await studio.jobs()
     assert (job.request.model, job.request.steps, job.request.guidance) == ("guided", 4, 1.0)
+
+
+async def test_a_dash_after_a_lora_of_another_programs_prompt_is_no_flag(studio: Studio) -> None:
+    text = PARAMETERS.replace("Model: dreams", "Model: Guided").replace("a green pear", "a pear <lora:ink:1>--no hands")
+    await chose(studio, studio.ann, "Draw again", await posted(studio, png(text)))
+    await studio.pictures()
+    [job] = await studio.jobs()
+    assert job.request.adapters == (Adapter(name="ink"),)
+    assert (" ".join(job.request.prompt.split())[:17], job.request.negative) == ("a pear -- no hand", "worms")
 
 
 async def test_a_picture_of_another_copy_of_this_bot_is_drawn_by_its_whole_recipe(studio: Studio) -> None:
