@@ -29,5 +29,4 @@ class Queue(commands.Cog):
 
     @cancel.autocomplete("order")
     async def _orders(self, interaction: discord.Interaction[Any], typed: str) -> list[app_commands.Choice[str]]:
-        found = await self._bot.line.suggest(interaction, typed)
-        return [app_commands.Choice(name=label, value=value) for label, value in found]
+        return await self._bot.line.suggest(interaction, typed)

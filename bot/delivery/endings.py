@@ -22,7 +22,6 @@ from bot.words import _, speaking
 from inference.catalog import Catalog
 from inference.catalog.entries import ModelEntry
 from inference.contract import ALL_READ, Standing
-from inference.errors import InferenceError
 
 REQUEST_LIMIT = 24 * 2**20
 """Bytes of all files of one message together; Discord takes 25 MiB a request."""
@@ -120,7 +119,7 @@ class Endings:
 
     def shown(self, job: Job, pictures: Sequence[Judged]) -> Showing:
         """How the pictures of ``job`` are shown at its place."""
-        return showing(job, pictures, self._preferences.rules(job.place.guild_id), self._entry(job))
+        return showing(job, pictures, self._preferences.rules(job.place.guild_id), self._catalog.get(job.request.model))
 
     def ruled(self, job: Job, pictures: Sequence[Judged]) -> Showing:
         """How the rules of its place would have them shown, were it not for what their owner wanted."""
@@ -128,7 +127,7 @@ class Endings:
 
     async def _pictures(self, job: Job) -> Parcel:
         pictures = await self._jobs.pictures(job.id)
-        entry = self._entry(job)
+        entry = self._catalog.get(job.request.model)
         shown = self.shown(job, pictures)
         if shown is Showing.WITHHELD:
             return Parcel(view=lambda: withheld_card(job))
@@ -190,10 +189,3 @@ class Endings:
         """The models that could draw the same. Blocks: it looks at the disk."""
         shown = visible(self._preferences.rules(job.place.guild_id), self._catalog)
         return tuple(e for e in shown if e.name != job.request.model and self._catalog.on_disk(e))
-
-    def _entry(self, job: Job) -> ModelEntry | None:
-        """The model, unless it has left the catalogue."""
-        try:
-            return self._catalog[job.request.model]
-        except InferenceError:
-            return None

@@ -9,18 +9,18 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 import discord
-from discord import ui
+from discord import app_commands, ui
 
 from bot.delivery.delivery import NOBODY
 from bot.ordering.access import Refused, is_author_or_moderator
 from bot.ordering.orders import asker
 from bot.store import Job, Jobs
 from bot.ui.cards import TITLE_CHARACTERS, inert, state_line
+from bot.ui.suggestions import choices
 from bot.words import _
 from inference.catalog import Catalog
 from inference.contract import Downloading, Standing, Waiting
 from inference.dispatch.dispatcher import Dispatcher
-from inference.errors import InferenceError
 
 MOST_LINES = 20
 """Of orders on one card."""
@@ -105,14 +105,13 @@ class Line:
         said = "\n".join([_("Cancelled: {count}", count=len(gone)), *lines])
         await interaction.edit_original_response(content=said, allowed_mentions=NOBODY)
 
-    async def suggest(self, interaction: discord.Interaction, typed: str) -> list[tuple[str, str]]:
-        """Label and value of the orders that this person may take back."""
+    async def suggest(self, interaction: discord.Interaction, typed: str) -> list[app_commands.Choice[str]]:
+        """The orders that this person may take back, and fit what was typed."""
         found = [order for order in await self._open() if _may(order.job, interaction)]
-        labels = [(f"{order.mark} · {order.job.request.prompt}"[:100], order.job.id) for order in found]
+        labels = [(f"{order.mark} · {order.job.request.prompt}", order.job.id) for order in found]
         if sum(order.job.user_id == interaction.user.id for order in found) > 1:
             labels.insert(0, (_("All of mine"), ALL_OF_MINE))
-        wanted = typed.casefold()
-        return [(label, value) for label, value in labels if wanted in label.casefold()][:25]
+        return choices(labels, typed)
 
     async def _open(self) -> list[Open]:
         standing = self._dispatcher.standing()
@@ -137,11 +136,7 @@ class Line:
         ]
 
     def _title(self, name: str) -> str:
-        try:
-            title = self._catalog[name].title
-        except InferenceError:
-            title = name
-        return inert(title, TITLE_CHARACTERS)
+        return inert(self._catalog.title_or_name(name), TITLE_CHARACTERS)
 
 
 def _fitting(lines: list[str]) -> list[str]:

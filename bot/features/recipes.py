@@ -110,7 +110,7 @@ class Recipes:
         facts = _facts_of_a_text(found) if isinstance(found, Infotext) else self._facts(found)
         lines.append("-# " + " · ".join(facts)[:FACTS_CHARACTERS])
         if isinstance(found, ImageRequest):
-            if found.model in {entry.name for entry in self._catalog}:
+            if self._catalog.get(found.model) is not None:
                 lines.append(_to_be_typed(options_of(found)))
         elif (followed := self._followed(found)).model is None:
             lines.append("-# ℹ️ " + _what_is_kept(found.seed, followed))
@@ -123,13 +123,7 @@ class Recipes:
     def _facts(self, found: ImageRequest | Recipe) -> list[str]:
         request = found if isinstance(found, ImageRequest) else found.request()
         seeds = [request.picture_seed(index) for index in range(request.count)]
-        return facts_of(request, self._title(request.model), seeds=seeds)
-
-    def _title(self, model: str) -> str:
-        try:
-            return self._catalog[model].title
-        except InferenceError:
-            return model
+        return facts_of(request, self._catalog.title_or_name(request.model), seeds=seeds)
 
     def _fitting(self, model: str | None) -> frozenset[str]:
         """The LoRAs that a model can take; none of a model that is yet to be chosen."""

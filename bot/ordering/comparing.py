@@ -14,7 +14,6 @@ from bot.words import _, steps_of
 from inference.catalog import Catalog
 from inference.catalog.entries import ModelEntry
 from inference.contract import Adapter, ImageRequest
-from inference.errors import InferenceError
 from inference.validation import parse_adapter, parse_real, parse_whole
 
 MOST = 9
@@ -90,10 +89,7 @@ def _loras(text: str) -> tuple[Adapter, ...]:
 
 
 def _title(order: ImageRequest, catalog: Catalog) -> str:
-    try:
-        return catalog[order.model].title
-    except InferenceError:
-        return order.model
+    return catalog.title_or_name(order.model)
 
 
 def _adapters(order: ImageRequest, _catalog: Catalog) -> str:

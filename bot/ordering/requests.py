@@ -120,7 +120,7 @@ def options_from(found: Recipe | Infotext, catalog: Catalog) -> Options:
     """What a picture's own recipe says, as far as it can be followed here: a model that is not known is left open,
     and with it the numbers that were its own."""
     options = options_of(found.request()) if isinstance(found, Recipe) else _options_of_a_text(found, catalog)
-    if options.model in {entry.name for entry in catalog}:
+    if options.model is not None and catalog.get(options.model) is not None:
         return options
     ratio = None if options.aspect is None else options.aspect.replace("x", ":")
     return replace(options, model=None, aspect=ratio, steps=None, guidance=None, adapters=())

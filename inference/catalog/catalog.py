@@ -76,6 +76,11 @@ class Catalog:
         models = self._models if name in self._models else {entry.name: entry for entry in self}
         return models.get(name)
 
+    def title_or_name(self, name: str) -> str:
+        """What people call the model ``name``; the name itself of one that has left the catalogue."""
+        entry = self.get(name)
+        return name if entry is None else entry.title
+
     def find(self, typed: str) -> ModelEntry:
         """The model that somebody means who types its name or its title, in capitals or small letters; raises
         ``InferenceError(UnknownModel)``."""

@@ -94,6 +94,8 @@ async def test_all_of_ones_own_orders_are_taken_back_running_ones_too(studio: St
     await a_queue(studio)
     offered = await studio.ann.autocomplete(studio.channel, "cancel", "order", "")
     assert [choice["name"] for choice in offered] == ["All of mine", "🎨 · wait", "2 · a fox"]
+    worded = await studio.ann.autocomplete(studio.channel, "cancel", "order", "FOX 2")
+    assert [choice["name"] for choice in worded] == ["2 · a fox"]
     answer = await studio.ann.slash(studio.channel, "cancel", order=offered[0]["value"])
     assert "Cancelled: 2" in said(answer)
     await studio.pictures(index=1)
