@@ -18,7 +18,7 @@ from bot.delivery.delivery import NOBODY, TROUBLE
 from bot.delivery.following import Follower
 from bot.delivery.gallery import Gallery
 from bot.ordering import flags, requests
-from bot.ordering.access import Refused, Showing, require_author_or_moderator, require_within
+from bot.ordering.access import Refused, Showing, order_deleted, require_author_or_moderator, require_within
 from bot.ordering.comparing import Axes, labels, variants
 from bot.ordering.flags import Options
 from bot.ordering.limits import Limits
@@ -112,7 +112,7 @@ class Generator:
         await interaction.response.defer()
         jobs = await self._jobs.of_comparison(comparison_id)
         if not jobs:
-            raise Refused(_("This order was deleted; there is nothing left to work with."))
+            raise order_deleted()
         seed, rules = _random_seed(), self._preferences.rules(interaction.guild_id)
         found = [requests.reroll(job.request, self._catalog, seed=seed) for job in jobs]
         self._require_possible(rules, found)
@@ -129,7 +129,7 @@ class Generator:
         await interaction.response.defer()
         jobs = await self._jobs.of_comparison(comparison_id)
         if not jobs:
-            raise Refused(_("This order was deleted; there is nothing left to work with."))
+            raise order_deleted()
         for job in jobs:
             require_author_or_moderator(job, asker(interaction), guild_id=interaction.guild_id)
         if not [job for job in jobs if self._dispatcher.cancel(job.id)]:
@@ -179,7 +179,7 @@ class Generator:
         """The job of a card; raises ``Refused`` if it was deleted."""
         job = await self._jobs.get(job_id)
         if job is None:
-            raise Refused(_("This order was deleted; there is nothing left to work with."))
+            raise order_deleted()
         return job
 
     def _on_disk(self, rules: Rules) -> list[ModelEntry]:
@@ -195,7 +195,7 @@ class Generator:
     def _require_possible(self, rules: Rules, orders: Iterable[ImageRequest]) -> None:
         """Raise ``Refused`` or ``InferenceError`` if one of the orders is not allowed, or its model cannot be had."""
         for request in orders:
-            require_within(rules, request)
+            require_within(rules, request, title=self._catalog.title_or_name(request.model))
             self._dispatcher.to_fetch(request)
 
     def _check_room(self, interaction: discord.Interaction, *, orders: int = 1) -> None:
@@ -221,7 +221,8 @@ class Generator:
         spoiler: bool | None = None,
     ) -> None:
         """An order that came from a card gets a card of its own."""
-        require_within(self._preferences.rules(interaction.guild_id), request)
+        rules = self._preferences.rules(interaction.guild_id)
+        require_within(rules, request, title=self._catalog.title_or_name(request.model))
         covered = spoiler if spoiler is not None else parent is not None and parent.spoiler
         parent_id = None if parent is None else parent.id
         job = job_from(interaction, request, origin, parent_id=parent_id, spoiler=covered)

@@ -17,7 +17,7 @@ from bot.delivery.delivery import NOBODY
 from bot.delivery.endings import Endings
 from bot.delivery.gallery import Gallery
 from bot.features.recipes import custom_ids
-from bot.ordering.access import Refused, Showing
+from bot.ordering.access import Showing, order_deleted
 from bot.ordering.orders import place_of
 from bot.ordering.requests import options_again
 from bot.store import Job, Jobs, StoredPicture
@@ -79,7 +79,7 @@ class History:
         """The person's own job; raises ``Refused`` if it was deleted."""
         job = await self._jobs.get(job_id)
         if job is None or job.user_id != interaction.user.id:
-            raise Refused(_("This order was deleted; there is nothing left to work with."))
+            raise order_deleted()
         return job
 
     async def post_again(self, interaction: discord.Interaction, job_id: str) -> None:
@@ -92,7 +92,7 @@ class History:
         await interaction.response.defer()
         job = await self._jobs.get(job_id)
         if job is None:
-            raise Refused(_("This order was deleted; there is nothing left to work with."))
+            raise order_deleted()
         parcel = await self._endings.parcel(replace(job, place=place_of(interaction)), alone=True)
         await interaction.followup.send(view=parcel.view(), files=parcel.unpacked(), allowed_mentions=NOBODY)
 

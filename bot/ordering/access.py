@@ -20,6 +20,21 @@ class Refused(Exception):  # noqa: N818 (an answer, not a fault)
     """Something that this person cannot have; the message is for them."""
 
 
+def order_deleted() -> Refused:
+    """For what somebody presses on a card whose order is gone."""
+    return Refused(_("This order was deleted; there is nothing left to work with."))
+
+
+def not_their_own() -> Refused:
+    """For who wants to do with an order what is for its author."""
+    return Refused(_("Only the person who ordered this, or a moderator, can do that."))
+
+
+def not_used_here(title: str) -> Refused:
+    """For a model that a server has hidden."""
+    return Refused(_("“{model}” is not used on this server. `/model list` shows what is.", model=title))
+
+
 class Showing(Enum):
     """How pictures are shown in a channel, and their prompts; the stricter the later."""
 
@@ -52,7 +67,7 @@ def is_author_or_moderator(job: Job, asker: Asker, *, guild_id: int | None) -> b
 def require_author_or_moderator(job: Job, asker: Asker, *, guild_id: int | None) -> None:
     """Raise ``Refused`` unless the order is this person's or they may manage messages here."""
     if not is_author_or_moderator(job, asker, guild_id=guild_id):
-        raise Refused(_("Only the person who ordered this, or a moderator, can do that."))
+        raise not_their_own()
 
 
 def require_may_choose(scope: Scope, asker: Asker, rules: Rules, *, guild_id: int | None) -> None:
@@ -69,11 +84,11 @@ def require_may_choose(scope: Scope, asker: Asker, rules: Rules, *, guild_id: in
         raise Refused(_("Choosing the model of a channel needs the permission Manage Channels."))
 
 
-def require_within(rules: Rules, request: ImageRequest) -> None:
-    """Raise ``Refused`` with what to change if an order is more than a server allows."""
+def require_within(rules: Rules, request: ImageRequest, *, title: str) -> None:
+    """Raise ``Refused`` with what to change if an order is more than a server allows; ``title`` is its model's."""
     largest = rules.largest_side
     if request.model in rules.hidden_models:
-        raise Refused(_("“{model}” is not used on this server. `/model list` shows what is.", model=request.model))
+        raise not_used_here(title)
     if largest is not None and max(request.width, request.height) > largest:
         raise Refused(_("On this server a side has at most {largest} pixels. Choose a smaller size.", largest=largest))
     if rules.most_steps is not None and request.steps > rules.most_steps:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from bot.ordering.access import Refused
+from bot.ordering.access import not_used_here
 from bot.rules import Rules, Scope
 from bot.store import Preferences
-from bot.words import _
 from inference.catalog import Catalog
 from inference.catalog.entries import ModelEntry
 
@@ -40,7 +39,7 @@ def choose(named: str | None, where: Where, preferences: Preferences, catalog: C
     if named is not None:
         entry = catalog.find(named)
         if entry.name in rules.hidden_models:
-            raise Refused(_("“{model}” is not used on this server. `/model list` shows what is.", model=entry.title))
+            raise not_used_here(entry.title)
         return Choice(entry, Scope.CALL)
     for scope, name in remembered(where, preferences):
         chosen = catalog.get(name)

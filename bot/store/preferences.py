@@ -64,10 +64,10 @@ class Preferences:
         await self._write("INSERT OR REPLACE INTO seed_locks (user_id, seed) VALUES (?, ?)", (user_id, seed))
         self._locks[user_id] = seed
 
-    async def unlock_seed(self, user_id: int) -> bool:
-        """Back to random seeds; False if none was locked."""
+    async def unlock_seed(self, user_id: int) -> None:
+        """Back to random seeds."""
         await self._write("DELETE FROM seed_locks WHERE user_id = ?", (user_id,))
-        return self._locks.pop(user_id, None) is not None
+        self._locks.pop(user_id, None)
 
     async def forget_person(self, user_id: int) -> None:
         """Remove everything that a person chose for themselves."""

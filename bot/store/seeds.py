@@ -37,7 +37,3 @@ class Seeds:
         async with self._database.transaction() as connection:
             done = await connection.execute("DELETE FROM seeds WHERE user_id = ? AND name = ?", (user_id, name))
             return done.rowcount > 0
-
-    async def forget_all(self, user_id: int) -> None:
-        async with self._database.transaction() as connection:
-            await connection.execute("DELETE FROM seeds WHERE user_id = ?", (user_id,))

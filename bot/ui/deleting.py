@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import discord
 
-from bot.ordering.access import Refused
+from bot.ordering.access import not_their_own
 from bot.store import Job
 from bot.words import _
 
@@ -61,4 +61,4 @@ def _require_may_remove(
     in_server = interaction.guild_id is not None
     may = interaction.permissions.manage_messages if in_server else is_leftover
     if not may and (asked is None or asked.user.id != interaction.user.id):
-        raise Refused(_("Only the person who ordered this, or a moderator, can do that."))
+        raise not_their_own()

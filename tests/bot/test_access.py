@@ -73,7 +73,7 @@ def test_outside_of_servers_people_choose_for_themselves_alone() -> None:
 @pytest.mark.parametrize(
     ("rules", "words"),
     [
-        (Rules(hidden_models=frozenset({"quick"})), "not used on this server"),
+        (Rules(hidden_models=frozenset({"quick"})), "“Quick one” is not used on this server"),
         (Rules(largest_side=32), "at most 32 pixels"),
         (Rules(most_steps=3), "fewer steps: on this server a picture has at most 3"),
         (Rules(most_pictures=1), "fewer pictures: on this server an order has at most 1"),
@@ -81,8 +81,8 @@ def test_outside_of_servers_people_choose_for_themselves_alone() -> None:
 )
 def test_a_servers_rules_are_kept(rules: Rules, words: str) -> None:
     with pytest.raises(Refused, match=words):
-        require_within(rules, a_job(count=2).request)
-    require_within(Rules(), a_job(count=2).request)
+        require_within(rules, a_job(count=2).request, title="Quick one")
+    require_within(Rules(), a_job(count=2).request, title="Quick one")
 
 
 @pytest.mark.parametrize(
