@@ -12,7 +12,7 @@ from bot.delivery.attachments import Attachment, name_of
 from bot.delivery.delivery import Delivery, Parcel
 from bot.delivery.gallery import Gallery
 from bot.delivery.lateness import late_note
-from bot.ordering.access import Judged, Showing, showing
+from bot.ordering.access import Judged, Showing, showing, showing_prompt
 from bot.ordering.comparing import labels
 from bot.ordering.preferences import visible
 from bot.store import Job, Jobs, JobState, Origin, Preferences, StoredPicture
@@ -143,7 +143,7 @@ class Endings:
             entry=entry,
             identical=await self._identical(job, pictures),
             covered=shown is Showing.COVERED,
-            words=self.ruled(job, pictures),
+            words=showing_prompt(self.ruled(job, pictures), pictures),
             others=await asyncio.to_thread(self._others, job),
         )
         return Parcel(view=lambda: finished_card(job, finish), files=tuple(file for _picture, file in found))
@@ -167,7 +167,8 @@ class Endings:
                 else:
                     name = name_of(self._gallery.path(pictures[0].id), size=pictures[0].bytes, limit=limit)
             media = None if name is None else f"attachment://{name}"
-            unread, words = pictures[0].unread if pictures else ALL_READ, self.ruled(job, pictures)
+            unread = pictures[0].unread if pictures else ALL_READ
+            words = showing_prompt(self.ruled(job, pictures), pictures)
             event = standing.get(job.id)
             compared.append(
                 Compared(job=job, label=label, media=media, shown=shown, words=words, unread=unread, event=event)

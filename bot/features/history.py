@@ -17,7 +17,7 @@ from bot.delivery.delivery import NOBODY
 from bot.delivery.endings import Endings
 from bot.delivery.gallery import Gallery
 from bot.features.recipes import custom_ids
-from bot.ordering.access import Showing, order_deleted
+from bot.ordering.access import Showing, order_deleted, showing_prompt
 from bot.ordering.orders import place_of
 from bot.ordering.requests import options_again
 from bot.store import Job, Jobs, StoredPicture
@@ -223,7 +223,7 @@ def _add_entry(
     place says of such pictures: that their owner wanted them covered for others is no reason here."""
     request = job.request
     seeds = ", ".join(f"`{picture.seed}`" for picture in pictures)
-    prompt = worded(f"**{inert(request.prompt, PROMPT_CHARACTERS)}**", shown)
+    prompt = worded(f"**{inert(request.prompt, PROMPT_CHARACTERS)}**", showing_prompt(shown, pictures))
     facts = f"-# {inert(request.model)} · {seeds} · {request.width}×{request.height} · <t:{job.created_at:.0f}:R>"
     text = f"{prompt}\n{facts}"
     container.add_item(ui.Separator())

@@ -114,3 +114,10 @@ def showing_in(pictures: Iterable[Judged], rules: Rules, entry: ModelEntry | Non
     if not explicit or age_restricted or rules.explicit is Explicit.ALLOW:
         return Showing.PLAIN
     return Showing.WITHHELD if rules.explicit is Explicit.BLOCK else Showing.COVERED
+
+
+def showing_prompt(shown: Showing, pictures: Iterable[Judged]) -> Showing:
+    """How the prompt of pictures is shown that are ``shown`` so: covered where one of them was found explicit, but not
+    where nobody looked."""
+    found = any(picture.explicit for picture in pictures)
+    return shown if found or shown is not Showing.COVERED else Showing.PLAIN

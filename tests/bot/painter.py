@@ -39,7 +39,7 @@ from inference.contract import (
 from inference.errors import OutOfMemory, WeightsUnreadable
 from inference.processes.handle import WorkerSpec
 
-VERDICTS = {"explicit": True, "decent": False, "explicit sketch": True, "decent sketch": False}
+VERDICTS = {"explicit": True, "explicit | lewd": True, "decent": False, "explicit sketch": True, "decent sketch": False}
 SKETCH = (200, 100, 50)
 """The colour of all previews."""
 

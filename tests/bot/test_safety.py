@@ -93,20 +93,31 @@ async def test_a_prompt_is_shown_no_more_plainly_than_its_picture(
     await boss.slash(studio.channel, "settings explicit", policy=policy)
     order = {"models": "quick, guided"} if command == "compare" else {"model": "guided"}
     await studio.ann.slash(
-        studio.channel, "compare" if command == "compare" else "imagine", prompt="fox | den --no worms", **order
+        studio.channel, "compare" if command == "compare" else "imagine", prompt="explicit | lewd --no worms", **order
     )
     await studio.settled(JobState.DONE)
     await studio.all_delivered()
     shown = text_of(studio.cards()[-1])
     if command == "history":
         shown = text_of((await studio.ann.slash(studio.channel, "history")).response)
-    title = r"**fox \| den**"
+    title = r"**explicit \| lewd**"
     assert (title in shown.splitlines()) is (policy == "allow")
     assert (f"||{title} ||" in shown.splitlines()) is (policy == "spoiler")
-    assert ("fox" in shown) is ("den" in shown) is (policy != "block")
+    assert ("lewd" in shown) is (policy != "block")
     if command != "history":
-        assert ("without ||worms ||" in shown) is ("“||den ||”" in shown) is (policy == "spoiler")
+        assert ("without ||worms ||" in shown) is ("“||lewd ||”" in shown) is (policy == "spoiler")
         assert ("worms" in shown) is (policy != "block")
+
+
+async def test_the_prompt_of_a_picture_that_nobody_looked_at_is_not_covered(studio: Studio, boss: Any) -> None:
+    await boss.slash(studio.channel, "settings explicit", policy="spoiler")
+    await studio.ann.slash(studio.channel, "imagine", model="guided", prompt="a fox")
+    await studio.settled(JobState.DONE)
+    await studio.all_delivered()
+    assert covers(studio.cards()[-1]) == [True]
+    history = (await studio.ann.slash(studio.channel, "history")).response
+    for shown in (studio.cards()[-1], history):
+        assert "**a fox**" in text_of(shown).splitlines()
 
 
 async def test_a_cover_that_somebody_wanted_is_over_the_picture_alone(studio: Studio) -> None:
