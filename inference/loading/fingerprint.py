@@ -7,11 +7,11 @@ import copy
 import hashlib
 import os
 import re
-import threading
 from collections.abc import Iterable
 from pathlib import Path
 
 from inference.catalog.parts import TEXTS, is_weight_file
+from inference.whole_files import replace_file
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 WORTH_BYTES = 2**20
@@ -97,7 +97,5 @@ def _computed(blob: Path, keep: Path | None) -> str:
     if keep is not None:
         with contextlib.suppress(OSError):
             keep.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = keep.with_name(f"{keep.name}.{os.getpid()}-{threading.get_ident()}.tmp")
-            unfinished.write_text(found, encoding="ascii")
-            unfinished.replace(keep)
+            replace_file(keep, found.encode("ascii"))
     return found

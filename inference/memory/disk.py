@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import os
-import threading
 import time
 from collections.abc import Container, Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch import Tensor
 from inference.disk_space import free_bytes
 from inference.memory.layout import Architecture
 from inference.memory.part import Label, Part
+from inference.whole_files import UNFINISHED, draft_of, replace_file
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ FORMAT = 3
 
 ABANDONED_S = 3600.0
 """After which nobody is writing an unfinished file any more."""
-BUFFER, LIST, UNFINISHED = ".safetensors", ".json", ".tmp"
+BUFFER, LIST = ".safetensors", ".json"
 
 
 def default_budget(folder: Path) -> int:
@@ -71,7 +71,7 @@ class Disk:
             for part in missing:
                 self._write(part)
             digests = {name: part.label.digest for name, part in parts.items()}
-            self._replace(self._list(key), json.dumps(digests).encode())
+            replace_file(self._folder / self._list(key), json.dumps(digests).encode())
         except (OSError, SafetensorError) as error:
             log.warning("loaded weights could not be kept in %s: %s", self._folder, error)
 
@@ -86,19 +86,15 @@ class Disk:
         return Part(label=Label(digest, architecture), flat=flat)
 
     def _write(self, part: Part) -> None:
-        unfinished = self._unfinished(part.label.digest)
+        path = self._path(part.label.digest)
+        unfinished = draft_of(path)
         try:
             save_file({FLAT: part.whole()}, unfinished, metadata={"architecture": part.label.architecture.json})
             with unfinished.open("rb+") as file:
                 os.fsync(file.fileno())
-            unfinished.replace(self._path(part.label.digest))
+            unfinished.replace(path)
         finally:
             unfinished.unlink(missing_ok=True)
-
-    def _replace(self, name: str, content: bytes) -> None:
-        unfinished = self._unfinished(name)
-        unfinished.write_bytes(content)
-        unfinished.replace(self._folder / name)
 
     def _make_room(self, needed: int, wanted: Container[str]) -> None:
         """Remove files, beginning with the one used longest ago, until ``needed`` more bytes fit."""
@@ -123,9 +119,6 @@ class Disk:
 
     def _path(self, digest: str) -> Path:
         return self._folder / f"{digest}{BUFFER}"
-
-    def _unfinished(self, name: str) -> Path:
-        return self._folder / f"{name}.{os.getpid()}-{threading.get_ident()}{UNFINISHED}"
 
 
 def _file_bytes(part: Part) -> int:

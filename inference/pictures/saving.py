@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
-import secrets
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -18,22 +16,25 @@ from PIL import Image
 from inference.contract import ALL_READ, Picture, Row, Unread
 from inference.errors import DiskUnwritable, InferenceError
 from inference.pictures.recipe import Recipe, png_texts
+from inference.whole_files import draft_of, replace_file
 
 COMPRESSION = 3
 """zlib's level; from here to 9 files get smaller by a few hundredths and take several times as long."""
 
+THREADS = 2
+
 
 class PictureWriter:
-    """Writes pictures into ``folder`` (made if missing) as ``<picture id>.png``, in ``threads`` threads.
+    """Writes pictures into ``folder`` (made if missing) as ``<picture id>.png``, in threads of its own.
 
     Raises:
         InferenceError: with DiskUnwritable, at once where the folder cannot be made or written.
     """
 
-    def __init__(self, folder: Path, threads: int = 2) -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
         _require_writable(folder)
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="pictures")
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="pictures")
 
     def write(
         self,
@@ -103,28 +104,10 @@ def pixels_sha256(rgb: bytes) -> str:
     return hashlib.sha256(rgb).hexdigest()
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Write ``path`` so that a reader finds either the old file or the whole new one, also after a power cut.
-
-    Raises:
-        OSError: it cannot be written; nothing is left behind.
-    """
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        with part.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-
-
 def _require_writable(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".{secrets.token_hex(4)}.part"
+        probe = draft_of(folder / "probe")
         probe.touch()
         probe.unlink()
     except OSError as error:

@@ -15,7 +15,8 @@ import pytest
 
 from inference.__main__ import main
 from inference.pictures.recipe import Recipe, read_pixels, read_recipe
-from inference.pictures.saving import encode_png, replace_file
+from inference.pictures.saving import encode_png
+from inference.whole_files import replace_file
 from tests.checkers import save_classifier
 from tests.checkpoints import TinyModels
 

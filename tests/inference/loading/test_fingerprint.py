@@ -68,7 +68,11 @@ def test_what_is_damaged_or_cannot_be_written_costs_only_the_time(
     assert FileHashes(tmp_path / "kept")(file) == right
     assert kept.read_text() == right
     assert FileHashes(file / "no folder")(file) == right
-    assert len(computed) == 3
+    kept.unlink()
+    kept.mkdir()
+    assert FileHashes(tmp_path / "kept")(file) == right
+    assert list((tmp_path / "kept").iterdir()) == [kept]
+    assert len(computed) == 4
 
 
 def test_the_hubs_cache_names_files_by_their_hash(tmp_path: Path, computed: list[str]) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from inference.errors import DiskUnwritable, InferenceError
 from inference.pictures.recipe import Recipe, read_pixels, read_recipe
-from inference.pictures.saving import PictureWriter, replace_file
+from inference.pictures.saving import PictureWriter
 from tests.inference.batches import row
 
 PIXELS: NDArray[np.uint8] = np.random.default_rng(0).integers(0, 255, (24, 32, 3), dtype=np.uint8)
@@ -91,9 +91,3 @@ def test_a_disk_that_stops_taking_pictures_fails_that_picture_in_words(writer: P
     assert isinstance(refusal.value.failure, DiskUnwritable)
     assert [path.name for path in in_the_way.parent.iterdir()] == [in_the_way.name], "no part of a file is left"
     assert writer.write(row(1), PIXELS, RECIPE).result(timeout=10).index == 1
-
-
-def test_a_file_is_readable_by_others_as_the_system_allows(tmp_path: Path) -> None:
-    replace_file(tmp_path / "a", b"content")
-    (tmp_path / "b").write_bytes(b"content")
-    assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
