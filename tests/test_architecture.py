@@ -13,16 +13,6 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = {"torch", "diffusers", "transformers", "peft", "accelerate", "safetensors"}
-LIGHT_FOR_THE_BOT = (
-    "inference.contract",
-    "inference.catalog",
-    "inference.dispatch.dispatcher",
-    "inference.errors",
-    "inference.hub.fetching",
-    "inference.processes.handle",
-    "inference.dispatch.queue",
-    "inference.validation",
-)
 
 
 def imports(path: Path, *, types: bool = True) -> Iterator[str]:
@@ -74,10 +64,6 @@ def test_rooms_call_one_way(package: str) -> None:
 
 def test_the_bot_comes_up_without_torch() -> None:
     assert loaded_after("import bot.app") & HEAVY == set()
-
-
-def test_what_the_bot_uses_of_the_drawing_side_comes_without_torch() -> None:
-    assert loaded_after("; ".join(f"import {name}" for name in LIGHT_FOR_THE_BOT)) & HEAVY == set()
 
 
 def test_a_worker_comes_up_without_discord() -> None:
