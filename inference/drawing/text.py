@@ -26,12 +26,14 @@ class Embedding:
     unread: str
 
 
-class PromptCache:
-    """The embeddings used last, shared by models that have their text encoders in common; at most ``limit`` of them
-    (118 kB each for SD 1.5, 318 kB for SDXL in bf16)."""
+EMBEDDINGS = 256
+"""How many are kept: 118 kB each for SD 1.5, 318 kB for SDXL in bf16."""
 
-    def __init__(self, limit: int = 256) -> None:
-        self._limit = limit
+
+class PromptCache:
+    """The embeddings used last, shared by models that have their text encoders in common."""
+
+    def __init__(self) -> None:
         self._kept: OrderedDict[tuple[str, ...], Embedding] = OrderedDict()
 
     def embed(self, model: LoadedModel, prompt: str) -> Embedding:
@@ -40,7 +42,7 @@ class PromptCache:
         if key not in self._kept:
             self._kept[key] = embed(model, prompt)
         self._kept.move_to_end(key)
-        if len(self._kept) > self._limit:
+        if len(self._kept) > EMBEDDINGS:
             self._kept.popitem(last=False)
         return self._kept[key]
 

@@ -114,7 +114,6 @@ class ModelFiles:
         """
         with _reading(self.entry.name, self.pipeline.path):
             return Sheet(
-                name=self.entry.name,
                 parts=parts,
                 tokenizers={encoder: self.pipeline.tokenizer(name) for name, encoder in self.pipeline.text_stages},
                 schedule=self.pipeline.schedule(),

@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
-
 from inference.memory.part import Label
 from inference.schedule import Schedule
 
@@ -22,7 +20,6 @@ class Sheet:
     every file and strength that the weights are from.
     """
 
-    name: str
     parts: Mapping[str, Label]
     tokenizers: Mapping[str, Any]
     schedule: Schedule
@@ -60,10 +57,6 @@ class LoadedModel:
         return sum(label.bytes for label in self._sheet.parts.values())
 
     @property
-    def name(self) -> str:
-        return self._sheet.name
-
-    @property
     def fingerprint(self) -> str:
         """See ``Sheet``."""
         return self._sheet.fingerprint
@@ -96,16 +89,6 @@ class LoadedModel:
     def two_encoders(self) -> bool:
         """SDXL's shape: a pooled embedding and the size are conditions, too."""
         return len(self._sheet.tokenizers) == 2
-
-    @property
-    def architecture(self) -> str:
-        """Equal for models that draw with the same live networks."""
-        return " ".join(label.architecture.digest for label in self._sheet.parts.values())
-
-    @property
-    def networks(self) -> tuple[nn.Module, ...]:
-        """All of them."""
-        return tuple(self._live(part) for part in self._sheet.parts)
 
     @property
     def guidance_dim(self) -> int | None:

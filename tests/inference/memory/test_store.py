@@ -211,7 +211,8 @@ def test_the_budget_is_kept_at_every_moment(tiny_models: TinyModels, budget: int
 def test_a_hundred_switches_leave_every_bit_as_it_was(store: ModelStore[ModelKey]) -> None:
     def bits(key: ModelKey) -> list[bytes]:
         with store.use(key, silent) as model:
-            return [weight.numpy().tobytes() for network in model.networks for weight in network.state_dict().values()]
+            networks = (model.unet, model.vae, *(stage.encoder for stage in model.text))
+            return [weight.numpy().tobytes() for network in networks for weight in network.state_dict().values()]
 
     before = {key: bits(key) for key in ALL}
     dice = random.Random(0)
