@@ -4,19 +4,8 @@ from __future__ import annotations
 
 from multiprocessing.connection import Connection
 
-from inference.contract import (
-    Batch,
-    BatchDrawn,
-    BatchProgress,
-    Draw,
-    JobSaved,
-    Phase,
-    Picture,
-    Progress,
-    Ready,
-    Shutdown,
-    Stop,
-)
+from inference.contract import Batch, Phase, Picture, Progress
+from inference.messages import BatchDrawn, BatchProgress, Draw, JobSaved, Ready, Shutdown, Stop
 from inference.processes.handle import WorkerSpec
 
 

@@ -12,19 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from inference.batching import batch_of
-from inference.contract import (
-    BatchFailed,
-    Cancelled,
-    Downloading,
-    Failed,
-    ImageRequest,
-    Phase,
-    Picture,
-    Progress,
-    Running,
-    Standing,
-    Stop,
-)
+from inference.contract import Cancelled, Downloading, Failed, ImageRequest, Phase, Picture, Progress, Running, Standing
 from inference.dispatch.feeding import Feeding, Held
 from inference.dispatch.hearing import Hearing
 from inference.dispatch.open_orders import OpenOrders
@@ -35,6 +23,7 @@ from inference.dispatch.stations import Patience, Station
 from inference.dispatch.ticket import Ticket
 from inference.errors import Failure, InferenceError, WorkerUnavailable, describe
 from inference.hub.fetching import Fetching
+from inference.messages import BatchFailed, Stop
 from inference.processes.handle import WorkerGone, WorkerProcess
 
 log = logging.getLogger(__name__)

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 
-from inference.contract import Prepare
 from inference.dispatch.queue import Entry, FairQueue
 from inference.dispatch.stations import Station
+from inference.messages import Prepare
 
 GAP = 0.25
 """Share of the longest hold after which no more orders are expected if none came."""

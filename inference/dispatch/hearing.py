@@ -10,29 +10,23 @@ import time
 from collections.abc import Callable, Mapping
 from typing import assert_never
 
-from inference.contract import (
-    BatchDrawn,
-    BatchFailed,
-    BatchProgress,
-    BatchStopped,
-    Failed,
-    Finished,
-    FromWorker,
-    JobFailed,
-    JobSaved,
-    Phase,
-    Picture,
-    Progress,
-    Ready,
-    Retrying,
-    Running,
-    StartFailed,
-)
+from inference.contract import Failed, Finished, Phase, Picture, Progress, Retrying, Running
 from inference.dispatch.open_orders import OpenOrders
 from inference.dispatch.pace import Pace
 from inference.dispatch.queue import FairQueue
 from inference.dispatch.stations import Station
 from inference.errors import Failure, WeightsUnreadable
+from inference.messages import (
+    BatchDrawn,
+    BatchFailed,
+    BatchProgress,
+    BatchStopped,
+    FromWorker,
+    JobFailed,
+    JobSaved,
+    Ready,
+    StartFailed,
+)
 
 
 class Hearing:

@@ -6,8 +6,9 @@ import asyncio
 import time
 from dataclasses import dataclass, field, replace
 
-from inference.contract import Batch, Draw, Phase, Prepare, Preview, Progress
+from inference.contract import Batch, Phase, Preview, Progress
 from inference.dispatch.queue import Entry
+from inference.messages import Draw, Prepare
 from inference.processes.handle import WorkerProcess
 
 MOST_DOUBLINGS = 30

@@ -12,8 +12,8 @@ from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from inference.contract import DownloadEnded, DownloadProgress
 from inference.errors import Failure, InferenceError, unexpected
+from inference.messages import DownloadEnded, DownloadProgress
 from inference.processes.child import set_up
 
 log = logging.getLogger(__name__)

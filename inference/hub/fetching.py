@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TypeAlias
 
 from inference.catalog import Catalog
-from inference.contract import DownloadEnded, Downloading, DownloadProgress, Failed, FromFetcher, ImageRequest
+from inference.contract import Downloading, Failed, ImageRequest
 from inference.errors import Failure, InferenceError, describe, unexpected
 from inference.hub.fetcher import FetchSpec, fetch_for_parent
 from inference.hub_errors import DownloadInterrupted, DownloadsOff
+from inference.messages import DownloadEnded, DownloadProgress, FromFetcher
 from inference.processes.pipe import how_it_ended, read_into
 
 log = logging.getLogger(__name__)

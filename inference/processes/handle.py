@@ -17,9 +17,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TypeAlias
 
-from inference.contract import FromWorker, Ready, Shutdown, StartFailed, ToWorker
 from inference.errors import Failure, WorkerDied, WorkerTimedOut
 from inference.memory.budgets import Budgets
+from inference.messages import FromWorker, Ready, Shutdown, StartFailed, ToWorker
 from inference.processes.child import set_up
 from inference.processes.pipe import how_it_ended, read_into
 

@@ -16,8 +16,11 @@ from concurrent.futures import Future
 from multiprocessing.connection import Connection
 
 from inference.catalog import Catalog
-from inference.contract import (
-    Batch,
+from inference.contract import Batch, Picture, Progress
+from inference.devices import AUTO
+from inference.drawing.engine import Drawn, Engine
+from inference.errors import Failure, InferenceError, unexpected
+from inference.messages import (
     BatchDrawn,
     BatchFailed,
     BatchProgress,
@@ -26,18 +29,13 @@ from inference.contract import (
     FromWorker,
     JobFailed,
     JobSaved,
-    Picture,
     Prepare,
-    Progress,
     Ready,
     Shutdown,
     StartFailed,
     Stop,
     ToWorker,
 )
-from inference.devices import AUTO
-from inference.drawing.engine import Drawn, Engine
-from inference.errors import Failure, InferenceError, unexpected
 from inference.pictures.saving import PictureWriter
 from inference.processes.handle import WorkerSpec
 

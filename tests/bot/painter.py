@@ -18,25 +18,19 @@ from pathlib import Path
 
 from PIL import Image
 
-from inference.contract import (
-    Batch,
+from inference.contract import Batch, Phase, Picture, Preview, Progress, Row, Unread
+from inference.errors import OutOfMemory, WeightsUnreadable
+from inference.messages import (
     BatchDrawn,
     BatchFailed,
     BatchProgress,
     BatchStopped,
     Draw,
     JobSaved,
-    Phase,
-    Picture,
-    Preview,
-    Progress,
     Ready,
-    Row,
     Shutdown,
     Stop,
-    Unread,
 )
-from inference.errors import OutOfMemory, WeightsUnreadable
 from inference.processes.handle import WorkerSpec
 
 VERDICTS = {"explicit": True, "explicit | lewd": True, "decent": False, "explicit sketch": True, "decent sketch": False}

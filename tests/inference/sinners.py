@@ -9,25 +9,21 @@ import threading
 import time
 from multiprocessing.connection import Connection
 
-from inference.contract import (
-    Batch,
+from inference.contract import Batch, Phase, Picture, Preview, Progress
+from inference.errors import DeviceUnknown, Unexpected
+from inference.messages import (
     BatchDrawn,
     BatchFailed,
     BatchProgress,
     BatchStopped,
     Draw,
     JobSaved,
-    Phase,
-    Picture,
     Prepare,
-    Preview,
-    Progress,
     Ready,
     Shutdown,
     StartFailed,
     Stop,
 )
-from inference.errors import DeviceUnknown, Unexpected
 from inference.processes.handle import WorkerSpec, draw_for_parent
 
 

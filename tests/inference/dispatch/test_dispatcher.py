@@ -23,7 +23,6 @@ from inference.contract import (
     Picture,
     Retrying,
     Running,
-    Stop,
     Waiting,
     picture_id,
 )
@@ -32,6 +31,7 @@ from inference.dispatch.queue import FairQueue
 from inference.dispatch.stations import Patience
 from inference.dispatch.ticket import Ticket
 from inference.errors import InferenceError, TooManyWaiting, Unexpected, WorkerDied, WorkerTimedOut, WorkerUnavailable
+from inference.messages import Stop
 from inference.processes import handle as handle_module
 from inference.processes.handle import WorkerMain, WorkerProcess, WorkerSpec
 from tests.inference import sinners

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from inference.batching import batch_of
-from inference.contract import Adapter, ImageRequest, Prepare
+from inference.contract import Adapter, ImageRequest
 from inference.dispatch.feeding import Feeding, Held
 from inference.dispatch.queue import Entry, FairQueue
 from inference.dispatch.stations import Station
+from inference.messages import Prepare
 from inference.processes.handle import WorkerProcess, WorkerSpec
 
 
