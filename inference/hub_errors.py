@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from inference.amounts import readable
+
+if TYPE_CHECKING:
+    from inference.errors import Say
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +94,7 @@ HubFailure: TypeAlias = (
 )
 
 
-def describe_hub(failure: HubFailure, say: Callable[..., str]) -> str:
+def describe_hub(failure: HubFailure, say: Say) -> str:
     """What is wrong and what to do, for someone who wants a picture, or the model itself."""
     match failure:
         case HubUnreachable(name=name, host=host, reason=reason):
