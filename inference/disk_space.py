@@ -17,6 +17,6 @@ def free_bytes(folder: Path) -> int:
 
 
 def spare_bytes(folder: Path) -> int:
-    """What downloads leave free on that disk: 2 GiB or a twentieth of it, whichever is more, but at most a quarter."""
+    """What downloads leave free on that disk: a twentieth of it, but between 2 and 10 GiB, and at most a quarter."""
     total = shutil.disk_usage(existing(folder)).total
-    return min(max(2 * 2**30, total // 20), total // 4)
+    return min(max(2 * 2**30, min(total // 20, 10 * 2**30)), total // 4)
