@@ -213,9 +213,18 @@ def make_bot(settings: Settings, store: Store, catalog: Catalog, dispatcher: Dis
 
 async def remove_strangers(settings: Settings, store: Store, examples: set[str]) -> None:
     """Remove files that no job and no model knows: a bot that was killed while saving leaves them."""
-    gone = await Gallery(settings.pictures_dir).sweep(await store.jobs.picture_ids() | examples)
-    if gone:
-        log.info("removed %d files that belong to no picture", gone)
+    known = await store.jobs.picture_ids() | examples
+    swept = await Gallery(settings.pictures_dir).sweep(known, since=await store.made_at())
+    if swept.removed:
+        log.info("removed %d files that belong to no picture", swept.removed)
+    if swept.kept:
+        log.warning(
+            "%d files in %s are pictures that %s does not know; they are kept. If it was put in the place of another "
+            "database, put that one back; if not, and nobody needs them, delete them.",
+            swept.kept,
+            settings.pictures_dir,
+            settings.database_path,
+        )
 
 
 def _stop_on_terminate() -> None:

@@ -4,13 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from bot.delivery.attachments import Attachment, attachment
 from inference.contract import Picture
 
 log = logging.getLogger("bot.delivery.gallery")
+
+UUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+OURS = re.compile(rf"{UUID}\.png|\.({UUID}\.png\.)?[0-9a-f]{{8}}\.part")
+"""The names of pictures, and of what is written before it is one. Whatever else lies there is somebody else's."""
+MOST_LEFT = 64
+"""So many files a killed bot may leave; more of them were left by another database."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swept:
+    """How many files without a job were removed, and how many are kept because another database may know them."""
+
+    removed: int
+    kept: int
 
 
 class Gallery:
@@ -39,17 +55,27 @@ class Gallery:
         names = [picture.id for picture in pictures]
         asyncio.get_running_loop().run_in_executor(None, self._remove, names)
 
-    async def sweep(self, known: set[str]) -> int:
-        """Delete what no job knows (left by a bot that was killed while saving); returns how many files went."""
-        return await asyncio.to_thread(self._sweep, known)
+    async def sweep(self, known: set[str], *, since: float) -> Swept:
+        """Delete what no job knows: a bot that was killed while saving leaves it.
+
+        What is older than the database (``since``, Unix seconds), and what there is a lot of, was not left like that:
+        an empty database or an old copy is in the place of the one that knows these pictures. They are kept.
+        """
+        return await asyncio.to_thread(self._sweep, known, since)
 
     def _remove(self, picture_ids: list[str]) -> None:
         for picture_id in picture_ids:
             self.path(picture_id).unlink(missing_ok=True)
 
-    def _sweep(self, known: set[str]) -> int:
-        strangers = [path for path in self._folder.glob("*.png") if path.stem not in known]
-        strangers += self._folder.glob(".*.part")
-        for path in strangers:
+    def _sweep(self, known: set[str], since: float) -> Swept:
+        unknown = [path for path in self._files() if path.stem not in known]
+        left = [path for path in unknown if path.stat().st_mtime >= since]
+        if len(left) > MOST_LEFT:
+            left = []
+        for path in left:
             path.unlink(missing_ok=True)
-        return len(strangers)
+        return Swept(removed=len(left), kept=len(unknown) - len(left))
+
+    def _files(self) -> list[Path]:
+        """All that the bot has put here."""
+        return [path for path in self._folder.glob("*") if OURS.fullmatch(path.name)]

@@ -45,6 +45,10 @@ class Store:
         row = await self._database.fetch_one("SELECT value FROM remembered WHERE key = ?", (key,))
         return None if row is None else str(row["value"])
 
+    async def made_at(self) -> float:
+        """When the database was made, in Unix seconds: what was drawn earlier it cannot know."""
+        return float(await self.remembered("made_at") or 0.0)
+
     async def remember(self, key: str, value: str) -> None:
         """Keep a small fact, replacing what stood under ``key``."""
         async with self._database.transaction() as connection:

@@ -1,0 +1,60 @@
+"""The pictures' folder: what a killed bot left there goes, what may be somebody's stays."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+
+from bot import app
+from bot.delivery.gallery import MOST_LEFT
+from bot.settings import ROOT, Settings
+from bot.store import open_store
+
+
+def a_file(folder: Path, name: str = "", *, age_s: float = 0.0) -> Path:
+    """A file of this name, a picture's unless said."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / (name or f"{uuid.uuid4()}.png")
+    path.write_bytes(b"pixels")
+    os.utime(path, (time.time() - age_s,) * 2)
+    return path
+
+
+async def sweep(settings: Settings) -> None:
+    """What happens to the folder at a start."""
+    async with open_store(settings.database_path, migrations=ROOT / "migrations") as store:
+        await app.remove_strangers(settings, store, set())
+
+
+async def test_what_a_killed_bot_left_is_removed_and_other_peoples_files_are_not(settings: Settings) -> None:
+    await sweep(settings)
+    folder = settings.pictures_dir
+    left = [a_file(folder), a_file(folder, f".{uuid.uuid4()}.png.0123abcd.part"), a_file(folder, ".0123abcd.part")]
+    others = [a_file(folder, name) for name in ("holiday.png", ".browser.part", "notes.txt")]
+    await sweep(settings)
+    assert [path.exists() for path in left] == [False] * 3
+    assert [path.exists() for path in others] == [True] * 3
+
+
+async def test_pictures_outlive_a_database_that_was_moved_away(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = a_file(settings.pictures_dir, age_s=60)
+    for _ in range(2):
+        await sweep(settings)
+    assert path.exists()
+    assert f"1 files in {settings.pictures_dir} are pictures that {settings.database_path} does not know" in caplog.text
+
+
+async def test_pictures_outlive_an_older_copy_of_their_database(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    await sweep(settings)
+    paths = [a_file(settings.pictures_dir) for _ in range(MOST_LEFT + 1)]
+    await sweep(settings)
+    assert all(path.exists() for path in paths)
+    assert "put that one back" in caplog.text
