@@ -79,8 +79,9 @@ async def _connected(path: Path, migrations: Path) -> aiosqlite.Connection:
         await connection.close()
         if isinstance(error, sqlite3.Error):
             raise DatabaseError(
-                f"{path} cannot be used ({error}). If it is damaged, put a copy of it in its place or move it away; if "
-                "it belongs to another user, mend its permissions."
+                f"{path} cannot be used ({error}). If it is damaged, move it away together with {path.name}-wal and "
+                f"{path.name}-shm, and put a copy in its place if there is one; if it belongs to another user, mend "
+                "its permissions; if the disk is full, make room."
             ) from error
         raise
     return connection
@@ -113,15 +114,47 @@ async def _migrate(connection: aiosqlite.Connection, path: Path, migrations: Pat
     if version > max(files, default=0):
         raise DatabaseError(
             f"{path} was written by a newer version of the bot (schema {version}, this one knows {max(files)}). "
-            "Update the bot, or set DATA_DIR to another folder."
+            f"Update the bot, or set DATA_DIR to another folder.{_way_back(path, max(files))}"
         )
-    for number in sorted(number for number in files if number > version):
+    missing = sorted(number for number in files if number > version)
+    if version and missing:
+        await _keep_copy(connection, path, missing[0])
+    for number in missing:
         script = files[number].read_text(encoding="utf-8")
         try:
             await connection.executescript(f"BEGIN;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
         except sqlite3.Error as error:
             await connection.rollback()
             raise DatabaseError(f"Migration {files[number].name} failed on {path}: {error}") from error
+
+
+async def _keep_copy(connection: aiosqlite.Connection, path: Path, number: int) -> None:
+    """Keep the database as it is before this migration, which no older version of the bot could read any more; the
+    newest copy is enough."""
+    copy = path.with_name(f"{path.name}.before-{number:04}")
+    part = copy.with_name(f"{copy.name}.part")
+    part.unlink(missing_ok=True)
+    await connection.execute("VACUUM INTO ?", (str(part),))
+    part.replace(copy)
+    for older in _copies(path):
+        if older != copy:
+            older.unlink()
+
+
+def _copies(path: Path) -> list[Path]:
+    """What was kept of the database at ``path``."""
+    return [found for found in path.parent.glob(f"{path.name}.before-*") if re.fullmatch(r".+-\d{4}", found.name)]
+
+
+def _way_back(path: Path, known: int) -> str:
+    """A sentence about the copy that a bot could go on with which knows the first ``known`` migrations."""
+    for copy in _copies(path):
+        if int(copy.name[-4:]) <= known + 1:
+            return (
+                f" {copy} is what it was before: it may take the place of {path.name}, {path.name}-wal and "
+                f"{path.name}-shm, but lacks what came since."
+            )
+    return ""
 
 
 def _numbered(migrations: Path) -> dict[int, Path]:

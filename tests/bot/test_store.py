@@ -222,7 +222,7 @@ async def test_a_data_folder_that_is_a_file_is_refused_with_the_reason(tmp_path:
 async def test_a_damaged_database_is_refused_with_the_reason(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("this is no database, and long enough to be taken for the beginning of one" * 100)
-    with pytest.raises(DatabaseError, match=r"cannot be used .*not a database"):
+    with pytest.raises(DatabaseError, match=r"cannot be used .*not a database.* bot\.sqlite3-wal and bot\.sqlite3-shm"):
         await open_and_close(path)
     path.unlink()
     path.mkdir()
@@ -277,6 +277,40 @@ async def test_pictures_from_before_there_were_two_buckets_are_drawn_again_as_th
             assert restored is not None
             assert (picture.bucket, picture.guided_bucket) == (4, guided_bucket)
             assert restored.request.guided_bucket == asked
+
+
+def up_to(folder: Path, number: int) -> Path:
+    """The migrations that an older version of the bot has."""
+    folder.mkdir()
+    for file in MIGRATIONS.glob("*.sql"):
+        if int(file.name[:4]) <= number:
+            shutil.copy(file, folder)
+    return folder
+
+
+async def test_an_upgrade_can_be_undone(path: Path, tmp_path: Path) -> None:
+    older, newer = up_to(tmp_path / "older", 3), up_to(tmp_path / "newer", 4)
+    await open_and_close(path, older)
+    assert list(path.parent.glob("*.before-*")) == []
+    with sqlite3.connect(path) as connection:
+        connection.execute("INSERT INTO remembered VALUES ('commands', 'a')")
+    await open_and_close(path, newer)
+    copy = path.with_name("bot.sqlite3.before-0004")
+    with pytest.raises(DatabaseError, match=f"{copy} is what it was before"):
+        await open_and_close(path, older)
+    for name in ("bot.sqlite3-wal", "bot.sqlite3-shm"):
+        path.with_name(name).unlink(missing_ok=True)
+    copy.replace(path)
+    async with open_store(path, migrations=older) as store:
+        assert await store.remembered("commands") == "a"
+
+
+async def test_only_the_newest_copy_is_kept(path: Path, tmp_path: Path) -> None:
+    for number in (3, 4, 5):
+        await open_and_close(path, up_to(tmp_path / str(number), number))
+    assert [copy.name for copy in path.parent.glob("*.before-*")] == ["bot.sqlite3.before-0005"]
+    with pytest.raises(DatabaseError, match=r"another folder\.$"):  # the copy is too new for it
+        await open_and_close(path, tmp_path / "3")
 
 
 async def open_and_close(path: Path, migrations: Path = MIGRATIONS) -> None:
