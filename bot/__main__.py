@@ -10,8 +10,9 @@ import asyncio
 import logging
 import os
 import sys
+from pathlib import Path
 
-from bot.settings import Settings, SettingsError, explain
+from bot.settings import ROOT, Settings, SettingsError, explain
 from inference.processes.child import LOG_FORMAT
 
 
@@ -20,14 +21,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m bot",
         description="A Discord bot that draws pictures from prompts. Without DISCORD_TOKEN it opens a local preview.",
-        epilog="Settings, from the environment or a file .env in the current folder:\n" + explain(),
+        epilog="Settings, from the environment or a file .env in the current folder, else the program's:\n" + explain(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.parse_args()
-    from dotenv import dotenv_values
+    from bot.env_file import read_env
 
     try:
-        settings = Settings.from_environ({**dotenv_values(".env"), **os.environ})
+        settings = Settings.from_environ({**read_env((Path.cwd(), ROOT)), **os.environ})
     except SettingsError as error:
         return _refuse(error)
     logging.basicConfig(level=settings.log_level, format=LOG_FORMAT)

@@ -30,7 +30,9 @@ class Settings:
     discord_token: str | None = _setting(
         None, "Token of the bot's Discord application. Without one the bot opens the local preview.", secret=True
     )
-    data_dir: Path = _setting(ROOT / "data", "Folder of the database and the pictures.")
+    data_dir: Path = _setting(
+        ROOT / "data", "Folder of the database and the pictures; the local preview has its own in it."
+    )
     catalog: Path = _setting(ROOT / "models" / "models.toml", "The catalogue of models.")
     devices: str = _setting(
         "auto", "Devices to draw on: auto takes all of the best kind, or name them: cuda:0,cuda:1 or xpu, mps, cpu."
@@ -103,12 +105,18 @@ class Settings:
         return tuple(name.strip() for name in self.devices.split(",") if name.strip())
 
     @property
+    def home_dir(self) -> Path:
+        """Of the database and the pictures. The preview, which cannot deliver what people on Discord ordered, has its
+        own."""
+        return self.data_dir / "preview" if self.discord_token is None else self.data_dir
+
+    @property
     def pictures_dir(self) -> Path:
-        return self.data_dir / "pictures"
+        return self.home_dir / "pictures"
 
     @property
     def database_path(self) -> Path:
-        return self.data_dir / "bot.sqlite3"
+        return self.home_dir / "bot.sqlite3"
 
     @property
     def budgets(self) -> Budgets:

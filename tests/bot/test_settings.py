@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
+from bot.env_file import read_env
 from bot.settings import ROOT, Settings, SettingsError, explain
 
 
@@ -19,7 +21,8 @@ def test_an_empty_value_counts_as_not_set() -> None:
 
 
 def test_values_are_parsed_by_their_kind() -> None:
-    settings = Settings.from_environ({"MAX_BATCH": "16", "CACHE_GIB": "1.5", "DATA_DIR": "/somewhere"})
+    given = {"MAX_BATCH": "16", "CACHE_GIB": "1.5", "DATA_DIR": "/somewhere", "DISCORD_TOKEN": "hush"}
+    settings = Settings.from_environ(given)
     assert (settings.max_batch, settings.budgets.device) == (16, 3 * 2**29)
     assert str(settings.database_path) == "/somewhere/bot.sqlite3"
 
@@ -44,6 +47,25 @@ def test_values_are_parsed_by_their_kind() -> None:
 def test_a_wrong_value_is_refused_with_its_key(key: str, value: str, sentence: str) -> None:
     with pytest.raises(SettingsError, match=re.escape(sentence)):
         Settings.from_environ({key: value})
+
+
+def test_the_preview_keeps_out_of_the_bots_database_and_pictures() -> None:
+    preview, bot = (Settings.from_environ({"DATA_DIR": "/data", "DISCORD_TOKEN": token}) for token in ("", "hush"))
+    assert (bot.database_path, bot.pictures_dir) == (Path("/data/bot.sqlite3"), Path("/data/pictures"))
+    assert preview.database_path == Path("/data/preview/bot.sqlite3")
+    assert preview.pictures_dir == Path("/data/preview/pictures")
+    assert preview.budgets == bot.budgets
+
+
+def test_the_first_folder_with_an_env_file_counts(tmp_path: Path) -> None:
+    here, beside = tmp_path / "here", tmp_path / "beside"
+    for folder in (here, beside):
+        folder.mkdir()
+    assert read_env((here, beside)) == {}
+    (beside / ".env").write_text("DISCORD_TOKEN=beside\nCOMPILE=on\n")
+    assert read_env((here, beside)) == {"DISCORD_TOKEN": "beside", "COMPILE": "on"}
+    (here / ".env").write_text("DISCORD_TOKEN=here\n")
+    assert read_env((here, beside)) == {"DISCORD_TOKEN": "here"}
 
 
 def test_tokens_are_not_shown() -> None:

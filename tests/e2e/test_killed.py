@@ -39,5 +39,5 @@ def test_an_order_outlives_a_killed_bot(home: dict[str, str], tmp_path: Path, ta
 
 def states(folder: Path) -> list[tuple[str, float | None]]:
     """State and time of showing of every job, oldest first."""
-    with sqlite3.connect(folder / "data" / "bot.sqlite3") as connection:
+    with sqlite3.connect(folder / "data" / "preview" / "bot.sqlite3") as connection:
         return connection.execute("SELECT state, delivered_at FROM jobs ORDER BY created_at").fetchall()
