@@ -66,6 +66,19 @@ async def _run(settings: Settings, store: Store, catalog: Catalog) -> None:
     bot = make_bot(settings, store, catalog, dispatcher)
     await remove_strangers(settings, store, bot.models.examples.known())
     await bot.follower.resume()
+    told_to_stop = True
+    try:
+        await _meet_people(settings, bot, dispatcher)
+    except Exception:
+        told_to_stop = False
+        raise
+    finally:
+        if told_to_stop:
+            await store.jobs.interrupted()
+
+
+async def _meet_people(settings: Settings, bot: PictureBot, dispatcher: Dispatcher) -> None:
+    """On Discord, or without a token in the preview."""
     if settings.discord_token is None:
         async with preview(bot, port=settings.preview_port) as page:
             say = f"No DISCORD_TOKEN is set, so this is the local preview: {page.url}"

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import TypeVar
 
 from bot.background import Background
 from bot.delivery.attachments import Attachment
@@ -35,8 +38,12 @@ from inference.errors import describe
 
 log = logging.getLogger("bot.delivery.following")
 
+T = TypeVar("T")
+
 AWAY_S = 60.0
 """Between attempts to show a job's end while Discord cannot be reached."""
+LOCKED_S = 5.0
+"""Between attempts to record what became of a job while the database cannot be written."""
 QUICK_S = 0.4
 """A picture that takes no longer than this is shown at once, without a word about its progress."""
 EDIT_EVERY_S = 1.0
@@ -76,28 +83,39 @@ class Follower:
         for job in await self._jobs.undelivered():
             self._background.begin(f"job {job.id}", self._show_end(job))
         cards: dict[str, list[Job]] = {}
-        for job in await self._jobs.unfinished():
+        for job in await self._jobs.wait_again():
             cards.setdefault(job.comparison_id or job.id, []).append(job)
         for jobs in cards.values():
             self.follow(jobs, [self._resume(job) for job in jobs])
 
     def _resume(self, job: Job) -> Ticket:
         return self._dispatcher.submit(
-            job_id=job.id, owner=str(job.user_id), group=job.place.community, request=job.request, resumed=True
+            job_id=job.id,
+            owner=str(job.user_id),
+            group=job.place.community,
+            request=job.request,
+            resumed=True,
+            attempts=job.attempts,
         )
 
     async def _follow(self, job: Job, ticket: Ticket) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._note_attempts(job, ticket), name=f"attempts of job {job.id}")
+            await self._tell(job, ticket)
+
+    async def _note_attempts(self, job: Job, ticket: Ticket) -> None:
+        """At once, while the card takes its time: what is drawn now may bring the whole bot down."""
+        async for attempts in ticket.begun():
+            await _patiently(job, partial(self._jobs.running, job.id, attempts=attempts))
+
+    async def _tell(self, job: Job, ticket: Ticket) -> None:
         with speaking(job.place.locale):
             await ticket.rest(QUICK_S)
             note: str | None = None
-            noted_running = False
             async for event in ticket.events():
                 match event:
                     case Downloading() | Waiting() | Running() | Retrying():
                         note = retry_note(event) or note
-                        if isinstance(event, Running) and not noted_running:
-                            await self._jobs.running(job.id)
-                            noted_running = True
                         if job.comparison_id is None:  # a shared card is kept fresh for all who share it
                             card = self._card(job, event, note or late_note(job, event))
                             await self._delivery.show_progress(job, card)
@@ -134,23 +152,33 @@ class Follower:
         """Record the end before it is shown: from here on a restart shows it, and never draws again."""
         match outcome:
             case Finished():
-                if not await self._jobs.finish(job.id, outcome):
+                if not await _patiently(job, partial(self._jobs.finish, job.id, outcome)):
                     await self._gallery.remove(picture.id for picture in outcome.pictures)
             case Failed(failure=failure):
-                await self._jobs.fail(job.id, describe(failure, _))
+                await _patiently(job, partial(self._jobs.fail, job.id, describe(failure, _)))
             case Cancelled():
-                await self._jobs.cancel(job.id)
+                await _patiently(job, partial(self._jobs.cancel, job.id))
                 await self._gallery.remove(picture_id(job.id, index) for index in range(job.request.count))
         await self._show_end(job)
 
     async def _show_end(self, job: Job) -> None:
-        """However long Discord is away: what was drawn is shown when it is back."""
+        """However long Discord is away or the database locked: what was drawn is shown when they are back."""
         with speaking(job.place.locale):
             while True:
                 try:
                     await self._endings.show(job.id)
-                except DiscordAway as error:
-                    log.warning("job %s is shown later, Discord is away: %s", job.id, error)
+                except (DiscordAway, sqlite3.OperationalError) as error:
+                    log.warning("job %s is shown later: %s", job.id, error)
                     await asyncio.sleep(AWAY_S)
                 else:
                     return
+
+
+async def _patiently(job: Job, record: Callable[[], Awaitable[T]]) -> T:
+    """However long the database is locked or the disk full: what became of an order is recorded when they are not."""
+    while True:
+        try:
+            return await record()
+        except sqlite3.OperationalError as error:
+            log.warning("job %s is recorded later: %s", job.id, error)
+            await asyncio.sleep(LOCKED_S)

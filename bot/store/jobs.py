@@ -58,8 +58,19 @@ class Jobs:
         where = (place.channel_id, place.message_id, place.token, place.member)
         await self._write(sql, (*where, job.id, job.comparison_id))
 
-    async def running(self, job_id: str) -> None:
-        await self._write("UPDATE jobs SET state = 'running' WHERE id = ? AND state = 'queued'", (job_id,))
+    async def running(self, job_id: str, *, attempts: int) -> None:
+        """A worker has the order in hand, and so many have had it."""
+        sql = "UPDATE jobs SET state = 'running', attempts = ? WHERE id = ? AND state IN ('queued', 'running')"
+        await self._write(sql, (attempts, job_id))
+
+    async def interrupted(self) -> None:
+        """The bot was told to stop, which is no order's fault: what it was drawing counts as not attempted."""
+        await self._write("UPDATE jobs SET state = 'queued', attempts = attempts - 1 WHERE state = 'running'", ())
+
+    async def wait_again(self) -> list[Job]:
+        """Orders that a stopped bot left behind, oldest first: whatever it did with them, they are waiting now."""
+        await self._write("UPDATE jobs SET state = 'queued' WHERE state = 'running'", ())
+        return await self.unfinished()
 
     async def finish(self, job_id: str, finished: Finished) -> bool:
         """Record the pictures together with the end of the job; False if the job was deleted meanwhile."""
@@ -97,7 +108,7 @@ class Jobs:
             return done.rowcount
 
     async def unfinished(self) -> list[Job]:
-        """Orders that a stopped bot left behind, oldest first."""
+        """Orders that have not ended, oldest first."""
         return await self._jobs("WHERE state IN ('queued', 'running') ORDER BY created_at")
 
     async def undelivered(self) -> list[Job]:

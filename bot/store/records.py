@@ -71,7 +71,8 @@ class Job:
     """One order. ``failure`` is worded for people; times are Unix seconds, ``seconds`` is what drawing took.
 
     Orders with one ``comparison_id`` share a card. ``spoiler``: its pictures are to be covered. ``seed_locked``: the
-    seed is the person's locked one. ``missed``: there was no way to show its end.
+    seed is the person's locked one. ``missed``: there was no way to show its end. ``attempts``: how many workers have
+    had it in hand.
     """
 
     id: str
@@ -89,6 +90,7 @@ class Job:
     seed_locked: bool = False
     missed: bool = False
     comparison_id: str | None = None
+    attempts: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +150,7 @@ def to_row(job: Job) -> dict[str, Any]:
         "seed_locked": job.seed_locked,
         "missed": job.missed,
         "comparison_id": job.comparison_id,
+        "attempts": job.attempts,
     }
 
 
@@ -192,6 +195,7 @@ def job_from(row: aiosqlite.Row) -> Job:
         seed_locked=bool(row["seed_locked"]),
         missed=bool(row["missed"]),
         comparison_id=row["comparison_id"],
+        attempts=row["attempts"],
     )
 
 

@@ -15,13 +15,13 @@ from inference.batching import batch_of
 from inference.contract import Cancelled, Downloading, Failed, ImageRequest, Phase, Picture, Progress, Running, Standing
 from inference.dispatch.feeding import Feeding, Held
 from inference.dispatch.hearing import Hearing
-from inference.dispatch.open_orders import OpenOrders
+from inference.dispatch.open_orders import MOST_ATTEMPTS, OpenOrders
 from inference.dispatch.outlook import Outlook
 from inference.dispatch.pace import Pace
 from inference.dispatch.queue import Entry, FairQueue
 from inference.dispatch.stations import Patience, Station
 from inference.dispatch.ticket import Ticket
-from inference.errors import Failure, InferenceError, WorkerUnavailable, describe
+from inference.errors import Failure, InferenceError, WorkerDied, WorkerUnavailable, describe
 from inference.hub.fetching import Fetching
 from inference.messages import BatchFailed, Stop
 from inference.processes.handle import WorkerGone, WorkerProcess
@@ -107,18 +107,29 @@ class Dispatcher:
         return () if self._fetching is None else self._fetching.needs(request)
 
     def submit(
-        self, *, job_id: str, owner: str, request: ImageRequest, group: str | None = None, resumed: bool = False
+        self,
+        *,
+        job_id: str,
+        owner: str,
+        request: ImageRequest,
+        group: str | None = None,
+        resumed: bool = False,
+        attempts: int = 0,
     ) -> Ticket:
         """Queue an order of a person in a community (``group``); raises ``InferenceError`` like ``check_room``
         and ``to_fetch``.
 
-        A ``resumed`` order was accepted before a restart and is not turned away now.
+        A ``resumed`` order was accepted before a restart and is not turned away now. If a worker had it in hand then
+        (``attempts``), it may have been what ended the bot: it is drawn once more, alone, and never a third time.
         """
         if not resumed:
             self.check_room(owner)
             self.to_fetch(request)
-        ticket = self._orders.open(job_id)
-        self._take_in(Entry(job_id=job_id, owner=owner, group=group, request=request))
+        ticket = self._orders.open(job_id, attempts=attempts)
+        if attempts >= MOST_ATTEMPTS:
+            self._orders.settle(job_id, Failed(failure=WorkerDied(reason="the whole bot ended with it")))
+        else:
+            self._take_in(Entry(job_id=job_id, owner=owner, group=group, request=request, alone=attempts > 0))
         return ticket
 
     def _take_in(self, entry: Entry) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from inference.contract import Outcome, Standing
 from inference.dispatch.ticket import Ticket
 
+MOST_ATTEMPTS = 2
+"""So many workers may have an order in hand when they die."""
+
 
 class OpenOrders:
     """Tickets by job id. Whatever happens to an order that is not among them (any more) is not told to anybody: one
@@ -16,9 +19,9 @@ class OpenOrders:
     def __contains__(self, job_id: str) -> bool:
         return job_id in self._tickets
 
-    def open(self, job_id: str) -> Ticket:
-        """From now on there is this order."""
-        ticket = self._tickets[job_id] = Ticket(job_id)
+    def open(self, job_id: str, *, attempts: int = 0) -> Ticket:
+        """From now on there is this order, which ``attempts`` workers have had in hand before."""
+        ticket = self._tickets[job_id] = Ticket(job_id, attempts=attempts)
         return ticket
 
     def standing(self) -> dict[str, Standing]:
@@ -33,11 +36,11 @@ class OpenOrders:
 
     def begin_attempt(self, job_id: str) -> None:
         """A worker gets the order in hand."""
-        self._tickets[job_id].attempts += 1
+        self._tickets[job_id].attempt()
 
     def may_try_again(self, job_id: str) -> bool:
-        """Whether it was given to a worker only once so far."""
-        return self._tickets[job_id].attempts <= 1
+        """Whether it was given to fewer workers than it may be."""
+        return self._tickets[job_id].attempts < MOST_ATTEMPTS
 
     def settle(self, job_id: str, outcome: Outcome) -> None:
         """The one place where an order ends."""

@@ -12,14 +12,15 @@ from inference.contract import Cancelled, Failed, Finished, JobEvent, Outcome, R
 class Ticket:
     """News of one order, coalesced while nobody listens. ``events`` is for one listener."""
 
-    def __init__(self, job_id: str) -> None:
+    def __init__(self, job_id: str, *, attempts: int = 0) -> None:
         self.job_id = job_id
         self.latest: JobEvent | None = None
         """What was told last, heard or not."""
-        self.attempts = 0
+        self.attempts = attempts
         """How many workers have had it in hand."""
         self._unheard: list[JobEvent] = []
         self._news = asyncio.Event()
+        self._attempted = asyncio.Event()
         self._end = asyncio.Event()
 
     @property
@@ -37,6 +38,11 @@ class Ticket:
         self._unheard.append(event)
         self._news.set()
 
+    def attempt(self) -> None:
+        """A worker gets it in hand."""
+        self.attempts += 1
+        self._attempted.set()
+
     def settle(self, outcome: Outcome) -> None:
         """End the order; the first outcome counts."""
         if self.settled:
@@ -44,6 +50,7 @@ class Ticket:
         self.latest = outcome
         self._unheard.append(outcome)
         self._news.set()
+        self._attempted.set()
         self._end.set()
 
     async def outcome(self) -> Outcome:
@@ -57,6 +64,14 @@ class Ticket:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._end.wait()
+
+    async def begun(self) -> AsyncIterator[int]:
+        """How many workers have had the order in hand, as soon as there is one more; ends with the order."""
+        while not self.settled:
+            await self._attempted.wait()
+            self._attempted.clear()
+            if not self.settled:
+                yield self.attempts
 
     async def events(self) -> AsyncIterator[JobEvent]:
         """What happens to the order, oldest unheard news first; ends after the outcome."""

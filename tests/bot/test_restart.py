@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+
 import pytest
 
 from bot.delivery import delivery, following
 from bot.store import JobState
 from inference.contract import picture_id
 from tests.bot.painter import pixels
-from tests.bot.studio import Studio
+from tests.bot.studio import Studio, eventually, until
 
 
 def edits(studio: Studio, message_id: int) -> int:
@@ -37,6 +40,62 @@ async def test_waiting_and_running_orders_are_drawn_after_a_restart(studio: Stud
     assert [job.id for job in await studio.jobs()] == before
     assert len(studio.cards()) == 2
     assert [edits(studio, card.id) for card in studio.cards()] == [1, 1]
+
+
+async def attempted(studio: Studio, *times: int) -> None:
+    """Wait until the database knows that the orders were begun so many times."""
+
+    async def noted() -> bool:
+        return [job.attempts for job in await studio.jobs()] == list(times)
+
+    await eventually(noted, lambda: str(times))
+
+
+async def test_an_order_that_ends_the_bot_twice_is_not_drawn_again_and_its_company_is(studio: Studio) -> None:
+    await studio.mod.slash(studio.channel, "imagine", prompt="wait")
+    await studio.card(saying="Drawing", index=0)
+    await studio.ann.slash(studio.channel, "imagine", prompt="wait")
+    await studio.ben.slash(studio.channel, "imagine", prompt="an owl", seed=2)
+    await studio.mod.slash(studio.channel, "imagine", prompt="a fox", width=32, height=32, seed=3)
+    await studio.mod.click(studio.cards()[0], label="Cancel")
+    await attempted(studio, 1, 1, 1, 0)  # ann's and ben's are drawn together
+    await studio.restart()
+    await attempted(studio, 1, 2, 1, 0)  # and now each by itself
+    await studio.restart()
+    await studio.card(saying="The drawing process ended unexpectedly", index=1)
+    for index, seed, side in ((2, 2, 64), (3, 3, 32)):
+        [picture] = await studio.pictures(index=index)
+        assert picture.tobytes() == pixels(seed, side, side)
+    await studio.all_delivered()
+
+
+async def test_a_bot_that_is_told_to_stop_blames_no_order(studio: Studio) -> None:
+    await studio.ann.slash(studio.channel, "imagine", prompt="wait")
+    for _ in range(3):
+        await attempted(studio, 1)
+        await studio.stop()
+        await studio.store.jobs.interrupted()
+        await studio.restart()
+    studio.let_go()
+    await studio.pictures()
+
+
+async def test_what_was_drawn_while_the_database_was_locked_is_shown_afterwards(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(following, "LOCKED_S", 0.1)
+    await studio.ann.slash(studio.channel, "imagine", prompt="wait", seed=4)
+    await attempted(studio, 1)
+    async with studio.store._database.transaction() as connection:
+        await connection.execute("PRAGMA busy_timeout = 10")
+    with closing(sqlite3.connect(studio.settings.database_path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        studio.let_go()
+        await until(lambda: "is recorded later: database is locked" in caplog.text, lambda: caplog.text)
+        other.rollback()
+    [picture] = await studio.pictures()
+    assert picture.tobytes() == pixels(4, 64, 64)
+    await studio.all_delivered()
 
 
 async def test_what_was_drawn_and_not_shown_is_shown_without_being_drawn_again(
