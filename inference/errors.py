@@ -242,6 +242,8 @@ Failure: TypeAlias = (
     | Unexpected
 )
 
+UNDRIVEABLE = (DeviceUnknown, PrecisionUnknown)
+"""What starting a worker again does not mend."""
 
 MOST_NAMES = 20
 """Of those to choose from."""

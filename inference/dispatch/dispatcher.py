@@ -21,7 +21,7 @@ from inference.dispatch.pace import Pace
 from inference.dispatch.queue import Entry, FairQueue
 from inference.dispatch.stations import Patience, Station
 from inference.dispatch.ticket import Ticket
-from inference.errors import Failure, InferenceError, WorkerDied, WorkerUnavailable, describe
+from inference.errors import UNDRIVEABLE, Failure, InferenceError, WorkerDied, WorkerUnavailable, describe
 from inference.hub.fetching import Fetching
 from inference.messages import BatchFailed, Stop
 from inference.processes.handle import WorkerGone, WorkerProcess
@@ -200,7 +200,7 @@ class Dispatcher:
     async def _serve(self, station: Station) -> None:
         """Start the worker, then feed it and hear it until it is gone."""
         ready = await station.worker.start()
-        station.failed_starts, station.ready = 0, True
+        station.failed_starts, station.ready, station.proven = 0, True, True
         self._grow(ready.others)
         log.info("worker %s draws on %s in %s", station.worker.pid, ready.device, ready.precision)
         while True:
@@ -244,7 +244,12 @@ class Dispatcher:
             station.prepare(ahead)
 
     async def _recover(self, station: Station, failure: Failure) -> None:
-        """After a worker's death: another is started; if even that fails, slower and slower."""
+        """After a worker's death: another is started; if even that fails, slower and slower.
+
+        Raises ``InferenceError`` where the device or its precision has a name that there never was.
+        """
+        if isinstance(failure, UNDRIVEABLE) and not station.proven:
+            raise InferenceError(failure)
         log.warning("worker lost: %s", describe(failure))
         had_work = self._hearing.bury(station, failure)
         self._share()

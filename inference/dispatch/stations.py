@@ -48,6 +48,8 @@ class Station:
     resident: frozenset[str] = frozenset()
     ready: bool = False
     failed_starts: int = 0
+    proven: bool = False
+    """Whether a worker has ever come up on this device."""
     preparing: Prepare | None = None
     """What it was told last to bring up, until that is drawn with."""
     is_told: bool = False

@@ -136,7 +136,22 @@ def dead_at_start(connection: Connection, spec: WorkerSpec) -> None:
 
 def refusing_at_start(connection: Connection, spec: WorkerSpec) -> None:
     """Says why it cannot work, and leaves."""
+    connection.send(StartFailed(failure=Unexpected(reference="0123abcd")))
+
+
+def misnamed(connection: Connection, spec: WorkerSpec) -> None:
+    """Is told to drive a device that there is not."""
     connection.send(StartFailed(failure=DeviceUnknown(device="cuda:9", available=("cpu",))))
+
+
+def gone_at_the_next_start(connection: Connection, spec: WorkerSpec) -> None:
+    """Works once; from then on its device is gone."""
+    once = spec.pictures_dir / "once"
+    if once.exists():
+        misnamed(connection, spec)
+        return
+    once.touch()
+    innocent(connection, spec)
 
 
 def silent_at_start(connection: Connection, spec: WorkerSpec) -> None:

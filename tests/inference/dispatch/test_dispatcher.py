@@ -30,7 +30,15 @@ from inference.dispatch.dispatcher import Dispatcher
 from inference.dispatch.queue import FairQueue
 from inference.dispatch.stations import Patience
 from inference.dispatch.ticket import Ticket
-from inference.errors import InferenceError, TooManyWaiting, Unexpected, WorkerDied, WorkerTimedOut, WorkerUnavailable
+from inference.errors import (
+    DeviceUnknown,
+    InferenceError,
+    TooManyWaiting,
+    Unexpected,
+    WorkerDied,
+    WorkerTimedOut,
+    WorkerUnavailable,
+)
 from inference.messages import Stop
 from inference.processes import handle as handle_module
 from inference.processes.handle import WorkerMain, WorkerProcess, WorkerSpec
@@ -328,6 +336,23 @@ async def test_a_worker_that_never_starts_fails_its_orders_with_the_reason(
 ) -> None:
     async with open_workplace(main, start_timeout_s=0.5 if main is sinners.silent_at_start else 30) as place:
         end = (await heard(place.order()))[-1]
+    assert isinstance(end, Failed)
+    assert isinstance(end.failure, WorkerUnavailable)
+
+
+async def test_a_device_that_there_never_was_ends_the_drawing(tmp_path: Path) -> None:
+    spec = WorkerSpec(catalog_path=tmp_path, pictures_dir=tmp_path)
+    dispatcher = Dispatcher(workers=[WorkerProcess(spec=spec, main=sinners.misnamed)], queue=FairQueue())
+    with pytest.raises(ExceptionGroup) as raised:
+        await dispatcher.run()
+    [error] = raised.value.exceptions
+    assert isinstance(error, InferenceError)
+    assert error.failure == DeviceUnknown(device="cuda:9", available=("cpu",))
+
+
+async def test_a_device_that_is_lost_fails_the_orders_alone(open_workplace: Open) -> None:
+    async with open_workplace(sinners.gone_at_the_next_start) as place:
+        end = (await heard(place.order("kill me once")))[-1]
     assert isinstance(end, Failed)
     assert isinstance(end.failure, WorkerUnavailable)
 
