@@ -25,14 +25,18 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.parse_args()
-    from bot.env_file import read_env
+    from bot.env_file import read_env, warnings
 
+    os.umask(0o077)  # prompts, tokens and withheld pictures are nobody else's to read
+    env = read_env((Path.cwd(), ROOT))
     try:
-        settings = Settings.from_environ({**read_env((Path.cwd(), ROOT)), **os.environ})
+        settings = Settings.from_environ({**env, **os.environ})
     except SettingsError as error:
         return _refuse(error)
     logging.basicConfig(level=settings.log_level, format=LOG_FORMAT)
-    os.environ.update(settings.hub_environ)  # before the hub's client is imported: that is when it looks
+    for warning in warnings(env):
+        logging.getLogger("bot").warning(warning)
+    os.environ.update(settings.environ)  # before the hub's client is imported: that is when it looks
     if settings.discord_token is None:
         logging.getLogger("discord").setLevel(logging.ERROR)  # SimCord's probes warn of things that nobody misses
     from bot.app import StartError, run

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import time
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
+from urllib.request import getproxies, proxy_bypass
 
 import discord
 
@@ -35,11 +37,13 @@ from inference.catalog import Catalog, CatalogError
 from inference.dispatch.dispatcher import Dispatcher
 from inference.dispatch.queue import FairQueue
 from inference.dispatch.stations import Patience
-from inference.errors import describe
+from inference.errors import UNDRIVEABLE, InferenceError, describe
 from inference.hub.fetching import Fetching
 from inference.processes.handle import WorkerGone, WorkerProcess, WorkerSpec
 
 log = logging.getLogger("bot.app")
+
+DAY_S = 24 * 60 * 60.0
 
 
 class StartError(Exception):
@@ -52,19 +56,36 @@ async def run(settings: Settings) -> None:
     try:
         async with open_store(settings.database_path, migrations=ROOT / "migrations") as store:
             await _run(settings, store, Catalog.load(settings.catalog))
-    except (DatabaseError, CatalogError, PreviewError) as error:
-        raise StartError(str(error)) from error
-    except discord.LoginFailure as error:
-        raise StartError("Discord does not accept DISCORD_TOKEN. Copy the bot's token again, or unset it.") from error
+    except Exception as error:
+        reason = _reason(error)
+        if reason is None:
+            raise
+        raise StartError(reason) from error
+
+
+def _reason(error: BaseException) -> str | None:
+    """What the people who run the bot have to mend, whichever of its tasks came across it; None if it is a fault."""
+    match error:
+        case BaseExceptionGroup():
+            return next(filter(None, map(_reason, error.exceptions)), None)
+        case DatabaseError() | CatalogError() | PreviewError() | StartError():
+            return str(error)
+        case InferenceError(failure=failure) if isinstance(failure, UNDRIVEABLE):
+            return describe(failure)
+        case discord.LoginFailure() | discord.ConnectionClosed(code=4004):
+            return "Discord does not accept DISCORD_TOKEN. Copy the bot's token again, or unset it."
+        case _:
+            return None
 
 
 async def _run(settings: Settings, store: Store, catalog: Catalog) -> None:
     workers = make_workers(settings)
-    if settings.safety_check == "required":
+    if settings.requires_check:
         await require_checkers(catalog, workers[0])
     dispatcher = make_dispatcher(settings, catalog, workers)
     bot = make_bot(settings, store, catalog, dispatcher)
     await remove_strangers(settings, store, bot.models.examples.known())
+    bot.background.begin("removing old pictures", remove_old(settings, bot.models.examples.known()))
     await bot.follower.resume()
     told_to_stop = True
     try:
@@ -86,7 +107,7 @@ async def _meet_people(settings: Settings, bot: PictureBot, dispatcher: Dispatch
             await _work(bot, dispatcher, page.closed())
     else:
         async with bot:
-            await bot.login(settings.discord_token)
+            await bot.log_in(settings.discord_token)
             await _work(bot, dispatcher, bot.connect())
 
 
@@ -114,7 +135,10 @@ async def require_checkers(catalog: Catalog, worker: WorkerProcess) -> None:
         return
     try:
         ready = await worker.start()
-    except WorkerGone as gone:  # the dispatcher tries again, and tells those who order
+    except WorkerGone as gone:
+        if isinstance(gone.failure, UNDRIVEABLE):
+            raise StartError(describe(gone.failure)) from gone
+        # the dispatcher tries again, and tells those who order
         log.warning("worker lost: %s", describe(gone.failure))
         return
     for failure in ready.unchecked:
@@ -141,7 +165,7 @@ def make_dispatcher(settings: Settings, catalog: Catalog, workers: Sequence[Work
         catalog=catalog,
         catalog_path=settings.catalog,
         allowed=settings.downloads,
-        checked=settings.safety_check == "required",
+        checked=settings.requires_check,
         log_level=settings.log_level,
     )
     return Dispatcher(
@@ -162,7 +186,7 @@ def _hire(settings: Settings, device: str) -> WorkerProcess:
         device=device,
         precision=settings.precision,
         budgets=settings.budgets,
-        safety_check=settings.safety_check == "required",
+        safety_check=settings.requires_check,
         compile=settings.compile,
         log_level=settings.log_level,
     )
@@ -171,7 +195,10 @@ def _hire(settings: Settings, device: str) -> WorkerProcess:
 
 def make_bot(settings: Settings, store: Store, catalog: Catalog, dispatcher: Dispatcher) -> PictureBot:
     """The Discord client with everything that works through it."""
-    bot = PictureBot(store=store, catalog=catalog, always_sync=settings.discord_token is None)
+    is_preview = settings.discord_token is None
+    bot = PictureBot(
+        store=store, catalog=catalog, always_sync=is_preview, proxy=None if is_preview else proxy_to("discord.com")
+    )
     gallery = Gallery(settings.pictures_dir)
     delivery = Delivery(client=bot)
     endings = Endings(
@@ -224,6 +251,11 @@ def make_bot(settings: Settings, store: Store, catalog: Catalog, dispatcher: Dis
     return bot
 
 
+def proxy_to(host: str) -> str | None:
+    """As the environment or the system has it: discord.py looks at neither."""
+    return None if proxy_bypass(host) else getproxies().get("https")
+
+
 async def remove_strangers(settings: Settings, store: Store, examples: set[str]) -> None:
     """Remove files that no job and no model knows: a bot that was killed while saving leaves them."""
     known = await store.jobs.picture_ids() | examples
@@ -238,6 +270,16 @@ async def remove_strangers(settings: Settings, store: Store, examples: set[str])
             settings.pictures_dir,
             settings.database_path,
         )
+
+
+async def remove_old(settings: Settings, examples: set[str]) -> None:
+    """Remove pictures that are older than they are to be kept, now and every day; the examples of models stay."""
+    gallery = Gallery(settings.pictures_dir)
+    while settings.keep_pictures_days:
+        gone = await gallery.remove_older(time.time() - settings.keep_pictures_days * DAY_S, but=examples)
+        if gone:
+            log.info("removed %d pictures that are older than %g days", gone, settings.keep_pictures_days)
+        await asyncio.sleep(DAY_S)
 
 
 def _stop_on_terminate() -> None:

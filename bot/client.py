@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import logging
+from itertools import count
 from typing import Any
 
 import discord
@@ -13,7 +15,7 @@ from discord.ext import commands
 
 from bot.background import Background
 from bot.cogs import COGS
-from bot.delivery.delivery import Delivery
+from bot.delivery.delivery import TROUBLE, Delivery, is_discords
 from bot.delivery.endings import Endings
 from bot.delivery.following import Follower
 from bot.features.history import Act, History, ReallyDelete, Turn
@@ -34,6 +36,10 @@ from inference.catalog import Catalog
 from inference.dispatch.dispatcher import Dispatcher
 
 log = logging.getLogger("bot.client")
+
+FIRST_RETRY_S = 5.0
+LONGEST_RETRY_S = 300.0
+"""Between attempts to log in; doubled each time."""
 
 
 class Tree(app_commands.CommandTree[discord.Client]):
@@ -61,6 +67,7 @@ class PictureBot(commands.Bot):
     """The bot on Discord. It reads no messages and asks for no privileged intents.
 
     What works through this client is given after construction: the attributes named below.
+    ``proxy`` is asked for every connection to Discord.
     ``always_sync`` tells Discord the commands at every start, for a server that forgets them.
     """
 
@@ -84,6 +91,7 @@ class PictureBot(commands.Bot):
         store: Store,
         catalog: Catalog,
         always_sync: bool = False,
+        proxy: str | None = None,
     ) -> None:
         super().__init__(
             command_prefix=(),
@@ -92,20 +100,41 @@ class PictureBot(commands.Bot):
             help_command=None,
             tree_cls=Tree,
             allowed_contexts=app_commands.AppCommandContext(guild=True, dm_channel=True, private_channel=True),
+            proxy=proxy,
             allowed_installs=app_commands.AppInstallationType(guild=True, user=True),
         )
         self.store = store
         self.catalog = catalog
         self._always_sync = always_sync
 
+    async def log_in(self, token: str) -> None:
+        """Log in, however long Discord cannot be reached; raises ``discord.LoginFailure`` where it does not want to."""
+        for attempt in count():
+            try:
+                await self.login(token)
+            except TROUBLE as error:
+                if isinstance(error, discord.HTTPException) and not is_discords(error):
+                    raise
+                wait_s = min(FIRST_RETRY_S * 2 ** min(attempt, 10), LONGEST_RETRY_S)
+                log.warning("Discord cannot be reached (%s); the next attempt is in %g s", error, wait_s)
+                await self.http.close()
+                self.http.connector = discord.utils.MISSING  # the next login needs one that is open
+                await asyncio.sleep(wait_s)
+            else:
+                return
+
     async def setup_hook(self) -> None:
+        if not self.cogs:  # a login that was interrupted comes here again
+            await self._register()
+        await self._sync()
+
+    async def _register(self) -> None:
         self.add_dynamic_items(*ALL, *comparison_card.ALL, Turn, Act, ReallyDelete, Page, Use, Forget, Keep)
         for cog in COGS:
             await self.add_cog(cog(self))
         for menu in MENUS:
             self.tree.add_command(menu)
         await self.tree.set_translator(CommandWords())
-        await self._sync()
 
     async def on_ready(self) -> None:
         log.info("connected as %s to %d servers", self.user, len(self.guilds))

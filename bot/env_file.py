@@ -1,14 +1,28 @@
-"""The file ``.env``: where it lies."""
+"""The file ``.env``: where it lies, and what in it means nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import difflib
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
 from pathlib import Path
 
 from dotenv import dotenv_values
+
+from bot.settings import Settings
 
 
 def read_env(folders: Iterable[Path]) -> dict[str, str | None]:
     """What the file in the first of ``folders`` that has one says."""
     path = next((folder / ".env" for folder in folders if (folder / ".env").is_file()), None)
     return {} if path is None else dict(dotenv_values(path))
+
+
+def warnings(given: Iterable[str]) -> Iterator[str]:
+    """A sentence about every key that is no setting, so that a slip of the finger is not a setting without effect."""
+    known = [setting.name.upper() for setting in fields(Settings)]
+    for key in given:
+        if key not in known:
+            alike = difflib.get_close_matches(key.upper(), known, n=1)
+            meant = f" Is {alike[0]} meant?" if alike else ""
+            yield f"{key} in .env is no setting and does nothing.{meant}"

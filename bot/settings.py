@@ -11,6 +11,7 @@ from typing import Any
 from inference.memory.budgets import Budgets
 
 ROOT = Path(__file__).resolve().parent.parent
+PRECISIONS = ("auto", "float16", "bfloat16", "float32", "fp16", "bf16", "fp32")
 
 
 class SettingsError(ValueError):
@@ -75,6 +76,9 @@ class Settings:
     hf_token: str | None = _setting(None, "Token of an account of the hub, for private and gated models.", secret=True)
     hf_home: Path | None = _setting(None, "Folder of the hub's cache; by default ~/.cache/huggingface.")
     hf_endpoint: str | None = _setting(None, "Address of a mirror of the hub.")
+    https_proxy: str | None = _setting(
+        None, "Proxy for Discord and the hub, http://host:port or http://name:password@host:port.", secret=True
+    )
     queue_limit: int = _setting(200, "Orders that may wait in all.", low=1, high=100_000)
     queue_limit_per_user: int = _setting(10, "Orders that one person may have waiting.", low=1, high=100_000)
     queue_limit_per_server: int = _setting(100, "Orders that one server may have waiting.", low=1, high=100_000)
@@ -86,6 +90,9 @@ class Settings:
         "required: models that could draw explicit pictures draw only with a working safety check. off: nobody looks, "
         "and such pictures are treated as if they were explicit.",
     )
+    keep_pictures_days: float = _setting(
+        0.0, "Days after which pictures are removed, while their seeds stay; 0 keeps all.", low=0
+    )
     preview_port: int = _setting(8765, "Port of the local preview; 0 takes any free one.", low=0, high=65_535)
     log_level: str = _setting("INFO", "How much is logged: DEBUG, INFO, WARNING or ERROR.")
 
@@ -94,10 +101,17 @@ class Settings:
             raise SettingsError(f"MAX_BATCH must be a power of two; {self.max_batch} is none.")
         if not self.device_names:
             raise SettingsError(f"DEVICES must be auto or names with commas between them, not {self.devices!r}.")
+        if self.precision not in PRECISIONS:
+            raise SettingsError(f"PRECISION must be one of {', '.join(PRECISIONS)}, not {self.precision!r}.")
         if self.safety_check not in {"required", "off"}:
             raise SettingsError(f"SAFETY_CHECK must be required or off, not {self.safety_check!r}.")
         if self.log_level not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
             raise SettingsError(f"LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR, not {self.log_level!r}.")
+
+    @property
+    def requires_check(self) -> bool:
+        """Whether pictures that may be explicit must be looked at."""
+        return self.safety_check == "required"
 
     @property
     def device_names(self) -> tuple[str, ...]:
@@ -128,9 +142,14 @@ class Settings:
         )
 
     @property
-    def hub_environ(self) -> dict[str, str]:
-        """What the hub's client reads from the environment by itself, where it is set."""
-        given = {"HF_TOKEN": self.hf_token, "HF_HOME": self.hf_home, "HF_ENDPOINT": self.hf_endpoint}
+    def environ(self) -> dict[str, str]:
+        """What libraries read from the environment by themselves, where it is set."""
+        given = {
+            "HF_TOKEN": self.hf_token,
+            "HF_HOME": self.hf_home,
+            "HF_ENDPOINT": self.hf_endpoint,
+            "HTTPS_PROXY": self.https_proxy,
+        }
         return {key: str(value) for key, value in given.items() if value is not None}
 
     @classmethod

@@ -179,6 +179,11 @@ def _token_lives(job: Job) -> bool:
     return alive and job.place.token is not None and job.place.message_id is not None
 
 
+def is_discords(error: discord.HTTPException) -> bool:
+    """Whether the trouble is Discord's own, and passes."""
+    return error.status >= 500 or error.status == TOO_MANY_REQUESTS
+
+
 async def _patiently(way: Way, wanted: Wanted) -> Place | None:
     """Try again while the trouble is Discord's or the line's; raises ``DiscordAway`` if that does not end."""
     waits_s = iter(RETRY_AFTER_S)
@@ -186,7 +191,7 @@ async def _patiently(way: Way, wanted: Wanted) -> Place | None:
         try:
             return await way()
         except TROUBLE as error:
-            if isinstance(error, discord.HTTPException) and error.status < 500 and error.status != TOO_MANY_REQUESTS:
+            if isinstance(error, discord.HTTPException) and not is_discords(error):
                 raise
             wait_s = next(waits_s, None)
             if wait_s is None:

@@ -63,6 +63,16 @@ class Gallery:
         """
         return await asyncio.to_thread(self._sweep, known, since)
 
+    async def remove_older(self, than: float, *, but: set[str]) -> int:
+        """Delete pictures from before ``than`` (Unix seconds), ``but`` not these; returns how many went."""
+        return await asyncio.to_thread(self._remove_older, than, but)
+
+    def _remove_older(self, than: float, but: set[str]) -> int:
+        old = [path for path in self._files() if path.stem not in but and path.stat().st_mtime < than]
+        for path in old:
+            path.unlink(missing_ok=True)
+        return len(old)
+
     def _remove(self, picture_ids: list[str]) -> None:
         for picture_id in picture_ids:
             self.path(picture_id).unlink(missing_ok=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from bot import app
 from bot.delivery.gallery import MOST_LEFT
 from bot.settings import ROOT, Settings
 from bot.store import open_store
+from tests.bot.studio import until
 
 
 def a_file(folder: Path, name: str = "", *, age_s: float = 0.0) -> Path:
@@ -58,3 +61,14 @@ async def test_pictures_outlive_an_older_copy_of_their_database(
     await sweep(settings)
     assert all(path.exists() for path in paths)
     assert "put that one back" in caplog.text
+
+
+async def test_pictures_are_kept_as_long_as_is_set(settings: Settings) -> None:
+    old, example = (a_file(settings.pictures_dir, age_s=8 * app.DAY_S) for _ in range(2))
+    young, foreign = (a_file(settings.pictures_dir, name, age_s=6 * app.DAY_S) for name in ("", "holiday.png"))
+    await app.remove_old(settings, {example.stem})
+    assert old.exists()
+    daily = asyncio.create_task(app.remove_old(replace(settings, keep_pictures_days=7.0), {example.stem}))
+    await until(lambda: not old.exists(), lambda: "the old picture is still there")
+    daily.cancel()
+    assert all(path.exists() for path in (example, young, foreign))

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from bot import env_file
 from bot.env_file import read_env
-from bot.settings import ROOT, Settings, SettingsError, explain
+from bot.settings import PRECISIONS, ROOT, Settings, SettingsError, explain
+from inference import devices
 
 
 def test_an_empty_environment_gives_the_defaults() -> None:
@@ -41,6 +43,11 @@ def test_values_are_parsed_by_their_kind() -> None:
         ("DOWNLOADS", "maybe", "DOWNLOADS must be on or off, not 'maybe'."),
         ("LOG_LEVEL", "loud", "LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR, not 'loud'."),
         ("SAFETY_CHECK", "yes", "SAFETY_CHECK must be required or off, not 'yes'."),
+        (
+            "PRECISION",
+            "half",
+            "PRECISION must be one of auto, float16, bfloat16, float32, fp16, bf16, fp32, not 'half'.",
+        ),
         ("STEP_TIMEOUT_S", "nan", "STEP_TIMEOUT_S must be a number; 'nan' is none."),
     ],
 )
@@ -68,13 +75,26 @@ def test_the_first_folder_with_an_env_file_counts(tmp_path: Path) -> None:
     assert read_env((here, beside)) == {"DISCORD_TOKEN": "here"}
 
 
+def test_what_is_no_setting_is_named_with_what_may_be_meant() -> None:
+    assert list(env_file.warnings(["DISCORD_TOEKN", "DEVICES", "CUDA_VISIBLE_DEVICES", "device"])) == [
+        "DISCORD_TOEKN in .env is no setting and does nothing. Is DISCORD_TOKEN meant?",
+        "CUDA_VISIBLE_DEVICES in .env is no setting and does nothing.",
+        "device in .env is no setting and does nothing. Is DEVICES meant?",
+    ]
+
+
+def test_the_precisions_are_those_that_a_device_takes() -> None:
+    assert set(PRECISIONS) == {devices.AUTO, *devices.PRECISIONS}
+
+
 def test_tokens_are_not_shown() -> None:
     assert "hush" not in repr(Settings.from_environ({"DISCORD_TOKEN": "hush", "HF_TOKEN": "hush"}))
 
 
 def test_what_is_set_for_the_hub_is_handed_to_its_client() -> None:
-    settings = Settings.from_environ({"HF_TOKEN": "hush", "HF_HOME": "/models", "DOWNLOADS": "off"})
-    assert settings.hub_environ == {"HF_TOKEN": "hush", "HF_HOME": "/models"}
+    given = {"HF_TOKEN": "hush", "HF_HOME": "/models", "HTTPS_PROXY": "http://proxy:3128"}
+    settings = Settings.from_environ({**given, "DOWNLOADS": "off"})
+    assert settings.environ == given
     assert not settings.downloads
 
 
