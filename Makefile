@@ -2,11 +2,13 @@
 # Both are safe to repeat and quick the second time.
 
 PYTHON ?= python3
-CONSTRAINTS ?= constraints.txt
 VENV := .venv
 BIN := $(VENV)/bin
+# Constraints of one's own hold until others are named: else the next installation would put torch from PyPI in the place of
+# the build for this machine.
+CONSTRAINTS ?= $(or $(shell cat $(VENV)/.constraints 2>/dev/null),constraints.txt)
 
-.PHONY: run setup test lint types bench train clean
+.PHONY: run setup test lint types bench train clean FORCE
 
 run: setup
 	@$(BIN)/python -m bot
@@ -32,24 +34,31 @@ train: $(VENV)/.installed-train
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
 
-$(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
+$(VENV)/.installed: pyproject.toml $(CONSTRAINTS) $(VENV)/.constraints
 	$(call install,.)
 
-$(VENV)/.installed-test: pyproject.toml $(CONSTRAINTS)
+$(VENV)/.installed-test: pyproject.toml $(CONSTRAINTS) $(VENV)/.constraints
 	$(call install,.[test])
 	@touch $(VENV)/.installed
 
-$(VENV)/.installed-bench: pyproject.toml $(CONSTRAINTS)
+$(VENV)/.installed-bench: pyproject.toml $(CONSTRAINTS) $(VENV)/.constraints
 	$(call install,.[bench])
 	@touch $(VENV)/.installed
 
-$(VENV)/.installed-train: pyproject.toml $(CONSTRAINTS)
+$(VENV)/.installed-train: pyproject.toml $(CONSTRAINTS) $(VENV)/.constraints
 	$(call install,.[train])
+
+# Written only when others are named, so that only then is anything installed anew.
+$(VENV)/.constraints: FORCE
+	@mkdir -p $(VENV)
+	@test "$$(cat $@ 2>/dev/null)" = "$(CONSTRAINTS)" || echo "$(CONSTRAINTS)" > $@
 
 define install
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
-	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip
 	@echo "Installing into $(VENV) (a few minutes the first time) …"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable "$(1)"
+	@test -e $(VENV)/.constraints || echo "$(CONSTRAINTS)" > $(VENV)/.constraints
 	@touch $@
 endef
