@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import shutil
 
 import torch
 
 from inference.container import memory_limit, processor_limit
 from inference.errors import DeviceUnknown, InferenceError, PrecisionUnknown
+
+log = logging.getLogger("inference.devices")
 
 AUTO = "auto"
 _NUMBERED = (("cuda", torch.cuda), ("xpu", torch.xpu))
@@ -36,6 +40,13 @@ def choose_device(name: str = AUTO) -> torch.device:
     """
     devices = available_devices()
     if name == AUTO:
+        if devices[0] == "cpu" and shutil.which("nvidia-smi"):
+            log.warning(
+                "There is an NVIDIA driver, but torch %s finds no GPU, so the processor draws. Either this build of "
+                "torch is one for processors, or the driver is too old for it: see Settings in README.md. DEVICES=cpu "
+                "says that it is meant so.",
+                torch.__version__,
+            )
         return torch.device(devices[0])
     for device in devices:
         if name in (device, device.partition(":")[0]):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -19,6 +21,21 @@ from inference.errors import DeviceUnknown, InferenceError, PrecisionUnknown
 
 def test_auto_takes_the_best_device_there_is() -> None:
     assert str(choose_device()) == available_devices()[0]
+
+
+@pytest.mark.skipif(available_devices()[0] != "cpu", reason="there is something better than the processor")
+def test_a_gpu_that_torch_does_not_find_is_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    choose_device()
+    assert caplog.text == ""
+    driver = tmp_path / "nvidia-smi"
+    driver.touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    choose_device("cpu")
+    assert caplog.text == ""
+    choose_device()
+    assert "There is an NVIDIA driver" in caplog.text
 
 
 def test_the_cpu_is_always_there() -> None:
