@@ -86,6 +86,8 @@ async def _run(settings: Settings, store: Store, catalog: Catalog) -> None:
     bot = make_bot(settings, store, catalog, dispatcher)
     await remove_strangers(settings, store, bot.models.examples.known())
     bot.background.begin("removing old pictures", remove_old(settings, bot.models.examples.known()))
+    if settings.discord_token is None:
+        await store.jobs.forget_cards()  # the preview's channel begins empty
     await bot.follower.resume()
     told_to_stop = True
     try:

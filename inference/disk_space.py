@@ -17,6 +17,5 @@ def free_bytes(folder: Path) -> int:
 
 
 def spare_bytes(folder: Path) -> int:
-    """What downloads leave free on that disk: a twentieth of it, but between 2 and 10 GiB, and at most a quarter."""
-    total = shutil.disk_usage(existing(folder)).total
-    return min(max(2 * 2**30, min(total // 20, 10 * 2**30)), total // 4)
+    """What downloads leave free on that disk: 2 GiB, but of a small one at most a quarter."""
+    return min(2 * 2**30, shutil.disk_usage(existing(folder)).total // 4)

@@ -52,6 +52,10 @@ class Jobs:
         """Remember which message is the job's card."""
         await self._write("UPDATE jobs SET message_id = ? WHERE id = ?", (message_id, job_id))
 
+    async def forget_cards(self) -> None:
+        """No message is a card any more."""
+        await self._write("UPDATE jobs SET message_id = NULL", ())
+
     async def moved(self, job: Job, place: Place) -> None:
         """Remember that the card of ``job``, and of all orders that share it, is another message now."""
         sql = "UPDATE jobs SET channel_id = ?, message_id = ?, token = ?, member = ? WHERE id = ? OR comparison_id = ?"

@@ -147,9 +147,10 @@ def load_network(kind: Any, folder: Path, variant: str | None, **options: Any) -
 
 def _check_index(kind: Any, folder: Path, variant: str | None, files: set[str]) -> None:
     """Raise ``UnsupportedError`` if the list of a network's files, which the libraries follow, names any other."""
-    if not issubclass(kind, ModelMixin) and _takes_whole_file(folder, variant, files):
+    indexes = sorted(folder.glob(f"*.safetensors.index.{variant}.json" if variant else "*.safetensors.index.json"))
+    if indexes and not issubclass(kind, ModelMixin) and _takes_whole_file(folder, variant, files):
         return
-    for index in folder.glob(f"*.safetensors.index.{variant}.json" if variant else "*.safetensors.index.json"):
+    for index in indexes:
         listed = json.loads(index.read_bytes())["weight_map"].values()
         strangers = {str(name) for name in listed} - files
         if strangers:
