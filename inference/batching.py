@@ -81,6 +81,7 @@ def _rows(job_id: str, request: ImageRequest) -> list[Row]:
             negative=request.negative,
             seed=request.picture_seed(index),
             guidance=request.guidance,
+            variation=request.picture_variation(index),
         )
         for index in range(request.count)
     ]

@@ -10,7 +10,7 @@ Two vocabularies stand here, from the outside in:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TypeAlias
 from uuid import UUID, uuid5
@@ -35,8 +35,19 @@ class Adapter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Variation:
+    """How the noise of a picture differs from that of its seed: mixed with that of another ``seed``, 0 to 2**32 - 1,
+    with a ``strength`` from 0 (not at all) to 1 (nothing but the other seed's picture)."""
+
+    seed: int
+    strength: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImageRequest:
     """An order of ``count`` pictures; picture *i* is drawn from seed ``(seed + i) mod 2**32``.
+
+    With a ``variation`` all of them are drawn from ``seed``, and it is the variation's seed that counts on.
 
     ``guidance`` follows the model's family: an embedded scale for a native LCM (3 to 13), classifier-free guidance for
     a model with an LCM-LoRA (1 switches it off, at most 2 is sensible). ``bucket`` and ``guided_bucket`` ask for the
@@ -56,10 +67,24 @@ class ImageRequest:
     adapters: tuple[Adapter, ...] = ()
     bucket: int | None = None
     guided_bucket: int | None = None
+    variation: Variation | None = None
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of its pictures, each of them once."""
+        return tuple(dict.fromkeys(self.picture_seed(index) for index in range(self.count)))
 
     def picture_seed(self, index: int) -> int:
         """The seed of picture ``index`` (0-based) of this order."""
-        return (self.seed + index) % (MAX_SEED + 1)
+        return self.seed if self.variation else _counted(self.seed, index)
+
+    def picture_variation(self, index: int) -> Variation | None:
+        """The variation of picture ``index`` (0-based) of this order."""
+        return self.variation and replace(self.variation, seed=_counted(self.variation.seed, index))
+
+
+def _counted(seed: int, index: int) -> int:
+    return (seed + index) % (MAX_SEED + 1)
 
 
 def picture_id(job_id: str, index: int) -> str:
@@ -81,6 +106,7 @@ class Row:
     negative: str
     seed: int
     guidance: float
+    variation: Variation | None = None
 
     @property
     def guided(self) -> bool:
@@ -160,7 +186,7 @@ class Picture:
 
     ``bucket`` and ``guided_bucket`` are the sizes of the passes that it took part in (see ``Batch``), 0 for no second
     one. ``pixels_sha256`` is the hash of the RGB bytes alone, so two files with equal hashes show the same picture.
-    ``explicit`` is what the safety check said, None where nobody checked.
+    ``explicit`` is what the safety check said, None where nobody checked. ``variation_seed``: None without a variation.
     """
 
     id: str
@@ -174,6 +200,7 @@ class Picture:
     bytes: int
     explicit: bool | None = None
     unread: Unread = ALL_READ
+    variation_seed: int | None = None
 
 
 # -- what the person who ordered hears ---------------------------------------------------------------------------------

@@ -284,6 +284,8 @@ FIELDS = (
     "prompt",
     "negative prompt",
     "seed",
+    "variation seed",
+    "variation strength",
     "count",
     "number of steps",
     "guidance",

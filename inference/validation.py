@@ -30,6 +30,7 @@ COUNTS = Limits(default=1, low=1, high=MAX_COUNT)
 LARGEST_BUCKET = 64
 """The largest batch that a queue may be set to."""
 STRENGTHS = Limits(default=1.0, low=-2.0, high=2.0)
+VARIATION_STRENGTHS = Limits(default=0.0, low=0.0, high=1.0)
 
 
 def check(request: ImageRequest, catalog: Catalog) -> ModelEntry:
@@ -56,6 +57,9 @@ def validate(request: ImageRequest, entry: ModelEntry) -> None:
     _short_enough("prompt", request.prompt)
     _short_enough("negative prompt", request.negative)
     _within("seed", request.seed, SEEDS)
+    if request.variation is not None:
+        _within("variation seed", request.variation.seed, SEEDS)
+        _within("variation strength", request.variation.strength, VARIATION_STRENGTHS)
     _within("count", request.count, COUNTS)
     _within("number of steps", request.steps, entry.steps)
     _within("guidance", request.guidance, entry.guidance)

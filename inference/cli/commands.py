@@ -55,7 +55,8 @@ def draw(
         for future, verdict in zip(saved, drawn.verdicts, strict=True):
             picture = future.result()
             note = "  (counts as explicit)" if verdict and verdict.explicit else ""
-            say(f"  seed {picture.seed:<10}  {writer.path(picture.id)}{note}")
+            varied = "" if picture.variation_seed is None else f"  variation {picture.variation_seed:<10}"
+            say(f"  seed {picture.seed:<10}{varied}  {writer.path(picture.id)}{note}")
     for end in filter(None, (drawn.unread[0].prompt, drawn.unread[0].negative)):
         say(f"The model reads no further than this; not read: “{end}”")
     pictures = "1 picture" if request.count == 1 else f"{request.count} pictures"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from inference.catalog import Catalog, CatalogError
-from inference.contract import MAX_COUNT, MAX_SEED, ImageRequest
+from inference.contract import MAX_COUNT, MAX_SEED, ImageRequest, Variation
 from inference.errors import InferenceError
 from inference.validation import known_as, parse_adapter, parse_real, parse_size, parse_whole
 
@@ -78,7 +78,7 @@ def _request(arguments: argparse.Namespace, catalog: Catalog) -> ImageRequest:
         negative=arguments.negative,
         model=entry.name,
         adapters=known_as(arguments.lora, catalog, entry),
-        seed=secrets.randbelow(MAX_SEED + 1) if arguments.seed is None else arguments.seed,
+        seed=_or_random(arguments.seed),
         count=arguments.count,
         steps=int(entry.steps.default) if arguments.steps is None else arguments.steps,
         guidance=entry.guidance.default if arguments.guidance is None else arguments.guidance,
@@ -86,7 +86,18 @@ def _request(arguments: argparse.Namespace, catalog: Catalog) -> ImageRequest:
         height=height,
         bucket=arguments.bucket,
         guided_bucket=arguments.guided_bucket,
+        variation=_variation(arguments),
     )
+
+
+def _variation(arguments: argparse.Namespace) -> Variation | None:
+    if not arguments.variation_strength:
+        return None
+    return Variation(seed=_or_random(arguments.variation_seed), strength=arguments.variation_strength)
+
+
+def _or_random(seed: int | None) -> int:
+    return secrets.randbelow(MAX_SEED + 1) if seed is None else seed
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -138,6 +149,19 @@ def _add_draw(draw: argparse.ArgumentParser) -> None:
         "--seed",
         type=partial(parse_whole, "seed"),
         help=f"0 to {MAX_SEED}; picture i gets seed + i; random unless said",
+    )
+    draw.add_argument(
+        "--variation-strength",
+        type=partial(parse_real, "variation strength"),
+        default=0.0,
+        metavar="STRENGTH",
+        help="0 to 1: how far the pictures depart from that of the seed, which then stays; 0 unless said",
+    )
+    draw.add_argument(
+        "--variation-seed",
+        type=partial(parse_whole, "variation seed"),
+        metavar="SEED",
+        help="where they depart to; picture i gets it + i; random unless said; acts only with a strength",
     )
     draw.add_argument("--count", type=partial(parse_whole, "count"), default=1, help=f"1 to {MAX_COUNT} pictures")
     draw.add_argument("--steps", type=partial(parse_whole, "number of steps"), help="the model's own unless said")

@@ -36,7 +36,8 @@ def draw_latents(
     """
     rows = padded(batch)
     shape = (model.latent_channels, batch.height // model.vae_factor, batch.width // model.vae_factor)
-    noise = draw_noise([row.seed for row in rows], batch.steps, shape).to(model.unet.device)
+    variations = [row.variation for row in rows]
+    noise = draw_noise([row.seed for row in rows], batch.steps, shape, variations).to(model.unet.device)
     conditions = _conditions(batch, [prompts.embed(model, row.prompt) for row in rows])
     guidance = _guidance(model, prompts, batch, rows)
     return sample(model.unet, model.schedule, noise, conditions, guidance, on_step, loop)

@@ -240,6 +240,7 @@ class Engine:
             weights=model.fingerprint,
             adapters=batch.adapters,
             seed=row.seed,
+            variation=row.variation,
             steps=batch.steps,
             guidance=row.guidance,
             width=batch.width,

@@ -6,6 +6,8 @@ import json
 import re
 from dataclasses import dataclass
 
+from inference.contract import Variation
+
 NEGATIVE = "Negative prompt:"
 SETTING = re.compile(r'\s{0,9}(\w[\w \-/]{1,99}):\s{0,9}("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 """As in the web UI's own parser (modules/infotext_utils.py), but for the bounds: without them a hostile text of some
@@ -28,6 +30,7 @@ class Infotext:
     height: int | None = None
     model_hash: str = ""
     model: str = ""
+    variation: Variation | None = None
     adapters: str = ""
     version: str = ""
 
@@ -45,6 +48,8 @@ def write(info: Infotext) -> str:
         ("Size", f"{info.width}x{info.height}"),
         ("Model hash", info.model_hash),
         ("Model", info.model),
+        ("Variation seed", info.variation and info.variation.seed),
+        ("Variation seed strength", info.variation and f"{info.variation.strength:g}"),
         ("RNG", "CPU"),
         ("Adapters", info.adapters),
         ("Version", info.version),
@@ -75,9 +80,16 @@ def read(text: str) -> Infotext:
         height=_whole(height),
         model_hash=settings.get("Model hash", ""),
         model=settings.get("Model", ""),
+        variation=_variation(settings),
         adapters=settings.get("Adapters", ""),
         version=settings.get("Version", ""),
     )
+
+
+def _variation(settings: dict[str, str]) -> Variation | None:
+    """A strength of 0 is none."""
+    seed, strength = _whole(settings.get("Variation seed", "")), _real(settings.get("Variation seed strength", ""))
+    return Variation(seed=seed, strength=strength) if seed is not None and strength else None
 
 
 def _unambiguous(prompt: str) -> str:

@@ -20,12 +20,14 @@ from typing import Any
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from inference.contract import Adapter, ImageRequest
+from inference.contract import Adapter, ImageRequest, Variation
 from inference.errors import InferenceError, NotAPicture
 from inference.pictures import infotext
 from inference.pictures.infotext import Infotext
 
-SCHEMA = 2
+SCHEMA = 3
+LATER = {1: frozenset({"guided_bucket", "variation"}), 2: frozenset({"variation"}), SCHEMA: frozenset[str]()}
+"""What the recipes of each schema do not have yet."""
 OUR_KEY = "lcm-recipe"
 A1111_KEY = "parameters"
 LIBRARIES = ("torch", "diffusers", "transformers")
@@ -38,10 +40,11 @@ MAX_TEXT = 64 * 1024
 class Recipe:
     """One picture's recipe.
 
-    ``weights`` is the fingerprint of the loaded model (SHA-256, hex), ``bucket`` and ``guided_bucket`` the sizes that
-    its passes were padded to (0: there was no second one), ``precision`` and ``device`` torch's names (``bfloat16``,
-    ``cpu``), ``threads`` how many of them computed (on a CPU it shows in the last bits; 0 elsewhere), ``versions``
-    pairs of library and version. On the same machine, the same recipe gives the same bits.
+    ``variation`` has the picture's own variation seed. ``weights`` is the fingerprint of the loaded model (SHA-256,
+    hex), ``bucket`` and ``guided_bucket`` the sizes that its passes were padded to (0: there was no second one),
+    ``precision`` and ``device`` torch's names (``bfloat16``, ``cpu``), ``threads`` how many of them computed (on a CPU
+    it shows in the last bits; 0 elsewhere), ``versions`` pairs of library and version. On the same machine, the same
+    recipe gives the same bits.
     """
 
     schema: int = SCHEMA
@@ -51,6 +54,7 @@ class Recipe:
     weights: str
     adapters: tuple[Adapter, ...]
     seed: int
+    variation: Variation | None = None
     steps: int
     guidance: float
     width: int
@@ -77,6 +81,7 @@ class Recipe:
             height=self.height,
             bucket=self.bucket,
             guided_bucket=self.guided_bucket,
+            variation=self.variation,
         )
 
     def to_json(self) -> str:
@@ -90,10 +95,9 @@ class Recipe:
             found = json.loads(text)
         except RecursionError as error:
             raise ValueError("nested too deeply") from error
-        if not isinstance(found, dict) or found.get("schema") not in (1, SCHEMA):
+        if not isinstance(found, dict) or found.get("schema") not in list(LATER):  # a list takes what has no hash
             raise ValueError("not a recipe of a schema known here")
-        expected = set(_READERS) if found["schema"] == SCHEMA else set(_READERS) - {"guided_bucket"}
-        if strays := set(found) ^ expected:
+        if strays := set(found) ^ (set(_READERS) - LATER[found["schema"]]):
             raise ValueError(f"unexpected or missing: {', '.join(sorted(strays))[:200]}")
         return cls(**_of_this_schema({name: _field(name, value) for name, value in found.items()}))
 
@@ -180,6 +184,7 @@ def _infotext(recipe: Recipe) -> Infotext:
         height=recipe.height,
         model_hash=recipe.weights[:10],
         model=recipe.model,
+        variation=recipe.variation,
         adapters=", ".join(f"{adapter.name}: {adapter.strength:g}" for adapter in recipe.adapters),
         version=f"lcm-discord-bot {_version('lcm-discord-bot')}",
     )
@@ -219,6 +224,14 @@ def _adapter(value: Any) -> Adapter:
     return Adapter(name=_text(value["name"]), strength=_real(value["strength"]))
 
 
+def _variation(value: Any) -> Variation | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict) or set(value) != {"seed", "strength"}:
+        raise ValueError("no variation")
+    return Variation(seed=_whole(value["seed"]), strength=_real(value["strength"]))
+
+
 def _pair(value: Any) -> tuple[str, str]:
     if not isinstance(value, list) or len(value) != 2:
         raise ValueError("no pair")
@@ -233,6 +246,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "weights": _text,
     "adapters": lambda value: tuple(_adapter(item) for item in _list(value)),
     "seed": _whole,
+    "variation": _variation,
     "steps": _whole,
     "guidance": _real,
     "width": _whole,
@@ -256,9 +270,9 @@ def _field(name: str, value: Any) -> Any:
 
 def _of_this_schema(fields: dict[str, Any]) -> dict[str, Any]:
     """The second pass of a recipe of schema 1 was as large as the first."""
-    if fields["schema"] == SCHEMA:
-        return fields
-    return {**fields, "schema": SCHEMA, "guided_bucket": fields["bucket"] if fields["guidance"] > 1 else 0}
+    if fields["schema"] == 1:
+        fields = {**fields, "guided_bucket": fields["bucket"] if fields["guidance"] > 1 else 0}
+    return {**fields, "schema": SCHEMA}
 
 
 def _version(package: str) -> str:

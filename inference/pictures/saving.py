@@ -89,6 +89,7 @@ class PictureWriter:
             bytes=len(encoded),
             explicit=explicit,
             unread=unread,
+            variation_seed=row.variation.seed if row.variation else None,
         )
 
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from inference.batching import guided_bucket_for
-from inference.contract import Adapter, Batch, Progress, Row
+from inference.contract import Adapter, Batch, Progress, Row, Variation
 
 SIDE = 64
 
 
 def row(
-    index: int = 0, *, prompt: str = "a red apple", negative: str = "", seed: int = 7, guidance: float = 8.0
+    index: int = 0,
+    *,
+    prompt: str = "a red apple",
+    negative: str = "",
+    seed: int = 7,
+    guidance: float = 8.0,
+    variation: Variation | None = None,
 ) -> Row:
     """One picture of a job that is the same for all rows."""
     return Row(
@@ -20,6 +26,7 @@ def row(
         negative=negative,
         seed=seed,
         guidance=guidance,
+        variation=variation,
     )
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inference.batching import batch_of, halves
-from inference.contract import ImageRequest, picture_id
+from inference.contract import ImageRequest, Variation, picture_id
 from tests.inference.batches import batch, row
 
 IDS = ["00000000-0000-4000-8000-000000000000", "00000000-0000-4000-8000-000000000001"]
@@ -32,6 +32,13 @@ def test_every_picture_is_a_row_with_its_own_seed_and_lasting_id() -> None:
         picture_id(IDS[0], 1),
         picture_id(IDS[1], 0),
     ]
+
+
+def test_the_pictures_of_a_variation_keep_their_seed_and_its_own_counts_on() -> None:
+    variation = Variation(seed=2**32 - 1, strength=0.2)
+    made = batch_of({IDS[0]: replace(order(count=2), variation=variation), IDS[1]: order()})
+    assert [row.seed for row in made.rows] == [7, 7, 7]
+    assert [row.variation for row in made.rows] == [variation, Variation(seed=0, strength=0.2), None]
 
 
 def test_each_pass_is_padded_to_the_next_power_of_two_of_its_rows() -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from inference.__main__ import main
+from inference.contract import Variation
 from inference.pictures.recipe import Recipe, read_pixels, read_recipe
 from inference.pictures.saving import encode_png
 from inference.whole_files import replace_file
@@ -167,6 +168,23 @@ def test_a_picture_drawn_again_has_identical_pixels(run: CommandLine, picture: P
     assert (said.status, said.out.splitlines()[-1]) == (0, "The pixels are identical.")
 
 
+def test_variations_are_drawn_and_drawn_again_to_the_pixel(run: CommandLine, tmp_path: Path) -> None:
+    order = ("draw", "an owl", "--seed", "7", "--count", "2", "-o", str(tmp_path))
+    said = run(*order, "--variation-seed", "77", "--variation-strength", "0.5")
+    assert re.search(r"seed 7 +variation 77 .*\n +seed 7 +variation 78 ", said.out)
+    paths = sorted(tmp_path.iterdir(), key=lambda path: str(recipe_of(path).variation))
+    assert [recipe_of(path).seed for path in paths] == [7, 7]
+    assert [recipe_of(path).variation for path in paths] == [Variation(seed=s, strength=0.5) for s in (77, 78)]
+    assert read_pixels(paths[0]) != read_pixels(paths[1])
+    assert [run("redraw", str(path)).status for path in paths] == [0, 0]
+
+
+def test_a_variation_of_no_strength_is_the_picture_itself(run: CommandLine, tmp_path: Path) -> None:
+    assert run("draw", "an owl", "--variation-seed", "77", "-o", str(tmp_path)).status == 0
+    (path,) = tmp_path.iterdir()
+    assert recipe_of(path).variation is None
+
+
 def test_a_picture_that_was_altered_is_told_from_its_redrawing(run: CommandLine, picture: Path) -> None:
     resave(picture, recipe_of(picture), flip=True)
     said = run("redraw", str(picture))
@@ -196,6 +214,8 @@ def test_redrawing_a_picture_of_another_program_is_refused(run: CommandLine, tmp
         (["draw", "x" * 3_000], "3,000 characters"),
         (["draw", "a", "--seed", "x"], "seed must be a number"),
         (["draw", "a", "--seed", "-1"], "seed must lie between"),
+        (["draw", "a", "--variation-strength", "2"], "variation strength must lie between 0 and 1"),
+        (["draw", "a", "--variation-strength", "1", "--variation-seed", "-1"], "variation seed must lie between"),
         (["draw", "a", "--count", "0"], "count must lie between 1 and 4"),
         (["draw", "a", "--model", "nope"], "no model “nope”"),
         (["draw", "a", "--model", "absent"], "not on this machine"),

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from inference.batching import guided_bucket_for
 from inference.catalog import Catalog
-from inference.contract import Adapter, Batch, Row
+from inference.contract import Adapter, Batch, Row, Variation
 from inference.drawing.engine import Engine
 from inference.memory.budgets import Budgets
 from tests.inference.batches import batch, row
@@ -98,6 +98,7 @@ def assert_same_in_company(easel: Easel, data: st.DataObject) -> None:
             prompt=data.draw(st.sampled_from(PROMPTS)),
             seed=data.draw(st.sampled_from([0, 7])),
             guidance=data.draw(st.sampled_from(guidances)),
+            variation=data.draw(st.sampled_from([None, Variation(seed=5, strength=0.2)])),
         )
 
     model, adapters, guidances = data.draw(st.sampled_from(CHOICES))

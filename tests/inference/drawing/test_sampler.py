@@ -17,7 +17,7 @@ from diffusers import (
 from torch import Tensor
 
 from inference.catalog import Catalog
-from inference.contract import Row
+from inference.contract import Row, Variation
 from inference.drawing.batch import decode_float, draw_latents
 from inference.drawing.models import load_model
 from inference.drawing.sampler import Conditions, Guidance, draw_noise, guidance_embedding, sample
@@ -195,6 +195,40 @@ def test_noise_follows_the_seed_alone_and_more_steps_only_append_to_it() -> None
     assert torch.equal(together[:, 1], draw_noise([2], 4, shape)[:, 0])
     assert torch.equal(together[:2], draw_noise([1, 2, 3], 2, shape))
     assert not torch.equal(together[0, 0], together[0, 1])
+
+
+def varied(seed: int, strength: float, *, steps: int = 4, shape: tuple[int, int, int] = (4, 64, 64)) -> Tensor:
+    """The noise of a variation of seed 1."""
+    return draw_noise([1], steps, shape, [Variation(seed=seed, strength=strength)])
+
+
+def test_a_variation_leads_from_the_noise_of_its_seed_to_that_of_another_one() -> None:
+    shape = (4, 64, 64)
+    here, there = draw_noise([1], 4, shape), draw_noise([2], 4, shape)
+    assert torch.equal(varied(2, 0.0), here)
+    assert torch.allclose(varied(2, 1.0), there, atol=1e-6)
+    nearness = [float((varied(2, strength) * here).mean()) for strength in (0.1, 0.2, 0.5, 0.9)]
+    assert nearness == sorted(nearness, reverse=True)
+
+
+@pytest.mark.parametrize("strength", [0.1, 0.2, 0.5, 0.8])
+def test_varied_noise_is_as_strong_as_any_in_every_step(strength: float) -> None:
+    for field in varied(2, strength):
+        assert float(field.mean()) == pytest.approx(0, abs=0.05)
+        assert float(field.var()) == pytest.approx(1, abs=0.05)
+
+
+def test_a_variation_by_the_same_seed_is_none() -> None:
+    """A sum of a field and itself would be stronger than noise is."""
+    assert torch.equal(varied(1, 0.5), draw_noise([1], 4, (4, 64, 64)))
+
+
+def test_rows_with_and_without_a_variation_do_not_touch_each_other() -> None:
+    shape, variation = (4, 8, 8), Variation(seed=2, strength=0.2)
+    together = draw_noise([1, 1, 3], 2, shape, [None, variation, None])
+    assert torch.equal(together[:, 0], draw_noise([1], 2, shape)[:, 0])
+    assert torch.equal(together[:, 1], draw_noise([1], 2, shape, [variation])[:, 0])
+    assert torch.equal(together[:, 2], draw_noise([3], 2, shape)[:, 0])
 
 
 @pytest.mark.parametrize("dim", [24, 25, 256])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from inference.pictures.infotext import read
+from inference.contract import Variation
+from inference.pictures.infotext import Infotext, read, write
 from inference.pictures.recipe import MAX_TEXT
 
 
@@ -25,3 +26,16 @@ def test_the_web_uis_own_text_is_read() -> None:
     found = read(text)
     assert (found.prompt, found.negative, found.model) == ("a fox, (detailed:1.2)", "blur", "sd_xl")
     assert (found.steps, found.guidance, found.seed, found.width, found.height) == (6, 1.5, 7, 512, 768)
+
+
+def test_a_variation_stands_where_the_web_ui_has_it() -> None:
+    variation = Variation(seed=0, strength=0.2)
+    info = Infotext(prompt="a fox", steps=4, seed=7, width=8, height=8, model="m", variation=variation)
+    line = "Steps: 4, Seed: 7, Size: 8x8, Model: m, Variation seed: 0, Variation seed strength: 0.2, RNG: CPU"
+    assert write(info).splitlines()[-1] == line
+    assert read(write(info)) == info
+
+
+@pytest.mark.parametrize("said", ["Variation seed: 5", "Variation seed: 5, Variation seed strength: 0"])
+def test_a_variation_without_a_strength_is_none(said: str) -> None:
+    assert read(f"a fox\nSteps: 4, Seed: 7, Size: 8x8, {said}").variation is None

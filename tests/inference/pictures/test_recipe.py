@@ -18,7 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 from sd_parsers import ParserManager
 from sd_parsers.data import PromptInfo
 
-from inference.contract import Adapter
+from inference.contract import Adapter, Variation
 from inference.errors import InferenceError, NotAPicture
 from inference.pictures import infotext
 from inference.pictures.infotext import Infotext
@@ -130,9 +130,22 @@ def test_a_recipe_from_before_there_were_two_buckets_had_one_size_for_both_passe
     tmp_path: Path, recipe: Recipe, guidance: float, guided_bucket: int
 ) -> None:
     old = json.loads(replace(recipe, guidance=guidance).to_json()) | {"schema": 1}
-    del old["guided_bucket"]
+    del old["guided_bucket"], old["variation"]
     found = read_recipe(with_texts(tmp_path, **{OUR_KEY: json.dumps(old)}))
     assert found == replace(recipe, guidance=guidance, guided_bucket=guided_bucket)
+
+
+def test_a_recipe_from_before_there_were_variations_has_none(tmp_path: Path, recipe: Recipe) -> None:
+    old = json.loads(recipe.to_json()) | {"schema": 2}
+    del old["variation"]
+    assert read_recipe(with_texts(tmp_path, **{OUR_KEY: json.dumps(old)})) == recipe
+
+
+def test_a_variation_comes_back_from_a_png_and_is_ordered_again(tmp_path: Path, recipe: Recipe) -> None:
+    asked = replace(recipe, variation=Variation(seed=77, strength=0.2))
+    found = read_recipe(saved(tmp_path, encode_png(PIXELS, asked)))
+    assert found == asked
+    assert asked.request().variation == asked.variation
 
 
 # -- AUTOMATIC1111's ---------------------------------------------------------------------------------------------------
@@ -178,6 +191,7 @@ def test_the_settings_text_reads_back_by_the_web_uis_rules(recipe: Recipe, promp
         height=768,
         model_hash="0123456789",
         model='a model, "quoted": twice',
+        variation=Variation(seed=77, strength=0.2),
         adapters="flat: 0.8, noto: -1",
         version="test",
     )
@@ -264,7 +278,9 @@ def test_a_truncated_picture_is_refused(tmp_path: Path, recipe: Recipe) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"schema": 3},
+        {"schema": 4},
+        {"schema": 2},
+        {"schema": []},
         {"schema": 1},
         {"seed": "7"},
         {"seed": True},
@@ -280,6 +296,10 @@ def test_a_truncated_picture_is_refused(tmp_path: Path, recipe: Recipe) -> None:
         {"adapters": [{"name": "flat"}]},
         {"adapters": [{"name": "flat", "strength": "1"}]},
         {"adapters": [{"name": "flat", "strength": float("nan")}]},
+        {"variation": 5},
+        {"variation": {"seed": 5}},
+        {"variation": {"seed": 5, "strength": "much"}},
+        {"variation": {"seed": 5.5, "strength": 0.5}},
         {"versions": "torch"},
         {"versions": [1]},
         {"extra": 1},
