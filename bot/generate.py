@@ -188,7 +188,7 @@ class Generator:
 
     def _request(self, interaction: discord.Interaction, options: Options, *, seed: int) -> ImageRequest:
         entry = choose(options.model, where(interaction), self._preferences, self._catalog).entry
-        request = requests.imagine(options, self._catalog, entry=entry, seed=seed)
+        request = requests.imagine(options, self._catalog, entry=entry, seed=seed, variation_seed=_random_seed())
         self._require_possible(self._preferences.rules(interaction.guild_id), [request])
         return request
 

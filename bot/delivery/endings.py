@@ -181,10 +181,11 @@ class Endings:
         """Whether an order for the same pictures, or one of them, gave them; None where nothing can be compared."""
         if job.origin is not Origin.SAME_SEED or job.parent_id is None:
             return None
-        first = {picture.seed: picture.pixels_sha256 for picture in await self._jobs.pictures(job.parent_id)}
+        parents = await self._jobs.pictures(job.parent_id)
+        first = {(picture.seed, picture.variation_seed): picture.pixels_sha256 for picture in parents}
         if not first:
             return None
-        return all(first.get(picture.seed) == picture.pixels_sha256 for picture in pictures)
+        return all(first.get((p.seed, p.variation_seed)) == p.pixels_sha256 for p in pictures)
 
     def _others(self, job: Job) -> tuple[ModelEntry, ...]:
         """The models that could draw the same. Blocks: it looks at the disk."""

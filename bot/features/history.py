@@ -222,7 +222,7 @@ def _add_entry(
     """One order: its prompt and recipe beside its first picture, and what can be done with it. ``shown`` is what the
     place says of such pictures: that their owner wanted them covered for others is no reason here."""
     request = job.request
-    seeds = ", ".join(f"`{picture.seed}`" for picture in pictures)
+    seeds = ", ".join(f"`{seed}`" for seed in dict.fromkeys(picture.seed for picture in pictures))
     prompt = worded(f"**{inert(request.prompt, PROMPT_CHARACTERS)}**", showing_prompt(shown, pictures))
     facts = f"-# {inert(request.model)} · {seeds} · {request.width}×{request.height} · <t:{job.created_at:.0f}:R>"
     text = f"{prompt}\n{facts}"

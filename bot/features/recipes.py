@@ -21,7 +21,7 @@ from bot.ordering.access import Refused
 from bot.ordering.flags import Options, written
 from bot.ordering.requests import options_from, options_of
 from bot.store import Job, Jobs
-from bot.ui.cards import facts_of, inert
+from bot.ui.cards import facts_of, inert, variation_of
 from bot.ui.items import ID
 from bot.ui.quoting import quoted
 from bot.words import _, steps_of
@@ -30,6 +30,7 @@ from inference.contract import MAX_PROMPT_CHARACTERS, MAX_SEED, ImageRequest
 from inference.errors import InferenceError
 from inference.pictures.infotext import Infotext
 from inference.pictures.recipe import Recipe, read_recipe
+from inference.validation import SEEDS, VARIATION_STRENGTHS
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +94,8 @@ class Recipes:
     def _followed(self, found: Found) -> Options:
         """What can be followed here of what a picture says. A foreign prompt is words: nothing in it is a flag."""
         options = options_from(found, self._catalog)
+        if not _can_vary(options):
+            options = replace(options, vary=None, vary_seed=None)
         fitting = self._fitting(options.model)
         return replace(
             options,
@@ -122,8 +125,7 @@ class Recipes:
 
     def _facts(self, found: ImageRequest | Recipe) -> list[str]:
         request = found if isinstance(found, ImageRequest) else found.request()
-        seeds = [request.picture_seed(index) for index in range(request.count)]
-        return facts_of(request, self._catalog.title_or_name(request.model), seeds=seeds)
+        return facts_of(request, self._catalog.title_or_name(request.model))
 
     def _fitting(self, model: str | None) -> frozenset[str]:
         """The LoRAs that a model can take; none of a model that is yet to be chosen."""
@@ -206,6 +208,12 @@ def _read(content: bytes) -> Found | None:
             return None
 
 
+def _can_vary(options: Options) -> bool:
+    """Whether what a picture says of its variation is possible here."""
+    strength, seed = options.vary, options.vary_seed
+    return strength is not None and strength in VARIATION_STRENGTHS and seed is not None and seed in SEEDS
+
+
 def _literal(prompt: str, fitting: frozenset[str]) -> str:
     """A prompt without LoRAs that are not here, and with a space wherever a dash would make a flag: after a LoRA, too,
     for nothing is left of that."""
@@ -230,6 +238,7 @@ def _facts_of_a_text(info: Infotext) -> list[str]:
     facts = (
         (info.model, inert(info.model)),
         (info.seed, _("seed {seed}", seed=f"`{info.seed}`")),
+        (info.variation, variation_of([info.variation]) if info.variation else ""),
         (info.steps, steps_of(info.steps or 0)),
         (info.guidance, _("guidance {guidance}", guidance=f"{info.guidance or 0:g}")),
         (info.width and info.height, f"{info.width}×{info.height}"),

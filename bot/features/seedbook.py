@@ -55,7 +55,7 @@ class SeedBook:
         await _thinking(interaction)
         user = interaction.user.id
         current, last = await self._current(user), await self._last(user)
-        drawn = last.count if last is not None and last.seed == current else 1
+        drawn = len(last.seeds) if last is not None and last.seed == current else 1
         await self._lock(interaction, (current + drawn) % (MAX_SEED + 1))
 
     async def save(self, interaction: discord.Interaction, name: str, seed: int | None, picture: int | None) -> None:
@@ -144,7 +144,7 @@ class SeedBook:
 
 
 def _seeds_of(last: ImageRequest) -> str:
-    seeds = ", ".join(f"`{last.picture_seed(index)}`" for index in range(last.count))
+    seeds = ", ".join(f"`{seed}`" for seed in last.seeds)
     if last.count == 1:
         return _("Your last picture had {seed}.", seed=seeds)
     return _("Your last pictures had {seeds}.", seeds=seeds)

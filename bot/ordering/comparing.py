@@ -69,6 +69,7 @@ def variants(
     found = []
     for name, adapters, steps, guidance in combinations:
         asked = replace(options, model=name, adapters=adapters, steps=steps, guidance=guidance, count=1)
+        asked = replace(asked, vary=None, vary_seed=None)  # one seed, and nothing but that
         found.append(requests.imagine(asked, catalog, entry=find(name), seed=seed))
     return found
 

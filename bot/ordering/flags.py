@@ -30,7 +30,8 @@ RANDOM = -1
 class Options:
     """How a picture is asked for; None is what was not said. ``aspect`` is a ratio (3:2) or a size (512x768).
 
-    ``seed`` may be ``RANDOM``. ``strength`` is for the one LoRA that the prompt names; ``merged`` gives it to that one.
+    ``vary`` is the strength of a variation, 0 for none; ``seed`` and ``vary_seed`` may be ``RANDOM``. ``strength`` is
+    for the one LoRA that the prompt names; ``merged`` gives it to that one.
     """
 
     prompt: str
@@ -43,6 +44,8 @@ class Options:
     steps: int | None = None
     guidance: float | None = None
     seed: int | None = None
+    vary: float | None = None
+    vary_seed: int | None = None
     adapters: tuple[Adapter, ...] = ()
     strength: float | None = None
     spoiler: bool | None = None
@@ -90,6 +93,8 @@ def written(options: Options) -> str:
             ("steps", options.steps),
             ("guidance", options.guidance),
             ("seed", options.seed),
+            ("vary", None if options.vary is None else _without_exponent(options.vary)),
+            ("vary-seed", options.vary_seed),
         )
         if value is not None
     ]
@@ -137,6 +142,11 @@ def _strengthened(adapters: tuple[Adapter, ...], strength: float) -> tuple[Adapt
     return (replace(adapters[0], strength=strength),)
 
 
+def _without_exponent(value: float) -> str:
+    """A small number as it can be read again."""
+    return f"{value:.9f}".rstrip("0").rstrip(".")
+
+
 def _unquoted(text: str) -> str:
     return text.strip(QUOTES)
 
@@ -152,6 +162,8 @@ _FLAGS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "ar": ("aspect", str), "aspect": ("aspect", str), "size": ("aspect", str),
     "no": ("negative", str), "negative": ("negative", str),
     "seed": ("seed", partial(parse_whole, "seed")),
+    "vary": ("vary", partial(parse_real, "variation strength")),
+    "vary-seed": ("vary_seed", partial(parse_whole, "variation seed")),
     "steps": ("steps", partial(parse_whole, "number of steps")),
     "guidance": ("guidance", _GUIDANCE), "cfg": ("guidance", _GUIDANCE),
     "count": ("count", _COUNT), "repeat": ("count", _COUNT), "r": ("count", _COUNT),
@@ -162,5 +174,8 @@ _FLAGS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "spoiler": ("spoiler", _switch),
 }  # fmt: skip
 """Every spelling, with the option it gives and how its value is read."""
-KNOWN = ("ar", "no", "seed", "steps", "guidance", "count", "model", "width", "height", "lora", "spoiler")
+KNOWN = (
+    *("ar", "no", "seed", "vary", "vary-seed", "steps", "guidance", "count", "model", "width", "height", "lora"),
+    "spoiler",
+)
 """The spellings that people are told of."""

@@ -7,11 +7,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
+from bot.ordering.access import Refused
 from bot.ordering.flags import QUOTES, RANDOM, Options
 from bot.store import Job, StoredPicture
+from bot.words import _
 from inference.catalog import Catalog
 from inference.catalog.entries import Limits, ModelEntry
-from inference.contract import SIZE_MULTIPLE, ImageRequest
+from inference.contract import SIZE_MULTIPLE, ImageRequest, Variation
 from inference.errors import InferenceError, SizeUnreadable
 from inference.pictures.infotext import Infotext
 from inference.pictures.recipe import Recipe
@@ -25,10 +27,13 @@ COARSE_MULTIPLE = 64
 COARSE_FROM = 512
 
 
-def imagine(options: Options, catalog: Catalog, *, entry: ModelEntry, seed: int) -> ImageRequest:
+def imagine(
+    options: Options, catalog: Catalog, *, entry: ModelEntry, seed: int, variation_seed: int = 0
+) -> ImageRequest:
     """The order that ``options`` ask of ``entry``, with the model's own defaults for the rest.
 
-    ``seed`` is used where none is given, or any. Raises ``InferenceError``.
+    ``seed`` and ``variation_seed`` are used where none is given, or any. Raises ``InferenceError``, and ``Refused`` for
+    the seed of a variation without its strength.
     """
     width, height = size(options, entry)
     request = ImageRequest(
@@ -42,14 +47,27 @@ def imagine(options: Options, catalog: Catalog, *, entry: ModelEntry, seed: int)
         guidance=entry.guidance.default if options.guidance is None else options.guidance,
         width=width,
         height=height,
+        variation=_variation(options, variation_seed),
     )
     check(request, catalog)
     return request
 
 
+def _variation(options: Options, seed: int) -> Variation | None:
+    if options.vary is None and options.vary_seed is not None:
+        raise Refused(_("`--vary-seed` needs a strength beside it, for example `--vary 0.2`."))
+    if not options.vary:
+        return None
+    given = seed if options.vary_seed in (None, RANDOM) else options.vary_seed
+    return Variation(seed=given, strength=options.vary)
+
+
 def reroll(request: ImageRequest, catalog: Catalog, *, seed: int) -> ImageRequest:
-    """The same order with new seeds."""
-    return _checked(replace(request, seed=seed, bucket=None, guided_bucket=None), catalog)
+    """The same order with new seeds; of a variation, other variations of the same picture."""
+    again = replace(request, bucket=None, guided_bucket=None)
+    if again.variation is not None:
+        return _checked(replace(again, variation=replace(again.variation, seed=seed)), catalog)
+    return _checked(replace(again, seed=seed), catalog)
 
 
 def same_seed(request: ImageRequest, catalog: Catalog, *, drawn: Sequence[StoredPicture]) -> ImageRequest:
@@ -68,7 +86,8 @@ def same_seed(request: ImageRequest, catalog: Catalog, *, drawn: Sequence[Stored
 
 def alone(request: ImageRequest, index: int) -> ImageRequest:
     """Picture ``index`` of an order, and no other."""
-    return replace(request, seed=request.picture_seed(index), count=1, bucket=None, guided_bucket=None)
+    seed, variation = request.picture_seed(index), request.picture_variation(index)
+    return replace(request, seed=seed, variation=variation, count=1, bucket=None, guided_bucket=None)
 
 
 def other_model(request: ImageRequest, catalog: Catalog, *, entry: ModelEntry) -> ImageRequest:
@@ -107,6 +126,8 @@ def options_of(request: ImageRequest) -> Options:
         steps=request.steps,
         guidance=request.guidance,
         seed=request.seed,
+        vary=request.variation.strength if request.variation else None,
+        vary_seed=request.variation.seed if request.variation else None,
         adapters=request.adapters,
     )
 
@@ -138,6 +159,8 @@ def _options_of_a_text(found: Infotext, catalog: Catalog) -> Options:
         steps=found.steps if entry is not None and _possible(found.steps, entry.steps) else None,
         guidance=found.guidance if entry is not None and _possible(found.guidance, entry.guidance) else None,
         seed=found.seed,
+        vary=found.variation.strength if found.variation else None,
+        vary_seed=found.variation.seed if found.variation else None,
     )
 
 

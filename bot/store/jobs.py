@@ -87,7 +87,7 @@ class Jobs:
             await connection.executemany(
                 "INSERT OR REPLACE INTO pictures"
                 " (id, job_id, position, seed, width, height, bucket, guided_bucket, pixels_sha256, bytes, explicit,"
-                " unread, unread_negative) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " unread, unread_negative, variation_seed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [_picture_row(job_id, picture) for picture in finished.pictures],
             )
         return True
@@ -164,5 +164,5 @@ class Jobs:
 
 def _picture_row(job_id: str, p: Picture) -> tuple[Any, ...]:
     size = (p.width, p.height, p.bucket, p.guided_bucket)
-    told = (p.explicit, p.unread.prompt, p.unread.negative)
+    told = (p.explicit, p.unread.prompt, p.unread.negative, p.variation_seed)
     return (p.id, job_id, p.index, p.seed, *size, p.pixels_sha256, p.bytes, *told)

@@ -10,7 +10,7 @@ from typing import Any
 
 import aiosqlite
 
-from inference.contract import ALL_READ, Adapter, ImageRequest, Unread
+from inference.contract import ALL_READ, Adapter, ImageRequest, Unread, Variation
 
 
 class JobState(StrEnum):
@@ -96,7 +96,8 @@ class Job:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredPicture:
     """A picture of a job; its file is ``<id>.png``. ``index`` counts from 0; ``explicit`` is what a safety check said,
-    None without one; ``unread`` what the model did not read of the prompts."""
+    None without one; ``unread`` what the model did not read of the prompts; ``variation_seed`` is None where the
+    order was no variation."""
 
     id: str
     job_id: str
@@ -110,6 +111,7 @@ class StoredPicture:
     bytes: int
     explicit: bool | None = None
     unread: Unread = ALL_READ
+    variation_seed: int | None = None
 
 
 def to_row(job: Job) -> dict[str, Any]:
@@ -142,6 +144,8 @@ def to_row(job: Job) -> dict[str, Any]:
         "height": request.height,
         "bucket": request.bucket,
         "guided_bucket": request.guided_bucket,
+        "variation_seed": request.variation.seed if request.variation else None,
+        "variation_strength": request.variation.strength if request.variation else None,
         "failure": job.failure,
         "seconds": job.seconds,
         "created_at": job.created_at,
@@ -186,6 +190,7 @@ def job_from(row: aiosqlite.Row) -> Job:
             height=row["height"],
             bucket=row["bucket"],
             guided_bucket=row["guided_bucket"],
+            variation=_variation_from(row),
         ),
         created_at=row["created_at"],
         failure=row["failure"],
@@ -197,6 +202,11 @@ def job_from(row: aiosqlite.Row) -> Job:
         comparison_id=row["comparison_id"],
         attempts=row["attempts"],
     )
+
+
+def _variation_from(row: aiosqlite.Row) -> Variation | None:
+    seed, strength = row["variation_seed"], row["variation_strength"]
+    return None if seed is None else Variation(seed=seed, strength=strength)
 
 
 def picture_from(row: aiosqlite.Row) -> StoredPicture:
@@ -213,6 +223,7 @@ def picture_from(row: aiosqlite.Row) -> StoredPicture:
         bytes=row["bytes"],
         explicit=None if row["explicit"] is None else bool(row["explicit"]),
         unread=Unread(prompt=row["unread"], negative=row["unread_negative"]),
+        variation_seed=row["variation_seed"],
     )
 
 

@@ -29,6 +29,7 @@ from inference.contract import (
     Running,
     Standing,
     Unread,
+    Variation,
     Waiting,
 )
 from inference.errors import describe, shortened
@@ -98,7 +99,7 @@ def finished_card(job: Job, finish: Finish) -> ui.LayoutView:
         rows.append([OneOf(job.id, finish.pictures)])
     if finish.others:
         rows.append([OtherModel(job.id, finish.others)])
-    return layout(GREEN, lines, gallery=gallery, footer=recipe_line(job, finish.pictures, finish.entry), rows=rows)
+    return layout(GREEN, lines, gallery=gallery, footer=recipe_line(job, finish.entry), rows=rows)
 
 
 def withheld_card(job: Job) -> ui.LayoutView:
@@ -132,6 +133,8 @@ def retry_note(event: Standing) -> str | None:
 def alt_text(job: Job, picture: StoredPicture) -> str:
     """What a screen reader says of a picture."""
     seed = _(" (seed {seed})", seed=picture.seed)
+    if picture.variation_seed is not None:
+        seed = _(" (seed {seed}, variation {variation})", seed=picture.seed, variation=picture.variation_seed)
     return job.request.prompt[: ALT_TEXT_CHARACTERS - len(seed)] + seed
 
 
@@ -260,10 +263,10 @@ def unread_lines(unread: Unread, words: Showing = Showing.PLAIN) -> list[str]:
     return lines
 
 
-def recipe_line(job: Job, pictures: Sequence[StoredPicture], entry: ModelEntry | None) -> str:
+def recipe_line(job: Job, entry: ModelEntry | None) -> str:
     """Model, seeds and settings in small print."""
     title = entry.title if entry else job.request.model
-    facts = facts_of(job.request, title, seeds=[picture.seed for picture in pictures])
+    facts = facts_of(job.request, title)
     if job.seed_locked:
         facts.append("🔒 " + _("seed locked"))
     if job.seconds is not None:
@@ -271,14 +274,24 @@ def recipe_line(job: Job, pictures: Sequence[StoredPicture], entry: ModelEntry |
     return "-# " + " · ".join(facts)
 
 
-def facts_of(request: ImageRequest, title: str, *, seeds: Sequence[int]) -> list[str]:
+def facts_of(request: ImageRequest, title: str) -> list[str]:
     """What makes a picture, beside its prompt."""
-    shown = ", ".join(f"`{seed}`" for seed in seeds)
+    shown = ", ".join(f"`{seed}`" for seed in request.seeds)
+    variations = [v for index in range(request.count) if (v := request.picture_variation(index)) is not None]
     return [
         inert(title),
         *(f"LoRA {inert(adapter.name)} {adapter.strength:g}" for adapter in request.adapters),
-        _("seed {seed}", seed=shown) if len(seeds) == 1 else _("seeds {seeds}", seeds=shown),
+        _("seed {seed}", seed=shown) if len(request.seeds) == 1 else _("seeds {seeds}", seeds=shown),
+        *([variation_of(variations)] if variations else []),
         steps_of(request.steps),
         _("guidance {guidance}", guidance=f"{request.guidance:g}"),
         f"{request.width}×{request.height}",
     ]
+
+
+def variation_of(variations: Sequence[Variation]) -> str:
+    """The seeds of one order's variations, and their strength."""
+    seeds, strength = ", ".join(f"`{variation.seed}`" for variation in variations), f"{variations[0].strength:g}"
+    if len(variations) == 1:
+        return _("variation {seed}, strength {strength}", seed=seeds, strength=strength)
+    return _("variations {seeds}, strength {strength}", seeds=seeds, strength=strength)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from inference.contract import Batch, Phase, Picture, Preview, Progress, Row, Unread
+from inference.contract import Batch, Phase, Picture, Preview, Progress, Row, Unread, Variation
 from inference.errors import OutOfMemory, WeightsUnreadable
 from inference.messages import (
     BatchDrawn,
@@ -52,8 +52,10 @@ def main(connection: Connection, spec: WorkerSpec) -> None:
                 return
 
 
-def pixels(seed: int, width: int, height: int) -> bytes:
-    """What is drawn for a seed, as RGB bytes."""
+def pixels(seed: int, width: int, height: int, variation: Variation | None = None) -> bytes:
+    """What is drawn for a seed and a variation of it, as RGB bytes."""
+    if variation is not None:
+        seed += (variation.seed + 1) * 2**32 + round(variation.strength * 100) * 2**64
     colours = [random.Random(seed).randbytes(3) for _ in range(1)] + [random.Random(seed + 1).randbytes(3)]
     return b"".join(colours[(x // 8 + y // 8) % 2] for y in range(height) for x in range(width))
 
@@ -110,7 +112,7 @@ def _maybe_die(prompts: list[str], folder: Path) -> None:
 
 
 def _save(row: Row, batch: Batch, folder: Path) -> Picture:
-    raw = pixels(row.seed, batch.width, batch.height)
+    raw = pixels(row.seed, batch.width, batch.height, row.variation)
     path = folder / f"{row.picture_id}.png"
     part = path.with_suffix(".part")  # as the real worker saves: a file under its name is whole
     Image.frombytes("RGB", (batch.width, batch.height), raw).save(part, "PNG")
@@ -126,5 +128,6 @@ def _save(row: Row, batch: Batch, folder: Path) -> Picture:
         pixels_sha256=hashlib.sha256(raw).hexdigest(),
         bytes=path.stat().st_size,
         explicit=VERDICTS.get(row.prompt),
+        variation_seed=row.variation.seed if row.variation else None,
         unread=Unread(prompt=row.prompt.partition(" | ")[2], negative=row.negative.partition(" | ")[2]),
     )

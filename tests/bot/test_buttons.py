@@ -10,7 +10,7 @@ import pytest
 
 from bot.ordering.access import Refused
 from bot.store import JobState, Origin
-from inference.contract import Adapter
+from inference.contract import Adapter, Variation
 from tests.bot.painter import pixels
 from tests.bot.studio import Studio, covers, images_of, labels_of, menu_of, text_of
 
@@ -80,6 +80,54 @@ async def test_one_of_several_pictures_is_edited(studio: Studio, restarted: bool
     await studio.ann.submit_modal(shown, {**fields_of(shown), "prompt": "a green pear"})
     [picture] = await studio.pictures(index=1)
     assert picture.tobytes() == pixels(8, 64, 64)
+
+
+async def varied(studio: Studio) -> discord.Message:
+    """A card of ann's with two variations."""
+    return await drawn(studio, prompt="a red apple --vary 0.2 --vary-seed 77", count=2)
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_a_variation_says_what_it_is_and_same_seed_gives_its_very_pictures(
+    studio: Studio, restarted: bool
+) -> None:
+    card = await varied(studio)
+    pictures = await images_of(card)
+    assert [p.tobytes() for p in pictures] == [pixels(7, 64, 64, Variation(seed=s, strength=0.2)) for s in (77, 78)]
+    assert "seed `7` · variations `77`, `78`, strength 0.2" in text_of(card)
+    if restarted:
+        await studio.restart()
+    await studio.ben.click(card, label="Same seed")
+    again = await studio.pictures(index=1, count=2)
+    assert [picture.tobytes() for picture in again] == [picture.tobytes() for picture in pictures]
+    assert "identical, pixel for pixel" in text_of(studio.cards()[1])
+
+
+async def test_one_of_several_variations_is_drawn_by_itself_to_the_pixel(studio: Studio) -> None:
+    card = await varied(studio)
+    await studio.ben.select(card, values=["same_seed:1"], custom_id=menu_of(card, "one_of"))
+    [picture] = await studio.pictures(index=1)
+    assert picture.tobytes() == pixels(7, 64, 64, Variation(seed=78, strength=0.2))
+    assert "identical, pixel for pixel" in text_of(studio.cards()[1])
+    assert "variation `78`, strength 0.2" in text_of(studio.cards()[1])
+
+
+async def test_a_reroll_of_a_variation_draws_other_variations_of_the_same_picture(studio: Studio) -> None:
+    card = await varied(studio)
+    await studio.ann.click(card, label="Reroll")
+    await studio.pictures(index=1, count=2)
+    first, again = ((job.request.seed, job.request.variation) for job in await studio.jobs())
+    assert (first[0], again[0]) == (7, 7)
+    assert again[1] is not None
+    assert (again[1].strength, again[1] != first[1]) == (0.2, True)
+
+
+async def test_the_form_says_the_variation_and_it_is_kept(studio: Studio) -> None:
+    shown = await studio.ann.click(await varied(studio), label="Edit")
+    assert "--seed 7 --vary 0.2 --vary-seed 77" in fields_of(shown)["flags"]
+    await studio.ann.submit_modal(shown, {**fields_of(shown), "prompt": "a green pear"})
+    [picture, _second] = await studio.pictures(index=1, count=2)
+    assert picture.tobytes() == pixels(7, 64, 64, Variation(seed=77, strength=0.2))
 
 
 def fields_of(shown: Any) -> dict[str, str]:

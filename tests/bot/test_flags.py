@@ -128,6 +128,8 @@ def test_two_negatives_are_both_heard() -> None:
         steps=st.none() | st.integers(1, 50),
         guidance=st.none() | st.sampled_from([1.0, 1.5, 8.25]),
         seed=st.none() | st.integers(0, 2**32 - 1),
+        vary=st.none() | st.sampled_from([0.0, 0.2, 0.123456789, 0.000001, 1.0]),
+        vary_seed=st.none() | st.integers(-1, 2**32 - 1),
         adapters=st.sampled_from([(), (Adapter(name="flat", strength=-0.25),)]),
         spoiler=st.none() | st.just(True),
     )

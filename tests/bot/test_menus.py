@@ -16,7 +16,7 @@ from simcord.results import to_discord_message
 from bot.features import recipes
 from bot.ordering.access import Refused
 from bot.store import JobState, Origin
-from inference.contract import MAX_SEED, Adapter
+from inference.contract import MAX_SEED, Adapter, Variation
 from inference.pictures.recipe import Recipe, png_texts
 from tests.bot.painter import pixels
 from tests.bot.studio import Studio, images_of, labels_of, menu_of, said, text_of
@@ -317,6 +317,30 @@ async def test_a_picture_of_another_copy_of_this_bot_is_drawn_by_its_whole_recip
     [job] = await studio.jobs()
     assert (job.request.model, job.request.steps, job.request.guidance) == ("guided", 3, 1.5)
     assert job.request.adapters == (Adapter(name="ink"),)
+
+
+@pytest.mark.parametrize("whose", ["ours", "another program's"])
+async def test_the_variation_that_a_picture_tells_of_is_shown_and_drawn(studio: Studio, whose: str) -> None:
+    variation, text = Variation(seed=77, strength=0.2), "Variation seed: 77, Variation seed strength: 0.2, RNG"
+    foreign = png(PARAMETERS.replace("Model: dreams", "Model: Guided") + f", {text}: CPU")
+    content = png(recipe=a_recipe(variation=variation)) if whose == "ours" else foreign
+    message = await posted(studio, content)
+    shown = said(await chose(studio, studio.ann, "Show recipe", message))
+    assert "variation `77`, strength 0.2" in shown
+    assert "--vary 0.2 --vary-seed 77" in shown
+    await chose(studio, studio.ann, "Draw again", message)
+    await studio.pictures()
+    [job] = await studio.jobs()
+    assert job.request.variation == variation
+
+
+@pytest.mark.parametrize("numbers", [(77, 2), (MAX_SEED + 1, 0.2)])
+async def test_a_variation_that_does_not_exist_here_is_left_out(studio: Studio, numbers: tuple[int, float]) -> None:
+    text = f"{PARAMETERS}, Variation seed: {numbers[0]}, Variation seed strength: {numbers[1]}"
+    await chose(studio, studio.ann, "Draw again", await posted(studio, png(text)))
+    await studio.settled(JobState.DONE)
+    [job] = await studio.jobs()
+    assert (job.request.seed, job.request.variation) == (11, None)
 
 
 async def test_what_cannot_be_drawn_is_refused_with_a_reason(studio: Studio) -> None:

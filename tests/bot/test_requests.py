@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.ordering import requests
-from bot.ordering.flags import Options, merged
+from bot.ordering.access import Refused
+from bot.ordering.flags import RANDOM, Options, merged
 from bot.settings import ROOT
 from bot.store import StoredPicture
 from inference.catalog import Catalog
-from inference.contract import MAX_SEED, ImageRequest
+from inference.contract import MAX_SEED, ImageRequest, Variation
 from inference.errors import (
     InferenceError,
     OutOfRange,
@@ -91,6 +92,8 @@ def test_seed_minus_one_is_any_seed(catalog: Catalog) -> None:
         (Options(prompt="x", model="nope"), UnknownModel),
         (Options(prompt="x", seed=MAX_SEED + 1), OutOfRange),
         (Options(prompt="x", seed=-2), OutOfRange),
+        (Options(prompt="x", vary=1.5), OutOfRange),
+        (Options(prompt="x", vary=0.5, vary_seed=MAX_SEED + 1), OutOfRange),
         (Options(prompt="x", count=0), OutOfRange),
         (Options(prompt="x", count=5), OutOfRange),
         (Options(prompt="x", steps=0), OutOfRange),
@@ -162,6 +165,44 @@ def test_buckets_that_were_halved_for_want_of_memory_are_left_to_be_so_again(
 def test_one_picture_of_an_order_is_found_by_its_own_seed_even_past_the_largest(catalog: Catalog) -> None:
     several = replace(order(Options(prompt="x", seed=MAX_SEED, count=2), catalog), bucket=2, guided_bucket=0)
     assert requests.alone(several, 1) == order(Options(prompt="x", seed=0, count=1), catalog)
+
+
+VARIED = Options(prompt="x", seed=7, vary=0.2, vary_seed=MAX_SEED, count=2)
+
+
+def test_a_variation_is_ordered_by_its_strength_and_its_seed_if_that_is_given(catalog: Catalog) -> None:
+    assert order(VARIED, catalog).variation == Variation(seed=MAX_SEED, strength=0.2)
+    entry = catalog.default
+    for options in (replace(VARIED, vary_seed=None), replace(VARIED, vary_seed=RANDOM)):
+        request = requests.imagine(options, catalog, entry=entry, seed=1, variation_seed=5)
+        assert (request.seed, request.variation) == (7, Variation(seed=5, strength=0.2))
+
+
+@pytest.mark.parametrize("seed", [None, 5])
+def test_a_variation_of_no_strength_is_none(catalog: Catalog, seed: int | None) -> None:
+    assert order(Options(prompt="x", vary=0.0, vary_seed=seed), catalog).variation is None
+
+
+def test_the_seed_of_a_variation_without_a_strength_is_refused(catalog: Catalog) -> None:
+    with pytest.raises(Refused, match="needs a strength"):
+        order(Options(prompt="x", vary_seed=5), catalog)
+
+
+def test_a_reroll_of_a_variation_gives_others_of_the_same_picture(catalog: Catalog) -> None:
+    first = order(VARIED, catalog)
+    again = requests.reroll(first, catalog, seed=8)
+    assert again == replace(first, variation=Variation(seed=8, strength=0.2))
+
+
+def test_one_picture_of_a_variation_keeps_its_seed_and_its_own_variation_seed(catalog: Catalog) -> None:
+    alone = requests.alone(order(VARIED, catalog), 1)
+    assert (alone.count, alone.seed, alone.variation) == (1, 7, Variation(seed=0, strength=0.2))
+
+
+def test_a_variation_is_kept_by_another_model_and_by_what_one_would_have_to_say(catalog: Catalog) -> None:
+    first = order(VARIED, catalog)
+    assert requests.other_model(first, catalog, entry=catalog["guided"]).variation == first.variation
+    assert order(requests.options_of(first), catalog) == first
 
 
 def test_another_model_keeps_prompt_seed_and_shape(catalog: Catalog) -> None:

@@ -79,6 +79,13 @@ async def test_next_goes_on_after_the_last_of_several_pictures(studio: Studio) -
     assert "uses `15`" in await ask(studio, "next")
 
 
+async def test_variations_have_one_seed_and_next_goes_on_after_that(studio: Studio) -> None:
+    await studio.ann.slash(studio.channel, "imagine", prompt="a fox --vary 0.2", seed=10, count=4)
+    await studio.settled(JobState.DONE)
+    assert "pictures had `10`." in await ask(studio, "show")
+    assert "uses `11`" in await ask(studio, "next")
+
+
 async def test_next_goes_on_after_the_pictures_that_were_drawn_with_the_lock(studio: Studio) -> None:
     await ask(studio, "lock", seed=MAX_SEED)
     await studio.ann.slash(studio.channel, "imagine", prompt="a fox", count=2)

@@ -16,7 +16,7 @@ import pytest
 from bot.settings import ROOT
 from bot.store import DatabaseError, Job, JobState, Origin, Place, Store, open_store
 from bot.store.records import to_row
-from inference.contract import Adapter, Finished, ImageRequest, Picture, picture_id
+from inference.contract import Adapter, Finished, ImageRequest, Picture, Variation, picture_id
 
 MIGRATIONS = ROOT / "migrations"
 
@@ -67,6 +67,7 @@ def drawn(job: Job) -> Finished:
             guided_bucket=2,
             pixels_sha256=f"{index:064}",
             bytes=1000,
+            variation_seed=variation.seed if (variation := job.request.picture_variation(index)) else None,
         )
         for index in range(job.request.count)
     )
@@ -85,6 +86,19 @@ async def test_a_job_comes_back_as_it_was_after_a_restart(path: Path) -> None:
     async with open_store(path, migrations=MIGRATIONS) as store:
         assert await store.jobs.get(job.id) == job
         assert await store.jobs.unfinished() == [job]
+
+
+async def test_a_variation_comes_back_as_it_was_after_a_restart(path: Path) -> None:
+    job = a_job(request=replace(a_job().request, variation=Variation(seed=2**32 - 1, strength=0.2)))
+    async with open_store(path, migrations=MIGRATIONS) as store:
+        await store.jobs.add(job)
+        await store.jobs.finish(job.id, drawn(job))
+    async with open_store(path, migrations=MIGRATIONS) as store:
+        restored = await store.jobs.get(job.id)
+        assert restored is not None
+        assert restored.request == job.request
+        pictures = await store.jobs.pictures(job.id)
+        assert [(p.seed, p.variation_seed) for p in pictures] == [(2**32 - 1, 2**32 - 1), (2**32 - 1, 0)]
 
 
 async def test_a_finished_job_has_its_pictures_and_waits_for_delivery(path: Path) -> None:
@@ -261,7 +275,7 @@ async def test_pictures_from_before_there_were_two_buckets_are_drawn_again_as_th
     with sqlite3.connect(path) as connection:
         for job_id, guidance in (("guided", 1.5), ("unguided", 1.0)):
             job = to_row(a_job(id=job_id, request=replace(a_job().request, guidance=guidance)))
-            del job["guided_bucket"], job["attempts"]
+            del job["guided_bucket"], job["attempts"], job["variation_seed"], job["variation_strength"]
             connection.execute(
                 f"INSERT INTO jobs ({', '.join(job)}) VALUES ({', '.join('?' * len(job))})", tuple(job.values())
             )
@@ -277,6 +291,7 @@ async def test_pictures_from_before_there_were_two_buckets_are_drawn_again_as_th
             assert restored is not None
             assert (picture.bucket, picture.guided_bucket) == (4, guided_bucket)
             assert restored.request.guided_bucket == asked
+            assert (restored.request.variation, picture.variation_seed) == (None, None)
 
 
 def up_to(folder: Path, number: int) -> Path:
