@@ -31,7 +31,7 @@ from bot.ui.comparison_card import Compared, comparison_card
 from bot.words import _
 from inference.catalog import Catalog
 from inference.catalog.entries import ModelEntry
-from inference.contract import MAX_SEED, ImageRequest
+from inference.contract import MAX_COUNT, MAX_SEED, ImageRequest, Variation
 from inference.dispatch.dispatcher import Dispatcher
 from inference.dispatch.ticket import Ticket
 
@@ -150,6 +150,16 @@ class Generator:
             wanted, drawn = requests.alone(wanted, only), [picture for picture in drawn if picture.index == only]
         request = requests.same_seed(wanted, self._catalog, drawn=drawn)
         await self._order_again(interaction, request, Origin.SAME_SEED, parent)
+
+    async def vary(self, interaction: discord.Interaction, job_id: str, *, index: int, strength: float) -> None:
+        """Variations of the picture of this index, as many as an order may have here."""
+        parent = await self._acknowledge(interaction, job_id)
+        most = self._preferences.rules(interaction.guild_id).most_pictures or MAX_COUNT
+        variation = Variation(seed=_random_seed(), strength=strength)
+        request = requests.varied(
+            parent.request, self._catalog, index=index, variation=variation, count=min(most, MAX_COUNT)
+        )
+        await self._order_again(interaction, request, Origin.VARIATION, parent)
 
     async def other_model(self, interaction: discord.Interaction, job_id: str, *, model: str) -> None:
         """The same prompt and seed, drawn by another model."""

@@ -90,6 +90,12 @@ def alone(request: ImageRequest, index: int) -> ImageRequest:
     return replace(request, seed=seed, variation=variation, count=1, bucket=None, guided_bucket=None)
 
 
+def varied(request: ImageRequest, catalog: Catalog, *, index: int, variation: Variation, count: int) -> ImageRequest:
+    """``count`` variations of picture ``index`` of an order. A picture has one: of a variation, they are variations of
+    the seed that it was one of itself."""
+    return _checked(replace(alone(request, index), variation=variation, count=count), catalog)
+
+
 def other_model(request: ImageRequest, catalog: Catalog, *, entry: ModelEntry) -> ImageRequest:
     """The same prompt and seed drawn by ``entry``, by its own steps and guidance.
 

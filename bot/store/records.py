@@ -38,6 +38,7 @@ class Origin(StrEnum):
     REMIX = "remix"
     COMPARE = "compare"
     EDIT = "edit"
+    VARIATION = "variation"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

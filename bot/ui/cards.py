@@ -94,9 +94,8 @@ def finished_card(job: Job, finish: Finish) -> ui.LayoutView:
         gallery.add_item(media=url, description=alt_text(job, picture), spoiler=finish.covered)
     lines = [title_of(job, finish.words), *_comparison(finish.identical), *_without_effect(job, finish.entry)]
     lines += unread_lines(finish.pictures[0].unread, finish.words)  # all have one prompt
-    rows: list[Row] = [[Reroll(job.id), SameSeed(job.id), Edit(job.id), Delete(job.id)]]
-    if len(finish.pictures) > 1:
-        rows.append([OneOf(job.id, finish.pictures)])
+    buttons: Row = [Reroll(job.id), SameSeed(job.id), Edit(job.id), Delete(job.id)]
+    rows: list[Row] = [buttons, [OneOf(job.id, finish.pictures)]]
     if finish.others:
         rows.append([OtherModel(job.id, finish.others)])
     return layout(GREEN, lines, gallery=gallery, footer=recipe_line(job, finish.entry), rows=rows)

@@ -10,9 +10,10 @@ import pytest
 
 from bot.ordering.access import Refused
 from bot.store import JobState, Origin
+from bot.ui.buttons import A_LITTLE, A_LOT
 from inference.contract import Adapter, Variation
 from tests.bot.painter import pixels
-from tests.bot.studio import Studio, covers, images_of, labels_of, menu_of, text_of
+from tests.bot.studio import Studio, covers, images_of, labels_of, menu_of, text_of, walk
 
 
 async def drawn(studio: Studio, *, prompt: str = "a red apple", seed: int = 7, count: int = 1) -> discord.Message:
@@ -65,8 +66,8 @@ async def test_one_of_several_pictures_is_drawn_by_itself_to_the_pixel(studio: S
     assert (job.origin, job.parent_id, job.user_id) == (Origin.SAME_SEED, parent.id, studio.ben.id)
     assert (job.request.count, job.request.seed) == (1, 9)
     assert (job.request.bucket, job.request.guided_bucket) == (4, 4), "the sizes of the passes it was drawn in"
-    with pytest.raises(StopIteration):
-        menu_of(studio.cards()[1], "one_of")
+    choices = choices_of(studio.cards()[1])
+    assert choices == ["vary_a_little:0", "vary_a_lot:0"], "the buttons do the rest"
 
 
 @pytest.mark.parametrize("restarted", [False, True])
@@ -80,6 +81,48 @@ async def test_one_of_several_pictures_is_edited(studio: Studio, restarted: bool
     await studio.ann.submit_modal(shown, {**fields_of(shown), "prompt": "a green pear"})
     [picture] = await studio.pictures(index=1)
     assert picture.tobytes() == pixels(8, 64, 64)
+
+
+def choices_of(card: discord.Message) -> list[str]:
+    """What the menu of pictures offers."""
+    [menu] = [part for part in walk([row.to_dict() for row in card.components]) if "options" in part][:1]
+    return [option["value"] for option in menu["options"]]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize(
+    ("count", "choice", "seed", "strength"),
+    [
+        (1, "vary_a_little:0", 7, A_LITTLE),
+        (3, "vary_a_lot:2", 9, A_LOT),
+    ],
+)
+async def test_a_picture_is_varied(
+    studio: Studio, restarted: bool, count: int, choice: str, seed: int, strength: float
+) -> None:
+    card = await drawn(studio, count=count)
+    if restarted:
+        await studio.restart()
+    await studio.ben.select(card, values=[choice], custom_id=menu_of(card, "one_of"))
+    pictures = await studio.pictures(index=1, count=4)
+    parent, job = await studio.jobs()
+    assert (job.origin, job.parent_id, job.user_id) == (Origin.VARIATION, parent.id, studio.ben.id)
+    assert (job.request.seed, job.request.count) == (seed, 4)
+    assert job.request.variation is not None
+    assert job.request.variation.strength == strength
+    variations = [job.request.picture_variation(index) for index in range(4)]
+    assert [picture.tobytes() for picture in pictures] == [pixels(seed, 64, 64, varied) for varied in variations]
+    assert f"strength {strength}" in text_of(studio.cards()[1])
+
+
+async def test_a_variation_of_a_variation_is_one_of_the_same_seed(studio: Studio) -> None:
+    card = await varied(studio)
+    await studio.ann.select(card, values=["vary_a_lot:1"], custom_id=menu_of(card, "one_of"))
+    await studio.pictures(index=1, count=4)
+    request = (await studio.jobs())[1].request
+    assert request.seed == 7
+    assert request.variation is not None
+    assert request.variation.strength == A_LOT
 
 
 async def varied(studio: Studio) -> discord.Message:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,7 +19,7 @@ from bot.store import Job, JobState, Origin, StoredPicture
 from bot.ui import cards
 from bot.ui.comparison_card import Compared, comparison_card
 from inference.catalog import Catalog
-from inference.contract import Phase, Progress, Retrying, Running, Waiting
+from inference.contract import Phase, Progress, Retrying, Running, Variation, Waiting
 from inference.errors import WorkerDied
 from tests.bot.conftest import a_job
 from tests.discord_schema import discord_schema
@@ -37,6 +38,7 @@ def pictures_of(job: Job) -> list[StoredPicture]:
             guided_bucket=0,
             pixels_sha256="0" * 64,
             bytes=100,
+            variation_seed=variation.seed if (variation := job.request.picture_variation(index)) else None,
         )
         for index in range(job.request.count)
     ]
@@ -133,9 +135,29 @@ def test_a_menu_goes_on_with_each_of_several_pictures(catalog: Catalog) -> None:
     assert [(choice["value"], choice["description"]) for choice in menu["options"]] == [
         ("same_seed:0", "seed 7"),
         ("edit:0", "seed 7"),
+        ("vary_a_little:0", "seed 7"),
+        ("vary_a_lot:0", "seed 7"),
         ("same_seed:1", "seed 8"),
         ("edit:1", "seed 8"),
+        ("vary_a_little:1", "seed 8"),
+        ("vary_a_lot:1", "seed 8"),
     ]
+
+
+def test_the_menu_of_a_single_picture_offers_what_there_is_no_button_for(catalog: Catalog) -> None:
+    [menu] = [item for item in _walk(finished(a_job(), catalog).to_components()) if item.get("type") == 3]
+    assert [choice["value"] for choice in menu["options"]] == ["vary_a_little:0", "vary_a_lot:0"]
+
+
+def test_the_pictures_of_a_variation_are_told_apart(catalog: Catalog) -> None:
+    request = replace(a_job(count=2).request, variation=Variation(seed=77, strength=0.2))
+    view = finished(replace(a_job(), request=request), catalog)
+    [menu] = [item for item in _walk(view.to_components()) if item.get("type") == 3]
+    descriptions = {choice["description"] for choice in menu["options"]}
+    assert descriptions == {"seed 7, variation 77", "seed 7, variation 78"}
+    [gallery] = [item for item in _walk(view.to_components()) if item.get("type") == 12]
+    described = [item["description"] for item in gallery["items"]]
+    assert [text.partition(" (")[2] for text in described] == ["seed 7, variation 77)", "seed 7, variation 78)"]
 
 
 def test_other_orders_compare_nothing(catalog: Catalog) -> None:

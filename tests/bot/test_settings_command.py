@@ -8,7 +8,7 @@ import discord
 import pytest
 
 from bot.rules import Rules
-from tests.bot.studio import Studio, said
+from tests.bot.studio import Studio, menu_of, said
 
 
 @pytest.fixture
@@ -40,6 +40,15 @@ async def test_limits_are_kept_until_they_are_taken_away(studio: Studio, boss: A
     await boss.slash(studio.channel, "settings limits", side=0, steps=0, pictures=0)
     await imagine(studio, count=2)
     await studio.pictures(count=2)
+
+
+async def test_a_picture_is_varied_as_often_as_an_order_may_have_pictures(studio: Studio, boss: Any) -> None:
+    await boss.slash(studio.channel, "settings limits", pictures=2)
+    await imagine(studio)
+    await studio.pictures()
+    card = studio.cards()[0]
+    await studio.ann.select(card, values=["vary_a_little:0"], custom_id=menu_of(card, "one_of"))
+    await studio.pictures(index=1, count=2)
 
 
 async def test_a_card_from_before_obeys_as_well(studio: Studio, boss: Any) -> None:
