@@ -16,7 +16,7 @@ from inference.catalog import Catalog
 from inference.catalog.entries import ModelEntry
 from inference.contract import ImageRequest
 from tests.bot.painter import pixels
-from tests.bot.studio import Studio, images_of, labels_of, menu_of, open_studio, said, text_of
+from tests.bot.studio import Studio, images_of, labels_of, menu_of, open_studio, said, text_of, until
 
 
 async def compared(studio: Studio, count: int, **options: Any) -> Any:
@@ -34,7 +34,8 @@ async def test_models_are_compared_on_one_card(studio: Studio) -> None:
         assert words in text_of(card)
     assert {job.request.model for job in await studio.jobs()} == {"quick", "guided"}
     await studio.all_delivered()
-    assert not studio.bot.follower._endings._turns, "nothing is remembered of a card that is finished"
+    turns = studio.bot.follower._endings._turns
+    await until(lambda: not turns, lambda: f"of a card that is finished this is still remembered: {dict(turns)}")
 
 
 async def test_while_it_is_drawn_the_card_says_where_each_of_them_stands(studio: Studio) -> None:
