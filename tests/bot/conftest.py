@@ -19,8 +19,8 @@ from bot.settings import Settings
 from bot.store import Job, JobState, Origin, Place
 from inference.catalog import Catalog
 from inference.contract import ImageRequest
-from tests import discord_schema
 from tests.bot.studio import Studio, open_studio
+from tests.discord_api import schema as discord_schema
 from tests.hub import hub
 
 __all__ = ["hub"]

@@ -22,7 +22,7 @@ from inference.catalog import Catalog
 from inference.contract import Phase, Progress, Retrying, Running, Variation, Waiting
 from inference.errors import WorkerDied
 from tests.bot.conftest import a_job
-from tests.discord_schema import discord_schema
+from tests.discord_api.schema import discord_schema
 
 
 def pictures_of(job: Job) -> list[StoredPicture]:

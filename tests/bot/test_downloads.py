@@ -12,9 +12,9 @@ import pytest
 from bot.settings import Settings
 from bot.store import JobState
 from inference.catalog import Catalog
-from tests import discord_schema
 from tests.bot.painter import pixels
 from tests.bot.studio import Studio, covers, images_of, menu_of, open_studio, said, text_of
+from tests.discord_api import schema as discord_schema
 from tests.hub import Hub
 
 HEAD = 'family = "emoji"\nkind = "native"\nharmless = true\nsize = [64, 64]\nsides = [32, 128]\n'

@@ -17,7 +17,6 @@ from PIL import Image
 from bot.store import Job, JobState, Origin
 from inference.pictures.recipe import OUR_KEY, Recipe
 from inference.pictures.saving import pixels_sha256
-from tests import discord_schema
 from tests.bot import studio
 from tests.bot.evening import (
     MAX_PASSED_OVER,
@@ -33,6 +32,7 @@ from tests.bot.evening import (
     Sent,
     played,
 )
+from tests.discord_api import schema as discord_schema
 
 pytestmark = [
     pytest.mark.timeout(600),
