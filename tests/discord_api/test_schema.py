@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.discord_schema import DiscordSchema, discord_schema
+from tests.discord_api.schema import DiscordSchema, discord_schema
 
 BUTTON = {"type": 2, "style": 2, "label": "Reroll", "custom_id": "reroll:1"}
 ORIGINAL = "/webhooks/1/token/messages/@original"
