@@ -29,6 +29,15 @@ class PromptTooLong:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WeightOutOfRange:
+    """Brackets in a prompt that weigh what is in them with a number outside ``low..high``."""
+
+    value: str
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OutOfRange:
     """A number outside ``low..high``."""
 
@@ -217,6 +226,7 @@ class Unexpected:
 Failure: TypeAlias = (
     PromptEmpty
     | PromptTooLong
+    | WeightOutOfRange
     | OutOfRange
     | NotANumber
     | SizeUnreadable
@@ -309,6 +319,14 @@ def describe(failure: Failure, say: Say = plain) -> str:
                 field=say(field),
                 length=length,
                 limit=limit,
+            )
+        case WeightOutOfRange(value=value, low=low, high=high):
+            return say(
+                "Brackets in a prompt weigh what is in them, from {low} to {high}; {value} is not possible. "
+                "Where a bracket is only a bracket, put a backslash before it.",
+                value=value,
+                low=f"{low:g}",
+                high=f"{high:g}",
             )
         case OutOfRange(field=field, value=value, low=low, high=high):
             return say(

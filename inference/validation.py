@@ -23,7 +23,9 @@ from inference.errors import (
     PromptTooLong,
     SizeNotPossible,
     SizeUnreadable,
+    WeightOutOfRange,
 )
+from inference.prompts import read_weights
 
 SEEDS = Limits(default=0, low=0, high=MAX_SEED)
 COUNTS = Limits(default=1, low=1, high=MAX_COUNT)
@@ -31,6 +33,7 @@ LARGEST_BUCKET = 64
 """The largest batch that a queue may be set to."""
 STRENGTHS = Limits(default=1.0, low=-2.0, high=2.0)
 VARIATION_STRENGTHS = Limits(default=0.0, low=0.0, high=1.0)
+WEIGHTS = Limits(default=1.0, low=0.0, high=10.0)
 
 
 def check(request: ImageRequest, catalog: Catalog) -> ModelEntry:
@@ -50,12 +53,12 @@ def validate(request: ImageRequest, entry: ModelEntry) -> None:
     """Check every number and text of ``request`` against what ``entry`` can draw.
 
     Raises:
-        InferenceError: with PromptEmpty, PromptTooLong, OutOfRange or SizeNotPossible.
+        InferenceError: with PromptEmpty, PromptTooLong, WeightOutOfRange, OutOfRange or SizeNotPossible.
     """
-    if not request.prompt.strip():
+    _readable("prompt", request.prompt)
+    _readable("negative prompt", request.negative)
+    if not read_weights(request.prompt).text.strip():
         raise InferenceError(PromptEmpty())
-    _short_enough("prompt", request.prompt)
-    _short_enough("negative prompt", request.negative)
     _within("seed", request.seed, SEEDS)
     if request.variation is not None:
         _within("variation seed", request.variation.seed, SEEDS)
@@ -116,9 +119,13 @@ def parse_adapter(text: str) -> Adapter:
     return Adapter(name=name, strength=parse_real("lora strength", strength) if strength else 1.0)
 
 
-def _short_enough(field: str, text: str) -> None:
+def _readable(field: str, text: str) -> None:
     if len(text) > MAX_PROMPT_CHARACTERS:
         raise InferenceError(PromptTooLong(field=field, length=len(text), limit=MAX_PROMPT_CHARACTERS))
+    meant = read_weights(text)
+    for character, weight in zip(meant.text, meant.weights, strict=True):
+        if weight not in WEIGHTS and not character.isspace():
+            raise InferenceError(WeightOutOfRange(value=f"{weight:.5g}", low=WEIGHTS.low, high=WEIGHTS.high))
 
 
 def _within(field: str, value: float, limits: Limits) -> None:

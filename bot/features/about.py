@@ -32,6 +32,7 @@ def help_text(tree: app_commands.CommandTree[Any]) -> str:
         names = ", ".join(f"**{_(name)}**" for name in menus)
         lines.append(_("On any message, under Apps: {menus}", menus=names))
     lines.append(_("In a prompt, `--ar 3:2 --seed 5 --no blur --steps 6` work as well."))
+    lines.append(_("`(red:1.3)` makes a word stronger, `(red:0.7)` weaker; `(red)` and `[red]` do so a little."))
     return "\n".join(lines)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from inference.contract import Row, Unread
 from inference.memory.model import LoadedModel, TextStage
+from inference.prompts import Weighted, read_weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,13 +59,22 @@ def embed(model: LoadedModel, prompt: str) -> Embedding:
     """Encode ``prompt``, cut after the tokens that the encoders read.
 
     SD 1.5 takes the last layer; SDXL the last but one of both encoders, side by side, and the second's pooled output.
+
+    A weight w makes of a token's vector z, and e in the same place of the empty prompt, e + w (z - e), as ComfyUI does
+    it. AUTOMATIC1111 scales z itself and then restores the mean of all, which may be next to nothing: the built-in
+    models' is.
     """
-    outputs, unread = zip(*(_encode(stage, prompt) for stage in model.text), strict=True)
-    least_read = max(unread, key=len)
-    if not model.two_encoders:
-        return Embedding(tokens=outputs[0][0], pooled=None, unread=least_read)
-    tokens = torch.cat([output.hidden_states[-2] for output in outputs], dim=-1)
-    return Embedding(tokens=tokens, pooled=outputs[1][0], unread=least_read)
+    meant = read_weights(prompt)
+    read = [_encode(stage, meant) for stage in model.text]
+    tokens = torch.cat([_states(model, each.output) for each in read], dim=-1)
+    weights = read[0].weights  # a second tokenizer divides words like the first
+    if (weights != 1).any():
+        tokens = torch.lerp(embed(model, "").tokens.float(), tokens.float(), weights.to(tokens.device)).to(tokens.dtype)
+    return Embedding(
+        tokens=tokens,
+        pooled=read[1].output[0] if model.two_encoders else None,
+        unread=prompt[min(each.end for each in read) :].strip(),
+    )
 
 
 def unread(model: LoadedModel, prompts: PromptCache, row: Row) -> Unread:
@@ -74,10 +84,23 @@ def unread(model: LoadedModel, prompts: PromptCache, row: Row) -> Unread:
     return Unread(prompt=prompts.embed(model, row.prompt).unread, negative=negative)
 
 
-def _encode(stage: TextStage, prompt: str) -> tuple[Any, str]:
-    """What the encoder makes of a prompt, and the end of it that it does not read."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Read:
+    """What an encoder made of a prompt. ``weights``: (1, tokens, 1). ``end``: where in the prompt it stopped."""
+
+    output: Any
+    weights: Tensor
+    end: int
+
+
+def _states(model: LoadedModel, output: Any) -> Tensor:
+    states: Tensor = output.hidden_states[-2] if model.two_encoders else output[0]
+    return states
+
+
+def _encode(stage: TextStage, prompt: Weighted) -> _Read:
     pieces = stage.tokenizer(
-        prompt,
+        prompt.text,
         padding="max_length",
         max_length=stage.tokenizer.model_max_length,
         truncation=True,
@@ -85,5 +108,10 @@ def _encode(stage: TextStage, prompt: str) -> tuple[Any, str]:
         return_offsets_mapping=True,
     )
     tokens = torch.tensor(pieces["input_ids"][:1], device=stage.encoder.device)
-    read = len(prompt) if len(pieces["input_ids"]) == 1 else max(end for _, end in pieces["offset_mapping"][0])
-    return stage.encoder(tokens, output_hidden_states=True), prompt[read:].strip()
+    ends = [end for _, end in pieces["offset_mapping"][0]]  # 0 of what is no word
+    read = len(prompt.text) if len(pieces["input_ids"]) == 1 else max(ends)
+    return _Read(
+        output=stage.encoder(tokens, output_hidden_states=True),
+        weights=torch.tensor([prompt.weights[end - 1] if end else 1.0 for end in ends]).reshape(1, -1, 1),
+        end=prompt.places[read],
+    )

@@ -24,9 +24,15 @@ from inference.contract import Adapter, ImageRequest, Variation
 from inference.errors import InferenceError, NotAPicture
 from inference.pictures import infotext
 from inference.pictures.infotext import Infotext
+from inference.prompts import literally
 
-SCHEMA = 3
-LATER = {1: frozenset({"guided_bucket", "variation"}), 2: frozenset({"variation"}), SCHEMA: frozenset[str]()}
+SCHEMA = 4
+LATER = {
+    1: frozenset({"guided_bucket", "variation"}),
+    2: frozenset({"variation"}),
+    3: frozenset[str](),
+    SCHEMA: frozenset[str](),
+}
 """What the recipes of each schema do not have yet."""
 OUR_KEY = "lcm-recipe"
 A1111_KEY = "parameters"
@@ -269,9 +275,11 @@ def _field(name: str, value: Any) -> Any:
 
 
 def _of_this_schema(fields: dict[str, Any]) -> dict[str, Any]:
-    """The second pass of a recipe of schema 1 was as large as the first."""
+    """The second pass of a recipe of schema 1 was as large as the first; up to 3 brackets had no meaning."""
     if fields["schema"] == 1:
         fields = {**fields, "guided_bucket": fields["bucket"] if fields["guidance"] > 1 else 0}
+    if fields["schema"] <= 3:
+        fields = {**fields, "prompt": literally(fields["prompt"]), "negative": literally(fields["negative"])}
     return {**fields, "schema": SCHEMA}
 
 

@@ -23,6 +23,7 @@ from inference.errors import (
     SizeNotPossible,
     SizeUnreadable,
     UnknownModel,
+    WeightOutOfRange,
 )
 from inference.pictures.infotext import Infotext
 
@@ -90,6 +91,11 @@ def test_seed_minus_one_is_any_seed(catalog: Catalog) -> None:
         (Options(prompt="  \n "), PromptEmpty),
         (Options(prompt="x" * 3000), PromptTooLong),
         (Options(prompt="x", model="nope"), UnknownModel),
+        (Options(prompt="(x:11)"), WeightOutOfRange),
+        (Options(prompt="(x:-1)"), WeightOutOfRange),
+        (Options(prompt="x", negative="((((y:3):3):3)"), WeightOutOfRange),
+        (Options(prompt="(" * 130 + "x" + ":0)" * 20 + ":999)" * 110), WeightOutOfRange),
+        (Options(prompt="(:2)"), PromptEmpty),
         (Options(prompt="x", seed=MAX_SEED + 1), OutOfRange),
         (Options(prompt="x", seed=-2), OutOfRange),
         (Options(prompt="x", vary=1.5), OutOfRange),

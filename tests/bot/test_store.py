@@ -17,6 +17,7 @@ from bot.settings import ROOT
 from bot.store import DatabaseError, Job, JobState, Origin, Place, Store, open_store
 from bot.store.records import to_row
 from inference.contract import Adapter, Finished, ImageRequest, Picture, Variation, picture_id
+from inference.prompts import read_weights
 
 MIGRATIONS = ROOT / "migrations"
 
@@ -292,6 +293,23 @@ async def test_pictures_from_before_there_were_two_buckets_are_drawn_again_as_th
             assert (picture.bucket, picture.guided_bucket) == (4, guided_bucket)
             assert restored.request.guided_bucket == asked
             assert (restored.request.variation, picture.variation_seed) == (None, None)
+
+
+async def test_orders_from_before_brackets_meant_anything_are_drawn_again_as_they_were(
+    path: Path, tmp_path: Path
+) -> None:
+    words, negative = r"a (red:1.3) \ apple", "[blur]"
+    job = to_row(a_job(request=replace(a_job().request, prompt=words, negative=negative)))
+    await open_and_close(path, up_to(tmp_path / "older", 8))
+    with sqlite3.connect(path) as connection:
+        connection.execute(
+            f"INSERT INTO jobs ({', '.join(job)}) VALUES ({', '.join('?' * len(job))})", tuple(job.values())
+        )
+    async with open_store(path, migrations=MIGRATIONS) as store:
+        restored = await store.jobs.get(job["id"])
+    assert restored is not None
+    assert read_weights(restored.request.prompt).text == words
+    assert read_weights(restored.request.negative).text == negative
 
 
 def up_to(folder: Path, number: int) -> Path:

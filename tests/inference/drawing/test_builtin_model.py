@@ -108,6 +108,24 @@ def test_a_red_apple_is_red(engine: Engine) -> None:
     assert ((red > green) & (red > blue))[coloured].mean() > 0.7
 
 
+@pytest.mark.parametrize(("colour", "channel"), [("red", 0), ("green", 1)])
+def test_the_weight_of_a_colour_shows(engine: Engine, colour: str, channel: int) -> None:
+    entry = CATALOG.default
+    rows = [
+        row(index, prompt=f"a ({colour}:{weight}) apple", seed=SEED, guidance=entry.guidance.default)
+        for index, weight in enumerate((0.5, 1.0, 1.5))
+    ]
+    order = batch(*rows, model=entry.name, steps=4, bucket=4, width=entry.width, height=entry.height)
+    pictures = engine.draw(order, silent).pixels.astype(int)
+    coloured = pictures[1].max(axis=2) - pictures[1].min(axis=2) > 60
+    others = np.delete(pictures, channel, axis=3).mean(axis=3)
+    weak, plain, strong = (
+        (picture[..., channel] - other)[coloured].mean() for picture, other in zip(pictures, others, strict=True)
+    )
+    assert weak < plain - 2
+    assert plain < strong - 10
+
+
 @pytest.mark.parametrize("bucket", [1, 4])
 def test_the_default_precision_gives_the_same_bits_again_and_about_the_same_picture(
     engine: Engine, bucket: int

@@ -141,6 +141,14 @@ def test_a_recipe_from_before_there_were_variations_has_none(tmp_path: Path, rec
     assert read_recipe(with_texts(tmp_path, **{OUR_KEY: json.dumps(old)})) == recipe
 
 
+def test_brackets_in_a_recipe_from_before_they_meant_anything_mean_nothing(tmp_path: Path, recipe: Recipe) -> None:
+    asked = replace(recipe, prompt="a (red:1.3) apple", negative="[blur]")
+    old = json.loads(asked.to_json()) | {"schema": 3}
+    found = read_recipe(with_texts(tmp_path, **{OUR_KEY: json.dumps(old)}))
+    assert found == replace(recipe, prompt=r"a \(red:1.3\) apple", negative=r"\[blur\]")
+    assert read_recipe(with_texts(tmp_path, **{OUR_KEY: asked.to_json()})) == asked
+
+
 def test_a_variation_comes_back_from_a_png_and_is_ordered_again(tmp_path: Path, recipe: Recipe) -> None:
     asked = replace(recipe, variation=Variation(seed=77, strength=0.2))
     found = read_recipe(saved(tmp_path, encode_png(PIXELS, asked)))
@@ -278,7 +286,7 @@ def test_a_truncated_picture_is_refused(tmp_path: Path, recipe: Recipe) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"schema": 4},
+        {"schema": 5},
         {"schema": 2},
         {"schema": []},
         {"schema": 1},
