@@ -18,8 +18,8 @@ from tqdm import tqdm
 
 from training.recipe import Stage
 
-EVERY = 500
-"""Steps between checkpoints and sample sheets."""
+EVERY, PAUSE_S = 500, 30.0
+"""Steps and seconds between checkpoints and sample sheets, at least: a GPU does 500 steps before a sheet is drawn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +62,7 @@ class Loop:
 
     def run(self, loss_of: Callable[[Draw], Tensor], on_pause: Callable[[], None] = lambda: None) -> None:
         """Train to the stage's end; the parameters then hold their moving average. ``on_pause`` is called with the
-        average in place every ``EVERY`` steps and at the end, for sample sheets."""
+        average in place every ``EVERY`` steps, ``PAUSE_S`` seconds apart, and at the end, for sample sheets."""
         with attention(self.parameters[0].device):
             self._train(loss_of, on_pause)
         self._save()
@@ -71,16 +71,17 @@ class Loop:
 
     def _train(self, loss_of: Callable[[Draw], Tensor], on_pause: Callable[[], None]) -> None:
         bar = tqdm(total=self.stage.steps, initial=self.step, desc=self.name)
-        before = self.seconds - time.monotonic()
+        before, paused = self.seconds - time.monotonic(), self.seconds
         while self.progress < 1:
             loss = self._update(loss_of)
             self.seconds = before + time.monotonic()
             bar.update()
             if self.step % 20 == 0:
                 bar.set_postfix(loss=f"{float(loss):.4f}")
-            if self.step % EVERY == 0 and self.progress < 1:
+            if self.step % EVERY == 0 and self.seconds - paused >= PAUSE_S and self.progress < 1:
                 self._save()
                 self._with_average(on_pause)
+                paused = before + time.monotonic()
         bar.close()
 
     def _update(self, loss_of: Callable[[Draw], Tensor]) -> Tensor:
