@@ -89,7 +89,7 @@ class Generator:
         await self._order_again(interaction, request, origin, parent, spoiler=bool(options.spoiler))
 
     async def compare(self, interaction: discord.Interaction, options: Options, axes: Axes) -> None:
-        """Several orders with one prompt and one seed, shown on one card."""
+        """Several orders with one seed, shown on one card."""
         options = flags.merged(options)
         locked = self._preferences.locked_seed(interaction.user.id) if options.seed is None else None
         here, rules = where(interaction), self._preferences.rules(interaction.guild_id)

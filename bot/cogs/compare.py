@@ -1,4 +1,4 @@
-"""``/compare``: one prompt and one seed, side by side."""
+"""``/compare``: one seed, side by side."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Compare(commands.Cog):
     def __init__(self, bot: PictureBot) -> None:
         self._bot = bot
 
-    @app_commands.command(description="One prompt and one seed side by side: models, LoRAs, steps, guidance")
+    @app_commands.command(description="One seed side by side: models, LoRAs, steps, guidance, or other words")
     @app_commands.describe(
-        prompt="What the pictures should show",
-        models="Names with commas between them; all models if nothing is named",
+        prompt="What the pictures should show; words in braces, with commas between them, are compared",
+        models="Names with commas between them; all models if nothing is compared",
         loras="Names with commas between them, each with a strength if you like: ink:0.5; - is none",
         steps="Numbers with commas between them",
         guidance="Numbers with commas between them",

@@ -152,10 +152,13 @@ class Endings:
         """The card that several orders share, as far as they have ended; with its files, or unless ``anew`` with those
         that are on it already."""
         standing = self._standing()
+        drawn = [await self._jobs.pictures(job.id) if job.state is JobState.DONE else [] for job in jobs]
+        ruled = (showing_prompt(self.ruled(job, found), found) for job, found in zip(jobs, drawn, strict=True))
+        words = max(ruled, key=lambda one: one.value)
+        named = labels([job.request for job in jobs], self._catalog, words=words is Showing.PLAIN)
         compared: list[Compared] = []
         files: list[Attachment] = []
-        for job, label in zip(jobs, labels([job.request for job in jobs], self._catalog), strict=True):
-            pictures = await self._jobs.pictures(job.id) if job.state is JobState.DONE else []
+        for job, pictures, label in zip(jobs, drawn, named, strict=True):
             shown = self.shown(job, pictures)
             name = None
             if pictures and shown is not Showing.WITHHELD:
@@ -168,14 +171,13 @@ class Endings:
                     name = name_of(self._gallery.path(pictures[0].id), size=pictures[0].bytes, limit=limit)
             media = None if name is None else f"attachment://{name}"
             unread = pictures[0].unread if pictures else ALL_READ
-            words = showing_prompt(self.ruled(job, pictures), pictures)
             event = standing.get(job.id)
-            compared.append(
-                Compared(job=job, label=label, media=media, shown=shown, words=words, unread=unread, event=event)
-            )
+            compared.append(Compared(job=job, label=label, media=media, shown=shown, unread=unread, event=event))
         notes = (late_note(one.job, one.event) for one in compared if one.event is not None)
         note = next(filter(None, notes), None)
-        return Parcel(view=lambda: comparison_card(compared, note=note), files=tuple(files) if anew else None)
+        return Parcel(
+            view=lambda: comparison_card(compared, words=words, note=note), files=tuple(files) if anew else None
+        )
 
     async def _identical(self, job: Job, pictures: Sequence[StoredPicture]) -> bool | None:
         """Whether an order for the same pictures, or one of them, gave them; None where nothing can be compared."""

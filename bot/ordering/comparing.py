@@ -1,9 +1,11 @@
-"""Side by side: one prompt and one seed by several models, LoRAs, steps or guidance scales. Pure."""
+"""Side by side: one seed by several models, LoRAs, steps or guidance scales, or with other words. Pure."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +20,9 @@ from inference.validation import parse_adapter, parse_real, parse_whole
 
 MOST = 9
 """Pictures beside each other; a gallery takes ten."""
+GROUP = re.compile(r"\{([^{}]*,[^{}]*)\}")
+"""Words to choose from, as Midjourney has them: ``a {red, green} apple``."""
+WORD = re.compile(r"\w+|\W")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,45 +44,82 @@ def variants(
     shown: Sequence[ModelEntry],
     seed: int,
 ) -> list[ImageRequest]:
-    """The orders of every combination. ``find`` gives the model of a name, None being the one that draws here;
-    ``shown`` are compared where nothing else is.
+    """The orders of every combination, of the prompt's own as well. ``find`` gives the model of a name, None being the
+    one that draws here; ``shown`` are compared where nothing else is.
 
     Raises ``Refused`` for fewer than two or more than MOST, and ``InferenceError`` for what cannot be drawn.
     """
     names: list[str | None] = list(_parts(axes.models)) or [None]
-    if axes == Axes():
+    prompts = _Prompts(options.prompt)
+    if axes == Axes() and prompts.count == 1:
         names = [entry.name for entry in shown[:MOST]]
     step_counts: list[int | None] = [parse_whole("number of steps", part) for part in _parts(axes.steps)]
     guidances: list[float | None] = [parse_real("guidance", part) for part in _parts(axes.guidance)]
-    combinations = list(
-        itertools.product(
-            names,
-            [_loras(part) for part in _parts(axes.loras)] or [options.adapters],
-            step_counts or [options.steps],
-            guidances or [options.guidance],
-        )
+    choices = (
+        names,
+        [_loras(part) for part in _parts(axes.loras)] or [options.adapters],
+        step_counts or [options.steps],
+        guidances or [options.guidance],
     )
-    if not 2 <= len(combinations) <= MOST:
+    count = prompts.count * math.prod(len(values) for values in choices)
+    if not 2 <= count <= MOST:
         raise Refused(
             _(
                 "A comparison has 2 to {most} pictures; this would have {count}. "
                 "Name for example two models, or three steps.",
                 most=MOST,
-                count=len(combinations),
+                count=f"{count:.5g}",
             )
         )
     found = []
-    for name, adapters, steps, guidance in combinations:
-        asked = replace(options, model=name, adapters=adapters, steps=steps, guidance=guidance, count=1)
+    for prompt, name, adapters, steps, guidance in itertools.product(prompts, *choices):
+        asked = replace(options, prompt=prompt, model=name, adapters=adapters, steps=steps, guidance=guidance, count=1)
         asked = replace(asked, vary=None, vary_seed=None)  # one seed, and nothing but that
         found.append(requests.imagine(asked, catalog, entry=find(name), seed=seed))
     return found
 
 
-def labels(orders: Sequence[ImageRequest], catalog: Catalog) -> list[str]:
-    """What tells each order from the others, in a few words."""
-    differing = [part for part in _PARTS if len({part(order, catalog) for order in orders}) > 1] or [_PARTS[0]]
-    return [" · ".join(part(order, catalog) for part in differing) for order in orders]
+def labels(orders: Sequence[ImageRequest], catalog: Catalog, *, words: bool = True) -> list[str]:
+    """What tells each order from the others, in a few words; without ``words`` none of its prompt's."""
+    told = {part: [part(order, catalog) for order in orders] for part in _PARTS}
+    columns = [column for column in told.values() if len(set(column)) > 1]
+    if words and len({order.prompt for order in orders}) > 1:
+        columns.insert(0, parted([order.prompt for order in orders])[1])
+    return [" · ".join(row) for row in zip(*(columns or [told[_title]]), strict=True)]
+
+
+def parted(prompts: Sequence[str]) -> tuple[str, list[str]]:
+    """What prompts have in common, with all that they say where they part in braces; and what each says there."""
+    words = [WORD.findall(prompt) for prompt in prompts]
+    start = _in_common(words)
+    end = _in_common([said[start:][::-1] for said in words])
+    middles = ["".join(said[start : len(said) - end]).strip() or "–" for said in words]
+    if len(set(prompts)) == 1:
+        return prompts[0], middles
+    before, after = "".join(words[0][:start]), "".join(words[0][len(words[0]) - end :])
+    return f"{before}{{{', '.join(dict.fromkeys(middles))}}}{after}", middles
+
+
+def _in_common(sequences: Sequence[Sequence[str]]) -> int:
+    """With how many of the same items all of them begin."""
+    alike = (len(set(items)) == 1 for items in zip(*sequences, strict=False))
+    return len(list(itertools.takewhile(bool, alike)))
+
+
+class _Prompts:
+    """Every prompt that one with words to choose from stands for."""
+
+    def __init__(self, prompt: str) -> None:
+        pieces = GROUP.split(prompt)
+        self._choices = [_parts(piece) or [""] if place % 2 else [piece] for place, piece in enumerate(pieces)]
+
+    @property
+    def count(self) -> int:
+        """How many; more than a ``len`` may be."""
+        return math.prod(map(len, self._choices))
+
+    def __iter__(self) -> Iterator[str]:
+        return map("".join, itertools.product(*self._choices))
 
 
 def _parts(text: str | None) -> list[str]:

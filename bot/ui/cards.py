@@ -174,12 +174,12 @@ def layout(
     return view
 
 
-def title_of(job: Job, words: Showing = Showing.PLAIN) -> str:
-    """The prompt, and whose it is. The bot is the author of what it shows: what a server covers or does not show as a
-    picture, it covers or does not show in words either."""
+def title_of(job: Job, words: Showing = Showing.PLAIN, *, prompt: str | None = None) -> str:
+    """The prompt, or what stands for several, and whose it is. The bot is the author of what it shows: what a server
+    covers or does not show as a picture, it covers or does not show in words either."""
     lines = []
     if words is not Showing.WITHHELD:
-        lines.append(worded(f"**{inert(job.request.prompt)}**", words))
+        lines.append(worded(f"**{inert(prompt or job.request.prompt)}**", words))
     if job.request.negative and words is not Showing.WITHHELD:
         lines.append("-# " + _("without {negative}", negative=worded(inert(job.request.negative), words)))
     lines.append("-# " + _("for {person}", person=f"<@{job.user_id}>"))

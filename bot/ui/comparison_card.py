@@ -10,6 +10,7 @@ import discord
 from discord import ui
 
 from bot.ordering.access import Showing
+from bot.ordering.comparing import parted
 from bot.store import Job, JobState
 from bot.ui.cards import BLUE, GREEN, Row, inert, layout, state_line, title_of, unread_lines
 from bot.ui.deleting import press_delete
@@ -29,27 +30,30 @@ STATE_CHARACTERS = 150
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compared:
     """One order of a comparison; ``label`` is what tells it apart, ``media`` its picture's URL if there is one,
-    ``words`` how the rules of the place show its prompt, ``unread`` what its model did not read of the prompts,
-    ``event`` where it stands before its end."""
+    ``unread`` what its model did not read of the prompts, ``event`` where it stands before its end."""
 
     job: Job
     label: str
     media: str | None
     shown: Showing
-    words: Showing = Showing.PLAIN
     unread: Unread = ALL_READ
     event: Standing | None = None
 
 
-def comparison_card(compared: Sequence[Compared], *, note: str | None = None) -> ui.LayoutView:
-    """The pictures that are there, what each of them is, and where the others stand. ``note`` is for all of them."""
+def comparison_card(
+    compared: Sequence[Compared], *, words: Showing = Showing.PLAIN, note: str | None = None
+) -> ui.LayoutView:
+    """The pictures that are there, what each of them is, and where the others stand.
+
+    ``words``: how the rules of the place show their prompts. ``note`` is for all of them.
+    """
     first = compared[0].job
     ended = all(one.job.state.ended for one in compared)
-    words = max((one.words for one in compared), key=lambda showing: showing.value)  # they have one prompt
+    prompt, _middles = parted([one.job.request.prompt for one in compared])
     gallery = ui.MediaGallery[ui.LayoutView]()
     for one in compared:
         if one.media is not None:
-            said = one.label if words is Showing.WITHHELD else f"{one.label}: {first.request.prompt}"
+            said = one.label if words is Showing.WITHHELD else f"{one.label}: {one.job.request.prompt}"
             gallery.add_item(media=one.media, description=said[:1024], spoiler=one.shown is Showing.COVERED)
     lines = [f"{_digit(number)} {inert(one.label)}{_state(one)}" for number, one in enumerate(compared)]
     if note:
@@ -64,7 +68,7 @@ def comparison_card(compared: Sequence[Compared], *, note: str | None = None) ->
     rows.append([*buttons, DeleteComparison(first.comparison_id or "")])
     return layout(
         GREEN if ended else BLUE,
-        [title_of(first, words), *lines, *_unread(compared, words)],
+        [title_of(first, words, prompt=prompt), *lines, *_unread(compared, words)],
         gallery=gallery if gallery.items else None,
         footer=f"-# {facts}",
         rows=rows,

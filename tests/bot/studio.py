@@ -193,16 +193,19 @@ async def images_of(message: discord.Message) -> list[Image.Image]:
     return [Image.open(io.BytesIO(await attachment.read())).convert("RGB") for attachment in message.attachments]
 
 
+def parts_of(message: Any) -> list[dict[str, Any]]:
+    """The components of a message, those inside others too."""
+    return list(walk([item.to_dict() if hasattr(item, "to_dict") else item for item in message.components]))
+
+
 def text_of(message: Any) -> str:
     """Everything that a message says, one line for each text."""
-    parts = [item.to_dict() if hasattr(item, "to_dict") else item for item in message.components]
-    return "\n".join([message.content, *(item["content"] for item in walk(parts) if "content" in item)]).strip()
+    return "\n".join([message.content, *(item["content"] for item in parts_of(message) if "content" in item)]).strip()
 
 
 def labels_of(message: Any) -> list[str]:
     """The buttons of a message."""
-    parts = [item.to_dict() if hasattr(item, "to_dict") else item for item in message.components]
-    return [item["label"] for item in walk(parts) if item.get("type") == discord.ComponentType.button.value]
+    return [item["label"] for item in parts_of(message) if item.get("type") == discord.ComponentType.button.value]
 
 
 def said(result: Any) -> str:
@@ -213,8 +216,7 @@ def said(result: Any) -> str:
 
 def covers(message: Any) -> list[bool]:
     """Of every picture that a message shows, whether it is covered."""
-    components = [item.to_dict() if hasattr(item, "to_dict") else item for item in message.components]
-    parts = list(walk(components))
+    parts = parts_of(message)
     galleries = [item["spoiler"] for part in parts if part["type"] == GALLERY for item in part["items"]]
     return galleries + [part.get("spoiler", False) for part in parts if part["type"] == THUMBNAIL]
 
@@ -228,8 +230,7 @@ def age_restricted(studio: Studio) -> None:
 
 def menu_of(message: Any, verb: str) -> str:
     """The custom id of a message's first menu of this kind."""
-    parts = [item.to_dict() if hasattr(item, "to_dict") else item for item in message.components]
-    return next(item["custom_id"] for item in walk(parts) if item.get("custom_id", "").startswith(f"{verb}:"))
+    return next(item["custom_id"] for item in parts_of(message) if item.get("custom_id", "").startswith(f"{verb}:"))
 
 
 async def delete_newest(who: Any, shown: Any) -> Any:
@@ -240,8 +241,7 @@ async def delete_newest(who: Any, shown: Any) -> Any:
 
 def choice_of(message: Any, verb: str) -> str:
     """The value of a message's first choice of this kind."""
-    parts = [item.to_dict() if hasattr(item, "to_dict") else item for item in message.components]
-    values = [option["value"] for item in walk(parts) for option in item.get("options", [])]
+    values = [option["value"] for item in parts_of(message) for option in item.get("options", [])]
     return next(value for value in values if value.partition(":")[0] == verb)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bot.ordering.comparing import Axes, labels, variants
+from bot.ordering.comparing import Axes, labels, parted, variants
 from bot.ordering.flags import Options
 from bot.settings import Settings
 from bot.store import Job, JobState
@@ -16,7 +16,18 @@ from inference.catalog import Catalog
 from inference.catalog.entries import ModelEntry
 from inference.contract import ImageRequest
 from tests.bot.painter import pixels
-from tests.bot.studio import Studio, images_of, labels_of, menu_of, open_studio, said, text_of, until
+from tests.bot.studio import (
+    GALLERY,
+    Studio,
+    images_of,
+    labels_of,
+    menu_of,
+    open_studio,
+    parts_of,
+    said,
+    text_of,
+    until,
+)
 
 
 async def compared(studio: Studio, count: int, **options: Any) -> Any:
@@ -89,6 +100,26 @@ async def test_a_lora_is_compared_with_none(studio: Studio) -> None:
         assert words.replace(".", "\\.") in text_of(card)
 
 
+async def test_words_are_compared(studio: Studio) -> None:
+    card = await compared(studio, 2, prompt="a {red,  dark green} fox, in snow --steps 3")
+    for words in ("a {red, dark green} fox, in snow", "1️⃣ red", "2️⃣ dark green", "seed `7`"):
+        assert words in text_of(card)
+    assert [job.request.prompt for job in await studio.jobs()] == ["a red fox, in snow", "a dark green fox, in snow"]
+    [parts] = [item["items"] for item in parts_of(card) if item["type"] == GALLERY]
+    assert [part["description"] for part in parts] == [
+        "red: a red fox, in snow",
+        "dark green: a dark green fox, in snow",
+    ]
+    [menu] = [item for item in parts_of(card) if item.get("custom_id", "").startswith("go_on:")]
+    assert [option["label"] for option in menu["options"]] == ["red", "dark green"]
+
+
+async def test_words_and_numbers_make_a_grid(studio: Studio) -> None:
+    card = await compared(studio, 4, prompt="a {red, blue} fox", steps="2, 4")
+    for words in ("1️⃣ red · 2 steps", "2️⃣ red · 4 steps", "3️⃣ blue · 2 steps", "4️⃣ blue · 4 steps"):
+        assert words in text_of(card)
+
+
 async def test_the_last_of_several_names_is_offered_while_typing(studio: Studio) -> None:
     async def offered(option: str, typed: str, **options: str) -> list[str]:
         found = await studio.ann.autocomplete(studio.channel, "compare", option, typed, prompt="x", **options)
@@ -107,6 +138,9 @@ async def test_the_last_of_several_names_is_offered_while_typing(studio: Studio)
     [
         ({"models": "quick"}, "this would have 1."),
         ({"steps": "1,2,3,4", "guidance": "3,4,5"}, "A comparison has 2 to 9 pictures; this would have 12"),
+        ({"prompt": "{a, b}{c, d}{e, f, g}"}, "this would have 12"),
+        ({"prompt": "{a, b}" * 160}, "this would have 1.4615e+48"),
+        ({"prompt": "a {fox, }", "models": "quick"}, "this would have 1."),
         ({"models": "quick, nope"}, "no model “nope”"),
         ({"steps": "2, many"}, "“many” is none"),
         ({"steps": "2, 2.5"}, "“2.5” is none"),
@@ -117,7 +151,7 @@ async def test_the_last_of_several_names_is_offered_while_typing(studio: Studio)
 async def test_what_cannot_be_compared_is_refused_to_the_asker_alone(
     studio: Studio, options: dict[str, str], words: str
 ) -> None:
-    answer = await studio.ann.slash(studio.channel, "compare", prompt="a fox", **options)
+    answer = await studio.ann.slash(studio.channel, "compare", **{"prompt": "a fox", **options})
     assert answer.ephemeral
     assert words in said(answer)
     assert await studio.jobs() == []
@@ -235,6 +269,26 @@ def order(catalog: Catalog, **axes: str) -> list[ImageRequest]:
 def test_labels_say_what_differs_and_nothing_else(catalog: Catalog) -> None:
     assert labels(order(catalog, steps="2,4"), catalog) == ["2 steps", "4 steps"]
     assert labels(order(catalog, models="quick,guided"), catalog)[0] == "Quick · guidance 8"
+
+
+@pytest.mark.parametrize(
+    ("prompts", "whole", "differing"),
+    [
+        (["a fox", "a fox"], "a fox", ["–", "–"]),
+        (["a red fox", "a blue fox"], "a {red, blue} fox", ["red", "blue"]),
+        (["a red, wet fox", "a blue, wet fox"], "a {red, blue}, wet fox", ["red", "blue"]),
+        (
+            ["red fox in snow", "blue fox in rain"],
+            "{red fox in snow, blue fox in rain}",
+            ["red fox in snow", "blue fox in rain"],
+        ),
+        (["a fox", "a wet fox"], "a {–, wet}fox", ["–", "wet"]),
+        (["红色的狐狸", "蓝色的狐狸"], "{红色的狐狸, 蓝色的狐狸}", ["红色的狐狸", "蓝色的狐狸"]),
+        (["x (red:1.2)", "x (red:1.4)"], "x (red:1.{2, 4})", ["2", "4"]),
+    ],
+)
+def test_prompts_part_where_their_words_do(prompts: list[str], whole: str, differing: list[str]) -> None:
+    assert parted(prompts) == (whole, differing)
 
 
 def test_strengths_are_read_as_flags_are(catalog: Catalog) -> None:

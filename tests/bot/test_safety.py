@@ -14,7 +14,7 @@ from bot.store import JobState
 from inference.catalog import Catalog
 from inference.processes.handle import draw_for_parent
 from tests.bot import studio as studio_module
-from tests.bot.studio import Studio, age_restricted, covers, menu_of, open_studio, text_of
+from tests.bot.studio import Studio, age_restricted, covers, menu_of, open_studio, parts_of, text_of
 from tests.checkers import save_classifier
 from tests.checkpoints import TinyModels, tiny_models
 
@@ -107,6 +107,22 @@ async def test_a_prompt_is_shown_no_more_plainly_than_its_picture(
     if command != "history":
         assert ("without ||worms ||" in shown) is ("“||lewd ||”" in shown) is (policy == "spoiler")
         assert ("worms" in shown) is (policy != "block")
+
+
+@pytest.mark.parametrize("policy", ["block", "spoiler", "allow"])
+async def test_words_that_are_compared_are_shown_no_more_plainly_than_their_pictures(
+    studio: Studio, boss: Any, policy: str
+) -> None:
+    await boss.slash(studio.channel, "settings explicit", policy=policy)
+    await studio.ann.slash(studio.channel, "compare", prompt="{explicit, decent}", models="guided")
+    await studio.settled(JobState.DONE)
+    await studio.all_delivered()
+    card = studio.cards()[-1]
+    lines = [line for line in text_of(card).splitlines() if "decent" in line]
+    title, label = "**{explicit, decent}**", "2️⃣ decent"
+    assert lines == {"block": [], "spoiler": [f"||{title} ||"], "allow": [title, label]}[policy]
+    chosen = [option["label"] for part in parts_of(card) for option in part.get("options", [])]
+    assert ("decent" in chosen) is (policy == "allow")
 
 
 async def test_the_prompt_of_a_picture_that_nobody_looked_at_is_not_covered(studio: Studio, boss: Any) -> None:
