@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from inference.contract import Adapter, Batch, ImageRequest, Row, picture_id
+
+TOKEN = re.compile(r"[a-z]{1,8}|\d|[^\sa-z\d]")
+READ_AT_ONCE = 75
+"""Tokens, without those for beginning and end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +19,10 @@ class BatchKey:
     """Orders with equal keys may be drawn in one forward pass, guided or not.
 
     The buckets are those asked for; ``guided_bucket`` is None where nothing is guided, or nobody asked.
+
+    ``words`` are prompt and negative prompt where these are not drawn with others: they seem longer than a text encoder
+    reads at once, which would part the batch (the engine does where this guesses wrongly), or a bucket is asked for,
+    which must not happen to it.
     """
 
     model: str
@@ -23,9 +32,12 @@ class BatchKey:
     height: int
     bucket: int | None
     guided_bucket: int | None
+    words: tuple[str, str] | None
 
     @classmethod
     def of(cls, request: ImageRequest) -> BatchKey:
+        words = request.prompt, request.negative if request.guidance > 1 else ""
+        is_alone = request.bucket is not None or any(map(_seems_long, words))
         return cls(
             model=request.model,
             adapters=request.adapters,
@@ -34,6 +46,7 @@ class BatchKey:
             height=request.height,
             bucket=request.bucket,
             guided_bucket=(request.guided_bucket or None) if request.guidance > 1 else None,
+            words=words if is_alone else None,
         )
 
     def room(self, max_rows: int) -> int:
@@ -71,6 +84,11 @@ def guided_bucket_for(rows: Sequence[Row]) -> int:
     return bucket_for(sum(row.guided for row in rows))
 
 
+def _seems_long(prompt: str) -> bool:
+    """Whether a prompt has more tokens than CLIP reads at once, as far as this can be told without its tokenizer."""
+    return len(TOKEN.findall(prompt.casefold())) > READ_AT_ONCE
+
+
 def _rows(job_id: str, request: ImageRequest) -> list[Row]:
     return [
         Row(
@@ -90,8 +108,18 @@ def _rows(job_id: str, request: ImageRequest) -> list[Row]:
 def halves(batch: Batch) -> list[Batch]:
     """The rows in two batches of half the bucket; one where the rest was padding."""
     bucket = batch.bucket // 2
-    parts = [rows for rows in (batch.rows[:bucket], batch.rows[bucket:]) if rows]
-    return [
-        replace(batch, id=f"{batch.id}/{number}", bucket=bucket, guided_bucket=guided_bucket_for(rows), rows=rows)
-        for number, rows in enumerate(parts)
-    ]
+    places = range(len(batch.rows))
+    parts = [part_of(batch, some) for some in (places[:bucket], places[bucket:]) if some]
+    return [replace(part, bucket=bucket) for part in parts]
+
+
+def part_of(batch: Batch, places: Sequence[int]) -> Batch:
+    """The rows in these places of ``batch`` in a batch of their own, whose buckets are no larger than they need."""
+    rows = tuple(batch.rows[place] for place in places)
+    return replace(
+        batch,
+        id=f"{batch.id}/{places[0]}",
+        bucket=bucket_for(len(rows)),
+        guided_bucket=guided_bucket_for(rows),
+        rows=rows,
+    )

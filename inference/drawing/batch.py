@@ -32,14 +32,17 @@ def draw_latents(
 ) -> Tensor:
     """The latents of every row up to the bucket, (bucket, channels, height / 8, width / 8) in float32 on the device.
 
+    The prompts of all rows take equally many chunks (see ``by_length``).
+
     ``on_step`` hears 0 before the first step, and after step i of i and of all rows' latents as far as they are known.
     """
     rows = padded(batch)
     shape = (model.latent_channels, batch.height // model.vae_factor, batch.width // model.vae_factor)
     variations = [row.variation for row in rows]
     noise = draw_noise([row.seed for row in rows], batch.steps, shape, variations).to(model.unet.device)
-    conditions = _conditions(batch, [prompts.embed(model, row.prompt) for row in rows])
-    guidance = _guidance(model, prompts, batch, rows)
+    chunks = prompts.chunks(model, rows[0])
+    conditions = _conditions(batch, [prompts.embed(model, row.prompt, chunks=chunks) for row in rows])
+    guidance = _guidance(model, prompts, batch, rows, chunks)
     return sample(model.unet, model.schedule, noise, conditions, guidance, on_step, loop)
 
 
@@ -77,6 +80,17 @@ def to_uint8(pictures: Tensor) -> Tensor:
     return (unit * 255.0).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
+def by_length(model: LoadedModel, prompts: PromptCache, rows: Sequence[Row]) -> list[list[int]]:
+    """Places of rows whose prompts take equally many chunks.
+
+    Shorter prompts are not lengthened for their neighbours' sake: their pictures would depend on them.
+    """
+    places: dict[int, list[int]] = {}
+    for place, row in enumerate(rows):
+        places.setdefault(prompts.chunks(model, row), []).append(place)
+    return list(places.values())
+
+
 def padded(batch: Batch) -> tuple[Row, ...]:
     """The rows, filled up to the bucket with copies of the last one, whose pictures nobody asked for."""
     return tuple(filled_up(batch.rows, batch.bucket))
@@ -101,7 +115,7 @@ def _conditions(batch: Batch, embeddings: list[Embedding]) -> Conditions:
     return Conditions(text=text, pooled=torch.cat(pooled), time_ids=time_ids)
 
 
-def _guidance(model: LoadedModel, prompts: PromptCache, batch: Batch, rows: tuple[Row, ...]) -> Guidance:
+def _guidance(model: LoadedModel, prompts: PromptCache, batch: Batch, rows: tuple[Row, ...], chunks: int) -> Guidance:
     unet = model.unet
     if model.guidance_dim is not None:
         scales = [row.guidance for row in rows]
@@ -111,8 +125,9 @@ def _guidance(model: LoadedModel, prompts: PromptCache, batch: Batch, rows: tupl
         return Guidance()
     places = filled_up(guided, batch.guided_bucket)
     scales = [rows[place].guidance for place in places]
+    negatives = [prompts.embed_negative(model, rows[place].negative, chunks=chunks) for place in places]
     negative = NegativePass(
-        conditions=_conditions(batch, [prompts.embed_negative(model, rows[place].negative) for place in places]),
+        conditions=_conditions(batch, negatives),
         scales=torch.tensor(scales, device=unet.device).reshape(-1, 1, 1, 1),
         rows=torch.tensor(places, device=unet.device),
         count=len(guided),

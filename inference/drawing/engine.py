@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from inference.batching import halves
+from inference.batching import halves, part_of
 from inference.catalog import Catalog
 from inference.contract import Adapter, Batch, Phase, Progress, Row, Unread
 from inference.devices import (
@@ -27,7 +27,7 @@ from inference.devices import (
     siblings,
     steady_threads,
 )
-from inference.drawing.batch import decode, draw_latents
+from inference.drawing.batch import by_length, decode, draw_latents
 from inference.drawing.graphs import GraphedLoop, can_capture
 from inference.drawing.models import ModelKey, model_store
 from inference.drawing.previews import Previews
@@ -140,6 +140,8 @@ class Engine:
     def draw(self, batch: Batch, on_progress: OnProgress) -> Drawn:
         """Draw every row of ``batch``.
 
+        Prompts that are longer than the model reads at once are drawn apart from shorter ones (recipes say so).
+
         Where memory runs out, graphs give way; then the batch is halved, down to single pictures (their recipes say
         so); then other models give way; then a picture is decoded in tiles.
 
@@ -184,27 +186,39 @@ class Engine:
             self._models.use(_key(batch), _parts_of(on_progress)) as model,
             self._checker(batch, on_progress) as checker,
         ):
-            self._compile_for(model, batch, on_progress)
-            loaded = time.perf_counter()
-            on_step = self._steps(batch, model, checker, on_progress)
-            latents = draw_latents(model, self._prompts, batch, on_step, self._loop)
-            on_progress(Progress(phase=Phase.DECODING))
-            pictures = decode(model, latents[: len(batch.rows)], tiled=tiled)
-            verdicts = checker.judge(pictures) if checker else (None,) * len(batch.rows)
-            return Drawn(
-                pixels=pictures.cpu().numpy(),
-                recipes=tuple(self._recipe(model, batch, row) for row in batch.rows),
-                verdicts=verdicts,
-                unread=tuple(unread(model, self._prompts, row) for row in batch.rows),
-                load_s=loaded - started,
-                draw_s=time.perf_counter() - loaded,
-            )
+            load_s = time.perf_counter() - started
+            alike = by_length(model, self._prompts, batch.rows)
+            parts = [batch] if len(alike) == 1 else [part_of(batch, places) for places in alike]
+            drawn = [self._draw_even(model, checker, part, on_progress, tiled=tiled) for part in parts]
+            whole = drawn[0] if len(drawn) == 1 else _ordered(_joined(drawn), alike)
+            return replace(whole, load_s=load_s + whole.load_s)
+
+    def _draw_even(
+        self, model: LoadedModel, checker: Checker | None, batch: Batch, on_progress: OnProgress, *, tiled: bool
+    ) -> Drawn:
+        started = time.perf_counter()
+        self._compile_for(model, batch, on_progress)
+        loaded = time.perf_counter()
+        on_step = self._steps(batch, model, checker, on_progress)
+        latents = draw_latents(model, self._prompts, batch, on_step, self._loop)
+        on_progress(Progress(phase=Phase.DECODING))
+        pictures = decode(model, latents[: len(batch.rows)], tiled=tiled)
+        verdicts = checker.judge(pictures) if checker else (None,) * len(batch.rows)
+        return Drawn(
+            pixels=pictures.cpu().numpy(),
+            recipes=tuple(self._recipe(model, batch, row) for row in batch.rows),
+            verdicts=verdicts,
+            unread=tuple(unread(model, self._prompts, row) for row in batch.rows),
+            load_s=loaded - started,
+            draw_s=time.perf_counter() - loaded,
+        )
 
     def _compile_for(self, model: LoadedModel, batch: Batch, on_progress: OnProgress) -> None:
         """Compiling counts as loading. It happens when a live network sees its first batch of a shape."""
         if not self._compiles:
             return
-        shape = (batch.bucket, batch.guided_bucket, batch.width, batch.height)
+        chunks = self._prompts.chunks(model, batch.rows[0])
+        shape = (batch.bucket, batch.guided_bucket, batch.width, batch.height, chunks)
         known = [self._compiled.setdefault(network, set()) for network in (model.unet, model.vae)]
         if not all(shape in shapes for shapes in known):
             on_progress(Progress(phase=Phase.LOADING))
@@ -283,6 +297,18 @@ def _key(batch: Batch) -> ModelKey:
 
 def _parts_of(on_progress: OnProgress) -> Callable[[int], None]:
     return lambda parts: on_progress(Progress(phase=Phase.LOADING, step=parts))
+
+
+def _ordered(drawn: Drawn, parts: list[list[int]]) -> Drawn:
+    """The pictures of ``parts``, which are one after the other, by their places in the whole."""
+    order = np.argsort(np.concatenate(parts))
+    return replace(
+        drawn,
+        pixels=drawn.pixels[order],
+        recipes=tuple(drawn.recipes[place] for place in order),
+        verdicts=tuple(drawn.verdicts[place] for place in order),
+        unread=tuple(drawn.unread[place] for place in order),
+    )
 
 
 def _joined(parts: list[Drawn]) -> Drawn:

@@ -19,16 +19,19 @@ from inference.prompts import Weighted, read_weights
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Embedding:
-    """``tokens``: (1, tokens, width). ``pooled``: (1, width) in SDXL's shape, else None. ``unread``: the end of the
-    prompt that the encoders did not read."""
+    """``tokens``: (1, chunks × tokens, width). ``pooled``: (1, width) in SDXL's shape, else None. ``unread``: the end
+    of the prompt that the encoders did not read."""
 
     tokens: Tensor
     pooled: Tensor | None
+    chunks: int
     unread: str
 
 
 EMBEDDINGS = 256
-"""How many are kept: 118 kB each for SD 1.5, 318 kB for SDXL in bf16."""
+"""How many are kept, for every chunk of a prompt 118 kB for SD 1.5, 318 kB for SDXL in bf16."""
+MOST_CHUNKS = 4
+"""Of a prompt that is longer than its encoders read at once: 300 tokens of CLIP are read."""
 
 
 class PromptCache:
@@ -37,8 +40,27 @@ class PromptCache:
     def __init__(self) -> None:
         self._kept: OrderedDict[tuple[str, ...], Embedding] = OrderedDict()
 
-    def embed(self, model: LoadedModel, prompt: str) -> Embedding:
-        """The embedding of ``prompt`` with ``model``'s text encoders."""
+    def embed(self, model: LoadedModel, prompt: str, *, chunks: int = 1) -> Embedding:
+        """The embedding of ``prompt`` with ``model``'s text encoders, of at least so many chunks."""
+        embedding = self._found(model, prompt)
+        if (lacking := chunks - embedding.chunks) <= 0:
+            return embedding
+        silence = [self._found(model, "").tokens] * lacking
+        return replace(embedding, tokens=torch.cat([embedding.tokens, *silence], dim=1), chunks=chunks)
+
+    def embed_negative(self, model: LoadedModel, negative: str, *, chunks: int = 1) -> Embedding:
+        """The embedding to lead away from; an empty one is all zeros where the checkpoint was trained so (SDXL)."""
+        embedding = self.embed(model, negative, chunks=chunks)
+        if negative or not model.zero_empty_negative or embedding.pooled is None:
+            return embedding
+        return replace(embedding, tokens=torch.zeros_like(embedding.tokens), pooled=torch.zeros_like(embedding.pooled))
+
+    def chunks(self, model: LoadedModel, row: Row) -> int:
+        """How many chunks a row's prompts take, the longer of the two: both passes read equally many."""
+        prompts = (row.prompt, row.negative) if _negative_acts(model, row) else (row.prompt,)
+        return max(self._found(model, prompt).chunks for prompt in prompts)
+
+    def _found(self, model: LoadedModel, prompt: str) -> Embedding:
         key = (*(stage.digest for stage in model.text), prompt)
         if key not in self._kept:
             self._kept[key] = embed(model, prompt)
@@ -47,18 +69,13 @@ class PromptCache:
             self._kept.popitem(last=False)
         return self._kept[key]
 
-    def embed_negative(self, model: LoadedModel, negative: str) -> Embedding:
-        """The embedding to lead away from; an empty one is all zeros where the checkpoint was trained so (SDXL)."""
-        embedding = self.embed(model, negative)
-        if negative or not model.zero_empty_negative or embedding.pooled is None:
-            return embedding
-        return replace(embedding, tokens=torch.zeros_like(embedding.tokens), pooled=torch.zeros_like(embedding.pooled))
-
 
 def embed(model: LoadedModel, prompt: str) -> Embedding:
-    """Encode ``prompt``, cut after the tokens that the encoders read.
+    """Encode ``prompt``, cut after ``MOST_CHUNKS``.
 
     SD 1.5 takes the last layer; SDXL the last but one of both encoders, side by side, and the second's pooled output.
+    What is longer than they read at once is read in chunks, each between a beginning and an end of its own, whose
+    states stand one after the other, as AUTOMATIC1111 has it; pooled is the first.
 
     A weight w makes of a token's vector z, and e in the same place of the empty prompt, e + w (z - e), as ComfyUI does
     it. AUTOMATIC1111 scales z itself and then restores the mean of all, which may be next to nothing: the built-in
@@ -69,24 +86,30 @@ def embed(model: LoadedModel, prompt: str) -> Embedding:
     tokens = torch.cat([_states(model, each.output) for each in read], dim=-1)
     weights = read[0].weights  # a second tokenizer divides words like the first
     if (weights != 1).any():
-        tokens = torch.lerp(embed(model, "").tokens.float(), tokens.float(), weights.to(tokens.device)).to(tokens.dtype)
+        empty = embed(model, "").tokens
+        tokens = torch.lerp(empty.float(), tokens.float(), weights.to(tokens.device)).to(tokens.dtype)
     return Embedding(
-        tokens=tokens,
-        pooled=read[1].output[0] if model.two_encoders else None,
+        tokens=tokens.flatten(0, 1).unsqueeze(0),
+        pooled=read[1].output[0][:1] if model.two_encoders else None,
+        chunks=len(tokens),
         unread=prompt[min(each.end for each in read) :].strip(),
     )
 
 
 def unread(model: LoadedModel, prompts: PromptCache, row: Row) -> Unread:
     """What ``model`` did not read of a row's prompts; of a negative prompt nothing matters where that does not act."""
-    acts = model.guidance_dim is None and row.guided
-    negative = prompts.embed(model, row.negative).unread if acts else ""
+    negative = prompts.embed(model, row.negative).unread if _negative_acts(model, row) else ""
     return Unread(prompt=prompts.embed(model, row.prompt).unread, negative=negative)
+
+
+def _negative_acts(model: LoadedModel, row: Row) -> bool:
+    return model.guidance_dim is None and row.guided
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Read:
-    """What an encoder made of a prompt. ``weights``: (1, tokens, 1). ``end``: where in the prompt it stopped."""
+    """What an encoder made of a prompt's chunks. ``weights``: (chunks, tokens, 1). ``end``: where in the prompt it
+    stopped."""
 
     output: Any
     weights: Tensor
@@ -99,19 +122,20 @@ def _states(model: LoadedModel, output: Any) -> Tensor:
 
 
 def _encode(stage: TextStage, prompt: Weighted) -> _Read:
-    pieces = stage.tokenizer(
-        prompt.text,
-        padding="max_length",
-        max_length=stage.tokenizer.model_max_length,
-        truncation=True,
-        return_overflowing_tokens=True,
-        return_offsets_mapping=True,
-    )
-    tokens = torch.tensor(pieces["input_ids"][:1], device=stage.encoder.device)
-    ends = [end for _, end in pieces["offset_mapping"][0]]  # 0 of what is no word
-    read = len(prompt.text) if len(pieces["input_ids"]) == 1 else max(ends)
+    tokenizer = stage.tokenizer
+    said = tokenizer(prompt.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    ends = [end for _, end in said["offset_mapping"]]
+    room = tokenizer.model_max_length - 2
+    count = min(max(1, -(-len(ends) // room)), MOST_CHUNKS)
+    tokens = torch.full((count, tokenizer.model_max_length), tokenizer.pad_token_id)
+    weights = torch.ones(count, tokenizer.model_max_length, 1)
+    for chunk in range(count):
+        here = slice(chunk * room, (chunk + 1) * room)
+        numbers = said["input_ids"][here]
+        tokens[chunk, : len(numbers) + 2] = torch.tensor([tokenizer.bos_token_id, *numbers, tokenizer.eos_token_id])
+        weights[chunk, 1 : len(numbers) + 1, 0] = torch.tensor([prompt.weights[end - 1] for end in ends[here]])
     return _Read(
-        output=stage.encoder(tokens, output_hidden_states=True),
-        weights=torch.tensor([prompt.weights[end - 1] if end else 1.0 for end in ends]).reshape(1, -1, 1),
-        end=prompt.places[read],
+        output=stage.encoder(tokens.to(stage.encoder.device), output_hidden_states=True),
+        weights=weights,
+        end=prompt.places[ends[count * room - 1] if len(ends) > count * room else -1],
     )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference.batching import batch_of, halves
+from inference.batching import BatchKey, batch_of, halves
 from inference.contract import ImageRequest, Variation, picture_id
 from tests.inference.batches import batch, row
 
@@ -64,3 +66,25 @@ def test_halves_hold_every_row_once_and_pad_the_second_pass_to_their_own(guidanc
         guided = sum(row.guided for row in part.rows)
         assert part.bucket == bucket // 2 >= len(part.rows)
         assert guided <= part.guided_bucket < max(1, 2 * guided)
+
+
+LONG = "an owl, " * 40
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "together"),
+    [
+        ({"prompt": "an owl"}, {"prompt": "a fox"}, True),
+        ({"prompt": "an owl " * 30}, {"prompt": "a fox"}, True),
+        ({"prompt": LONG}, {"prompt": "a fox"}, False),
+        ({"prompt": LONG}, {"prompt": LONG + "!"}, False),
+        ({"prompt": LONG}, {"prompt": LONG}, True),
+        ({"prompt": "猫" * 80}, {"prompt": "a fox"}, False),
+        ({"prompt": "an owl", "negative": LONG}, {"prompt": "a fox"}, True),  # which does not act
+        ({"prompt": "an owl", "negative": LONG, "guidance": 1.5}, {"prompt": "a fox", "guidance": 1.5}, False),
+        ({"prompt": "an owl", "bucket": 4}, {"prompt": "a fox", "bucket": 4}, False),
+        ({"prompt": "an owl", "bucket": 4}, {"prompt": "an owl", "bucket": 4}, True),
+    ],
+)
+def test_what_would_part_a_batch_is_not_in_it(one: dict[str, Any], other: dict[str, Any], together: bool) -> None:
+    assert (BatchKey.of(replace(order(), **one)) == BatchKey.of(replace(order(), **other))) is together

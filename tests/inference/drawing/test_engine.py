@@ -11,11 +11,12 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inference.batching import guided_bucket_for
+from inference.batching import bucket_for, guided_bucket_for
 from inference.catalog import Catalog
 from inference.contract import Adapter, Batch, Phase, Progress, Unread
 from inference.drawing import sampler
 from inference.drawing.engine import Drawn, Engine
+from inference.drawing.text import MOST_CHUNKS
 from inference.errors import InferenceError, OutOfMemory, UnknownAdapter, UnknownModel, WeightsMissing
 from inference.memory.budgets import Budgets
 from tests.checkpoints import TinyModels
@@ -73,21 +74,44 @@ def test_every_picture_has_the_recipe_that_draws_it_again(engine: Engine) -> Non
 
 @pytest.mark.parametrize("model", ["tiny", "tiny-lora", "tiny-xl"])
 def test_what_lies_beyond_the_tokens_that_are_read_is_told(engine: Engine, model: str) -> None:
-    """The tiny encoders read 16 tokens, two of which are the ends; every letter is one."""
-    rows = [
-        row(0, prompt="abcde  fghij klmn"),
-        row(1, prompt="abcde  fghij klmn o"),
-        row(2, prompt="aaaaaaaaaa bbbbbb cc"),
-    ]
+    """The tiny encoders read 16 tokens at once, two of which are the ends; every letter is one."""
+    most = "abcde  fghij klmn " * MOST_CHUNKS
+    rows = [row(0, prompt=most), row(1, prompt=most + "o"), row(2, prompt="a" * 14 * MOST_CHUNKS + "bb cc")]
     drawn = engine.draw(batch(*rows, model=model, bucket=4), silent)
     assert [unread.prompt for unread in drawn.unread] == ["", "o", "bb cc"]
-    same = engine.draw(batch(row(0, prompt="abcde  fghij klmn"), model=model, bucket=4, guided_bucket=4), silent)
+    same = engine.draw(batch(row(0, prompt=most), model=model, bucket=4, guided_bucket=4), silent)
     assert np.array_equal(drawn.pixels[1], same.pixels[0])
+
+
+@pytest.mark.parametrize("model", ["tiny", "tiny-lora", "tiny-xl-merged"])
+def test_long_prompts_are_drawn_apart_from_short_ones_and_told_in_their_order(engine: Engine, model: str) -> None:
+    guidance = 8.0 if model == "tiny" else 2.0
+    rows = [
+        row(index, prompt=prompt, negative=negative, seed=index, guidance=guidance)
+        for index, (prompt, negative) in enumerate(
+            [("a", ""), ("b" * 20, ""), ("c", "d" * 40), ("e" * 20, ""), ("f", "g")]
+        )
+    ]
+    drawn = engine.draw(batch(*rows, model=model, bucket=8), silent)
+    assert [recipe.prompt for recipe in drawn.recipes] == [one.prompt for one in rows]
+    together = [[0, 2, 4], [1, 3]] if model == "tiny" else [[0, 4], [1, 3], [2]]
+    for places in together:
+        part = engine.draw(
+            batch(*(rows[place] for place in places), model=model, bucket=bucket_for(len(places))), silent
+        )
+        assert np.array_equal(drawn.pixels[places], part.pixels)
+        assert [drawn.recipes[place] for place in places] == list(part.recipes)
+
+
+def test_the_end_of_a_long_prompt_shows(engine: Engine) -> None:
+    ends = [row(0, prompt="a" * 20 + "b"), row(1, prompt="a" * 20 + "c")]
+    one, other = engine.draw(batch(*ends, model="tiny"), silent).pixels
+    assert not np.array_equal(one, other)
 
 
 @pytest.mark.parametrize(("guidance", "unread"), [(1.0, ""), (2.0, "o")])
 def test_of_a_negative_prompt_the_end_is_told_where_it_acts(engine: Engine, guidance: float, unread: str) -> None:
-    one = row(negative="abcde fghij klmno", guidance=guidance)
+    one = row(negative="abcde fghij klmn " * MOST_CHUNKS + "o", guidance=guidance)
     assert engine.draw(batch(one, model="tiny-lora"), silent).unread == (Unread(negative=unread),)
     assert engine.draw(batch(one, model="tiny"), silent).unread == (Unread(),)
 
@@ -165,7 +189,7 @@ NEIGHBOURS = st.lists(
 def test_a_row_has_the_same_bits_whatever_shares_its_batch_and_wherever_it_stands(
     engines: dict[str, Engine], precision: str, model: str, data: st.DataObject
 ) -> None:
-    """Its bucket and, if it is guided, its guided bucket are all that its bits depend on."""
+    """The buckets that its recipe tells are all that its bits depend on."""
     bucket = data.draw(st.sampled_from([1, 2, 4, 8]))
     neighbours = data.draw(NEIGHBOURS)[: bucket - 1]
     guidances = st.sampled_from(MODELS[model])
@@ -175,11 +199,14 @@ def test_a_row_has_the_same_bits_whatever_shares_its_batch_and_wherever_it_stand
     rows = (*others[:slot], mine, *others[slot:])
     guided_bucket = data.draw(st.sampled_from([size for size in (0, 1, 2, 4, 8) if guided_bucket_for(rows) <= size]))
     engine = engines[precision]
-    alone_in = guided_bucket if mine.guided else 0
-    alone = engine.draw(batch(mine, model=model, bucket=bucket, guided_bucket=alone_in, width=72), silent)
     among = engine.draw(batch(*rows, model=model, bucket=bucket, guided_bucket=guided_bucket, width=72), silent)
+    recipe = among.recipes[slot]
+    second = recipe.guided_bucket or guided_bucket_for([mine])
+    alone = engine.draw(batch(mine, model=model, bucket=recipe.bucket, guided_bucket=second, width=72), silent)
     assert np.array_equal(among.pixels[slot], alone.pixels[0])
-    assert among.recipes[slot] == alone.recipes[0]
+    assert recipe == alone.recipes[0]
+    if all(len(one.prompt.replace(" ", "")) <= 14 for one in rows):  # as much as these models read at once
+        assert recipe.bucket == bucket
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

@@ -18,11 +18,14 @@ from inference.catalog import Catalog
 from inference.contract import Adapter, Batch, Row, Variation
 from inference.drawing.engine import Engine
 from inference.memory.budgets import Budgets
+from inference.pictures.recipe import Recipe
 from tests.inference.batches import batch, row
 
 CATALOG = Path(__file__).resolve().parents[3] / "models" / "models.toml"
 ROOM_FOR_TWO = 55_000_000
-PROMPTS = ("a red apple", "a blue owl", "a cat on a green background", "two rockets")
+LONG = "a cat and an owl and a rocket and " * 4
+"""More than the built-in models read at once."""
+PROMPTS = ("a red apple", "a (blue:1.3) owl", "a cat on a green background", LONG)
 NATIVE, GUIDED = (3.0, 8.0, 13.0), (1.0, 1.4, 2.0)
 CHOICES: tuple[tuple[str, tuple[Adapter, ...], tuple[float, ...]], ...] = (
     ("emoji", (), NATIVE),
@@ -42,24 +45,25 @@ class Easel:
         self.engine = Engine(catalog=Catalog.load(CATALOG), device="cpu", budgets=budgets, threads=threads)
         self.first: dict[Batch, str] = {}
 
-    def draw(self, order: Batch) -> list[str]:
-        """Hashes of the pixels of every row."""
-        pixels = self.engine.draw(order, lambda progress: None).pixels
-        return [hashlib.sha256(picture.tobytes()).hexdigest() for picture in pixels]
+    def draw(self, order: Batch) -> list[tuple[str, Recipe]]:
+        """Hashes of the pixels of every row, with their recipes."""
+        drawn = self.engine.draw(order, lambda progress: None)
+        hashes = (hashlib.sha256(picture.tobytes()).hexdigest() for picture in drawn.pixels)
+        return list(zip(hashes, drawn.recipes, strict=True))
 
-    def alone(self, order: Batch, mine: Row) -> str:
-        """What the row gives with nothing else in its buckets."""
-        guided_bucket = order.guided_bucket if mine.guided else 0
+    def alone(self, mine: Row, recipe: Recipe) -> str:
+        """What the row gives with nothing else in the buckets that its recipe tells."""
         own = batch(
             mine,
-            model=order.model,
-            adapters=order.adapters,
-            steps=order.steps,
-            bucket=order.bucket,
-            guided_bucket=guided_bucket,
+            model=recipe.model,
+            adapters=recipe.adapters,
+            steps=recipe.steps,
+            bucket=recipe.bucket,
+            guided_bucket=recipe.guided_bucket or guided_bucket_for([mine]),
         )
         if own not in self.first:
-            (self.first[own],) = self.draw(own)
+            [(self.first[own], again)] = self.draw(own)
+            assert again == recipe
         return self.first[own]
 
 
@@ -96,6 +100,7 @@ def assert_same_in_company(easel: Easel, data: st.DataObject) -> None:
         return row(
             index,
             prompt=data.draw(st.sampled_from(PROMPTS)),
+            negative=data.draw(st.sampled_from(["", "blue", LONG])),
             seed=data.draw(st.sampled_from([0, 7])),
             guidance=data.draw(st.sampled_from(guidances)),
             variation=data.draw(st.sampled_from([None, Variation(seed=5, strength=0.2)])),
@@ -116,7 +121,8 @@ def assert_same_in_company(easel: Easel, data: st.DataObject) -> None:
         coming, on_top, _ = data.draw(st.sampled_from(CHOICES))
         easel.engine.prefetch(coming, on_top)
     place = data.draw(st.integers(0, len(rows) - 1))
-    assert easel.draw(order)[place] == easel.alone(order, rows[place])
+    drawn, recipe = easel.draw(order)[place]
+    assert drawn == easel.alone(rows[place], recipe)
 
 
 @pytest.mark.parametrize(("model", "guidance"), [("emoji", 8.0), ("emoji-lora", 1.0), ("emoji-lora", 1.5)])

@@ -100,6 +100,23 @@ def test_a_base_with_lcm_lora_draws_what_its_pipeline_draws(
     assert_same(ours(tiny_models, "tiny-lora", steps, rows(guidance, negatives)), reference)
 
 
+def test_a_long_prompt_is_drawn_as_diffusers_draws_its_parts_side_by_side(tiny_models: TinyModels) -> None:
+    """The tiny encoder reads 16 tokens at once, two of which are the ends; every letter is one."""
+    pipeline = LatentConsistencyModelPipeline.from_pretrained(tiny_models.native)
+    parts = [pipeline.encode_prompt(part, "cpu", 1, False)[0] for part in ("abcde fghij klmn", "opq")]
+    drawn = quiet(pipeline)(
+        prompt_embeds=torch.cat(parts, dim=1),
+        num_inference_steps=4,
+        guidance_scale=8.0,
+        generator=torch.Generator("cpu").manual_seed(SEEDS[0]),
+        width=SIDE + 8,
+        height=SIDE,
+        output_type="pt",
+    )
+    long = row(prompt="abcde fghij klmn opq", seed=SEEDS[0], guidance=8.0)
+    assert_same(ours(tiny_models, "tiny", 4, (long,)), drawn.images)
+
+
 @pytest.mark.parametrize("steps", [1, 4])
 def test_a_native_lcm_in_sdxls_shape_draws_what_its_pipeline_draws(tiny_models: TinyModels, steps: int) -> None:
     unet = UNet2DConditionModel.from_pretrained(tiny_models.xl_unet)

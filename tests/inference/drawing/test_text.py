@@ -1,4 +1,4 @@
-"""Prompt embeddings: weights in prompts pull single words towards what they mean, and touch nothing else."""
+"""Prompt embeddings: long prompts are read in parts; weights pull single words, and touch nothing else."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from torch import Tensor
 
 from inference.catalog import Catalog
 from inference.drawing.models import load_model
-from inference.drawing.text import Embedding, embed
+from inference.drawing.text import MOST_CHUNKS, Embedding, PromptCache, embed
 from inference.memory.model import LoadedModel
 from tests.checkpoints import TinyModels
 
 
 @pytest.fixture(params=["tiny", "tiny-xl"])
 def model(request: pytest.FixtureRequest, tiny_models: TinyModels) -> LoadedModel:
-    """With one text encoder, or two. They read 16 tokens; every letter is one."""
+    """With one text encoder, or two. They read 16 tokens at once; every letter is one."""
     catalog = Catalog.load(tiny_models.catalog)
     entry = catalog[request.param]
     return load_model(catalog, entry, (), device=torch.device("cpu"), precision=torch.float32, on_part=lambda: None)
@@ -58,6 +58,33 @@ def test_the_pooled_embedding_knows_no_weights(model: LoadedModel) -> None:
         assert torch.equal(plain, weighted)
 
 
+def test_a_long_prompt_is_read_in_parts_that_stand_side_by_side(model: LoadedModel) -> None:
+    long, parts = read(model, "abcde fghij klmn opq"), [read(model, prompt) for prompt in ("abcde fghij klmn", "opq")]
+    assert (long.chunks, long.unread) == (2, "")
+    torch.testing.assert_close(long.tokens, torch.cat([part.tokens for part in parts], dim=1))
+    if model.two_encoders:
+        assert long.pooled is not None
+        torch.testing.assert_close(long.pooled, parts[0].pooled)
+
+
+def test_weights_reach_into_the_second_part(model: LoadedModel) -> None:
+    nothing, plain, weighted = (tokens(model, prompt) for prompt in ("", "a" * 14 + "b c", "a" * 14 + "b (c:1.5)"))
+    expected = plain.clone()
+    expected[0, 16 + 2] = nothing[0, 2] + 1.5 * (plain[0, 16 + 2] - nothing[0, 2])
+    torch.testing.assert_close(weighted, expected)
+    assert not torch.allclose(weighted, plain)
+
+
+@torch.inference_mode()
+def test_a_short_prompt_beside_a_long_one_says_nothing_more(model: LoadedModel) -> None:
+    prompts = PromptCache()
+    short, nothing = prompts.embed(model, "a").tokens, prompts.embed(model, "").tokens
+    assert torch.equal(prompts.embed(model, "a", chunks=3).tokens, torch.cat([short, nothing, nothing], dim=1))
+    empty = prompts.embed_negative(model, "", chunks=2)
+    assert empty.tokens.shape == (1, 32, short.shape[-1])
+    assert bool(empty.tokens.any()) is (not model.zero_empty_negative)
+
+
 @pytest.mark.parametrize(
     ("prompt", "unread"),
     [
@@ -69,4 +96,4 @@ def test_the_pooled_embedding_knows_no_weights(model: LoadedModel) -> None:
 def test_brackets_take_no_tokens_and_what_is_not_read_is_told_as_it_was_typed(
     model: LoadedModel, prompt: str, unread: str
 ) -> None:
-    assert read(model, prompt).unread == unread
+    assert read(model, "x" * 14 * (MOST_CHUNKS - 1) + prompt).unread == unread
