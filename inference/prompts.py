@@ -54,6 +54,12 @@ def read_weights(prompt: str) -> Weighted:
     return Weighted("".join(characters), weights, (*places, len(prompt)))
 
 
+def beginning(prompt: str, characters: int) -> str:
+    """As much of ``prompt`` as says so many characters."""
+    places = read_weights(prompt).places
+    return prompt[: places[characters]].rstrip() if characters < len(places) else prompt
+
+
 def literally(text: str) -> str:
     """The prompt that means ``text`` as it stands, brackets and all."""
     return re.sub(r"[()\[\]\\]", r"\\\g<0>", text)
@@ -63,17 +69,19 @@ def _factors(marks: list[re.Match[str]]) -> dict[int, float | None]:
     """By the place of each bracket that has a partner: of an opening one its factor, of a closing one None."""
     factors: dict[int, float | None] = {}
     opened: list[tuple[str, int]] = []
+    waiting = {"(": 0, "[": 0}
     for index, mark in enumerate(marks):
         bracket = mark[0][-1]
         if mark[0].startswith("\\"):
             continue
         if bracket not in PARTNERS:
             opened.append((bracket, index))
-            continue
-        depth = next((at for at in reversed(range(len(opened))) if opened[at][0] == PARTNERS[bracket]), None)
-        if depth is not None:
-            alone = STEP if bracket == ")" else 1 / STEP
-            factors[opened[depth][1]] = float(mark[1]) if mark[1] else alone
+            waiting[bracket] += 1
+        elif waiting[PARTNERS[bracket]]:
+            other = ""
+            while other != PARTNERS[bracket]:  # what was opened in between is closed by nothing
+                other, place = opened.pop()
+                waiting[other] -= 1
+            factors[place] = float(mark[1]) if mark[1] else STEP if bracket == ")" else 1 / STEP
             factors[index] = None
-            del opened[depth:]
     return factors

@@ -120,9 +120,9 @@ def parse_adapter(text: str) -> Adapter:
 
 
 def _readable(field: str, text: str) -> None:
-    if len(text) > MAX_PROMPT_CHARACTERS:
-        raise InferenceError(PromptTooLong(field=field, length=len(text), limit=MAX_PROMPT_CHARACTERS))
     meant = read_weights(text)
+    if (length := len(meant.text)) > MAX_PROMPT_CHARACTERS:
+        raise InferenceError(PromptTooLong(field=field, length=length, limit=MAX_PROMPT_CHARACTERS))
     for character, weight in zip(meant.text, meant.weights, strict=True):
         if weight not in WEIGHTS and not character.isspace():
             raise InferenceError(WeightOutOfRange(value=f"{weight:.5g}", low=WEIGHTS.low, high=WEIGHTS.high))

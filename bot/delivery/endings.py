@@ -154,7 +154,7 @@ class Endings:
         standing = self._standing()
         drawn = [await self._jobs.pictures(job.id) if job.state is JobState.DONE else [] for job in jobs]
         ruled = (showing_prompt(self.ruled(job, found), found) for job, found in zip(jobs, drawn, strict=True))
-        words = max(ruled, key=lambda one: one.value)
+        words = max(ruled, key=lambda one: one.value, default=Showing.PLAIN)
         named = labels([job.request for job in jobs], self._catalog, words=words is Showing.PLAIN)
         compared: list[Compared] = []
         files: list[Attachment] = []

@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import accumulate
 
 import discord
 from discord import app_commands, ui
@@ -15,7 +14,7 @@ from bot.delivery.delivery import NOBODY
 from bot.ordering.access import Refused, is_author_or_moderator
 from bot.ordering.orders import asker
 from bot.store import Job, Jobs
-from bot.ui.cards import TITLE_CHARACTERS, inert, state_line
+from bot.ui.cards import TITLE_CHARACTERS, fitting, inert, state_line
 from bot.ui.suggestions import choices
 from bot.words import _
 from inference.catalog import Catalog
@@ -71,7 +70,7 @@ class Line:
         await interaction.response.defer(ephemeral=True, thinking=True)
         found = await self._open()
         here = [order for order in found if _is_here(order.job, interaction)]
-        lines = _fitting([self._line(order) for order in here[:MOST_LINES]])
+        lines = fitting([self._line(order) for order in here[:MOST_LINES]], LINES_CHARACTERS)
         if more := len(here) - len(lines):
             lines.append("-# " + _("and {count} more", count=more))
         if elsewhere := len(found) - len(here):
@@ -137,12 +136,6 @@ class Line:
 
     def _title(self, name: str) -> str:
         return inert(self._catalog.title_or_name(name), TITLE_CHARACTERS)
-
-
-def _fitting(lines: list[str]) -> list[str]:
-    """The first lines, as many as have room."""
-    ends = accumulate(len(line) + 1 for line in lines)
-    return [line for line, end in zip(lines, ends, strict=True) if end <= LINES_CHARACTERS]
 
 
 def _is_here(job: Job, interaction: discord.Interaction) -> bool:

@@ -30,6 +30,7 @@ from inference.contract import MAX_PROMPT_CHARACTERS, MAX_SEED, ImageRequest
 from inference.errors import InferenceError
 from inference.pictures.infotext import Infotext
 from inference.pictures.recipe import Recipe, read_recipe
+from inference.prompts import beginning
 from inference.validation import SEEDS, VARIATION_STRENGTHS
 
 log = logging.getLogger(__name__)
@@ -100,7 +101,7 @@ class Recipes:
         return replace(
             options,
             prompt=_literal(options.prompt, fitting),
-            negative=options.negative and options.negative[:MAX_PROMPT_CHARACTERS],
+            negative=options.negative and beginning(options.negative, MAX_PROMPT_CHARACTERS),
             seed=options.seed if options.seed is not None and options.seed <= MAX_SEED else None,
             adapters=tuple(adapter for adapter in options.adapters if adapter.name in fitting),
         )
@@ -218,7 +219,7 @@ def _literal(prompt: str, fitting: frozenset[str]) -> str:
     """A prompt without LoRAs that are not here, and with a space wherever a dash would make a flag: after a LoRA, too,
     for nothing is left of that."""
     kept = flags.LORA.sub(lambda match: f" {match[0]} " if match[1].strip() in fitting else " ", prompt)
-    return " ".join(re.sub(flags.DASH, r"\g<0> ", kept).split())[:MAX_PROMPT_CHARACTERS].rstrip()
+    return beginning(" ".join(re.sub(flags.DASH, r"\g<0> ", kept).split()), MAX_PROMPT_CHARACTERS)
 
 
 def _what_is_kept(seed: int | None, followed: Options) -> str:

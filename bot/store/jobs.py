@@ -9,6 +9,7 @@ from typing import Any
 from bot.store.database import Database
 from bot.store.records import Job, Place, StoredPicture, job_from, picture_from, to_row
 from inference.contract import Finished, Picture
+from inference.prompts import literally
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,12 +123,15 @@ class Jobs:
     async def history(
         self, user_id: int, *, limit: int, offset: int = 0, search: str = "", model: str | None = None
     ) -> list[Job]:
-        """A person's drawn orders, newest first: those whose prompt contains ``search``, drawn by ``model``."""
+        """A person's drawn orders, newest first: those whose prompt contains ``search``, drawn by ``model``.
+        Brackets are found with and without a backslash before them."""
         where = (
-            "WHERE user_id = ? AND state = 'done' AND (? = '' OR instr(casefold(prompt), casefold(?)) > 0)"
+            "WHERE user_id = ? AND state = 'done'"
+            " AND (? = '' OR instr(casefold(prompt), casefold(?)) > 0 OR instr(casefold(prompt), casefold(?)) > 0)"
             " AND (? IS NULL OR model = ?) ORDER BY created_at DESC LIMIT ? OFFSET ?"
         )
-        return await self._jobs(where, (user_id, search, search, model, model, limit, offset))
+        said = (search, search, literally(search))
+        return await self._jobs(where, (user_id, *said, model, model, limit, offset))
 
     async def drawn_since(self, time_s: float) -> Drawn:
         """What was drawn from ``time_s`` (Unix seconds) on."""

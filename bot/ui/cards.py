@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, TypeAlias
 
 from discord import ui
@@ -144,6 +145,12 @@ def inert(prompt: str, limit: int = PROMPT_CHARACTERS) -> str:
     return text.replace("@", "@\u200b")
 
 
+def fitting(lines: Sequence[str], characters: int) -> list[str]:
+    """The first lines, as many as have room."""
+    ends = accumulate(len(line) + 1 for line in lines)
+    return [line for line, end in zip(lines, ends, strict=True) if end <= characters]
+
+
 def duration(seconds: float) -> str:
     """As short as it is still useful."""
     if seconds < 10:
@@ -230,7 +237,7 @@ def _comparison(identical: bool | None) -> list[str]:
         return []
     if identical:
         return ["-# 🔒 " + _("Same seed: identical, pixel for pixel.")]
-    changed = _("Same seed, yet not pixel for pixel the same: the model or the machine has changed since.")
+    changed = _("Same seed, yet not pixel for pixel the same: the model, the machine or the bot has changed since.")
     return [f"-# 🔓 {changed}"]
 
 

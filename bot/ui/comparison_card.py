@@ -12,7 +12,7 @@ from discord import ui
 from bot.ordering.access import Showing
 from bot.ordering.comparing import parted
 from bot.store import Job, JobState
-from bot.ui.cards import BLUE, GREEN, Row, inert, layout, state_line, title_of, unread_lines
+from bot.ui.cards import BLUE, GREEN, Row, fitting, inert, layout, state_line, title_of, unread_lines
 from bot.ui.deleting import press_delete
 from bot.ui.items import ID, Pressable, VerbButton, chosen
 from bot.words import N_, _
@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from bot.client import PictureBot
 
 
-STATE_CHARACTERS = 150
-"""Of where one of them stands, or why it is missing, so that nine of these have room on a card."""
+LABEL_CHARACTERS, STATE_CHARACTERS = 40, 150
+"""Of what one of them is, and of where it stands or why it is missing, so that nine have room on a card."""
+ENDS_CHARACTERS = 350
+"""Of all that was not read of their prompts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,22 +55,25 @@ def comparison_card(
     gallery = ui.MediaGallery[ui.LayoutView]()
     for one in compared:
         if one.media is not None:
-            said = one.label if words is Showing.WITHHELD else f"{one.label}: {one.job.request.prompt}"
+            is_plain = words is Showing.PLAIN or (words is Showing.COVERED and one.shown is Showing.COVERED)
+            said = f"{one.label}: {one.job.request.prompt}" if is_plain else one.label
             gallery.add_item(media=one.media, description=said[:1024], spoiler=one.shown is Showing.COVERED)
-    lines = [f"{_digit(number)} {inert(one.label)}{_state(one)}" for number, one in enumerate(compared)]
+    lines = [
+        f"{_digit(number)} {inert(one.label, LABEL_CHARACTERS)}{_state(one)}" for number, one in enumerate(compared)
+    ]
     if note:
         lines.append(f"-# {note}")
     facts = _("seed {seed}", seed=f"`{first.request.seed}`") + f" · {first.request.width}×{first.request.height}"
     rows: list[Row] = []
     if ended and any(one.media for one in compared):
         rows.append([GoOn(first.comparison_id or "", compared)])
-    buttons: list[VerbButton] = [CompareAgain(first.comparison_id or "")]
+    buttons: list[VerbButton] = [] if words is Showing.WITHHELD else [CompareAgain(first.comparison_id or "")]
     if not ended:
         buttons.append(CancelComparison(first.comparison_id or ""))
     rows.append([*buttons, DeleteComparison(first.comparison_id or "")])
     return layout(
         GREEN if ended else BLUE,
-        [title_of(first, words, prompt=prompt), *lines, *_unread(compared, words)],
+        [title_of(first, words, prompt=prompt), *lines, *fitting(_unread(compared, words), ENDS_CHARACTERS)],
         gallery=gallery if gallery.items else None,
         footer=f"-# {facts}",
         rows=rows,

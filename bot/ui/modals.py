@@ -36,9 +36,10 @@ def remix_modal(options: Options, *, parent_id: str | None) -> ui.Modal:
         ("negative", _("Negative prompt"), _("What should not be in the picture"), options.negative, False),
         ("flags", _("Settings"), _("The seed stays the same unless you change it"), flags.written(options), False),
     ):
+        most = max(MAX_PROMPT_CHARACTERS, len(text or ""))  # a backslash before a bracket does not count
         style = discord.TextStyle.short if field_id == "flags" else discord.TextStyle.paragraph
         field: ui.TextInput[Any] = ui.TextInput(
-            style=style, default=text or None, custom_id=field_id, required=required, max_length=MAX_PROMPT_CHARACTERS
+            style=style, default=text or None, custom_id=field_id, required=required, max_length=most
         )
         modal.add_item(ui.Label(text=label, description=about, component=field))
     return modal

@@ -186,12 +186,13 @@ class Engine:
             self._models.use(_key(batch), _parts_of(on_progress)) as model,
             self._checker(batch, on_progress) as checker,
         ):
-            load_s = time.perf_counter() - started
+            loaded = time.perf_counter()
             alike = by_length(model, self._prompts, batch.rows)
+            read_s = time.perf_counter() - loaded
             parts = [batch] if len(alike) == 1 else [part_of(batch, places) for places in alike]
             drawn = [self._draw_even(model, checker, part, on_progress, tiled=tiled) for part in parts]
             whole = drawn[0] if len(drawn) == 1 else _ordered(_joined(drawn), alike)
-            return replace(whole, load_s=load_s + whole.load_s)
+            return replace(whole, load_s=whole.load_s + loaded - started, draw_s=whole.draw_s + read_s)
 
     def _draw_even(
         self, model: LoadedModel, checker: Checker | None, batch: Batch, on_progress: OnProgress, *, tiled: bool
@@ -270,6 +271,7 @@ class Engine:
     def _make_room(self, batch: Batch) -> None:
         """Give back what everything holds that ``batch`` does not need."""
         self._models.free(keep=_key(batch))
+        self._prompts.clear()
         if self._safety is not None:
             self._safety.clear()
         if self._previews is not None:

@@ -28,8 +28,8 @@ class Embedding:
     unread: str
 
 
-EMBEDDINGS = 256
-"""How many are kept, for every chunk of a prompt 118 kB for SD 1.5, 318 kB for SDXL in bf16."""
+KEPT_CHUNKS = 256
+"""Of all embeddings that are kept: each has 118 kB for SD 1.5, 318 kB for SDXL in bf16."""
 MOST_CHUNKS = 4
 """Of a prompt that is longer than its encoders read at once: 300 tokens of CLIP are read."""
 
@@ -51,7 +51,8 @@ class PromptCache:
     def embed_negative(self, model: LoadedModel, negative: str, *, chunks: int = 1) -> Embedding:
         """The embedding to lead away from; an empty one is all zeros where the checkpoint was trained so (SDXL)."""
         embedding = self.embed(model, negative, chunks=chunks)
-        if negative or not model.zero_empty_negative or embedding.pooled is None:
+        says = read_weights(negative).text.strip()
+        if says or not model.zero_empty_negative or embedding.pooled is None:
             return embedding
         return replace(embedding, tokens=torch.zeros_like(embedding.tokens), pooled=torch.zeros_like(embedding.pooled))
 
@@ -60,12 +61,16 @@ class PromptCache:
         prompts = (row.prompt, row.negative) if _negative_acts(model, row) else (row.prompt,)
         return max(self._found(model, prompt).chunks for prompt in prompts)
 
+    def clear(self) -> None:
+        """Give back what they take."""
+        self._kept.clear()
+
     def _found(self, model: LoadedModel, prompt: str) -> Embedding:
         key = (*(stage.digest for stage in model.text), prompt)
         if key not in self._kept:
             self._kept[key] = embed(model, prompt)
         self._kept.move_to_end(key)
-        if len(self._kept) > EMBEDDINGS:
+        while sum(embedding.chunks for embedding in self._kept.values()) > KEPT_CHUNKS:
             self._kept.popitem(last=False)
         return self._kept[key]
 

@@ -15,11 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.ordering.access import Showing
+from bot.ordering.comparing import parted
+from bot.ordering.flags import Options
 from bot.store import Job, JobState, Origin, StoredPicture
 from bot.ui import cards
 from bot.ui.comparison_card import Compared, comparison_card
+from bot.ui.modals import remix_modal
 from inference.catalog import Catalog
-from inference.contract import Phase, Progress, Retrying, Running, Variation, Waiting
+from inference.contract import Phase, Progress, Retrying, Running, Unread, Variation, Waiting
 from inference.errors import WorkerDied
 from tests.bot.conftest import a_job
 from tests.discord_api.schema import discord_schema
@@ -78,6 +81,36 @@ def test_the_longest_failures_fit_on_a_card(count: int) -> None:
     view = cards.failed_card(jobs[0]) if count == 1 else comparison_card(compared)
     assert "xxx" in text_of(view)
     assert view.content_length() <= 4000
+
+
+@pytest.mark.parametrize("state", [JobState.RUNNING, JobState.FAILED, JobState.DONE])
+def test_the_longest_words_that_are_compared_fit_on_a_card(state: JobState) -> None:
+    """They part at their beginnings and ends, and all of it has to be kept from formatting anything."""
+    prompts = [f"{number}{'(' * 490}{')' * 490}{number}" for number in range(9)]
+    jobs = [
+        a_job(prompt=prompt, state=state, failure="x" * 5000, comparison_id=str(uuid.uuid4())) for prompt in prompts
+    ]
+    jobs = [replace(job, request=replace(job.request, negative="*" * 1000)) for job in jobs]
+    compared = [
+        Compared(
+            job=job,
+            label=label,
+            media="attachment://x.png" if state is JobState.DONE else None,
+            shown=Showing.COVERED,
+            unread=Unread(prompt=f"{label}*", negative=f"{label}#"),
+            event=Waiting(position=100, eta_s=5000.0),
+        )
+        for job, label in zip(jobs, parted(prompts)[1], strict=True)
+    ]
+    view = comparison_card(compared, words=Showing.COVERED, note="n" * 150)
+    assert view.content_length() <= 4000
+    assert text_of(view).count("x" * 100) == (9 if state is JobState.FAILED else 0)
+
+
+@pytest.mark.parametrize(("length", "most"), [(5, 1000), (1131, 1131)])
+async def test_a_form_has_room_for_what_it_is_filled_in_with(length: int, most: int) -> None:
+    fields = _walk(remix_modal(Options(prompt="x" * length), parent_id=None).to_components())
+    assert next(one["component"]["max_length"] for one in fields if "component" in one) == most
 
 
 def test_no_time_is_promised_before_anything_was_timed() -> None:

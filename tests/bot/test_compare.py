@@ -197,6 +197,11 @@ async def test_a_card_takes_the_place_of_words(studio: Studio) -> None:
     assert len(studio.cards()) == 1
 
 
+async def test_what_is_deleted_while_its_card_is_made_ends_in_silence(studio: Studio) -> None:
+    parcel = await studio.bot.endings._comparison([])
+    assert parcel.files == ()
+
+
 async def test_one_failure_leaves_the_others_and_is_told(studio: Studio) -> None:
     await studio.ann.slash(studio.channel, "compare", prompt="fail", steps="2,4")
     await studio.card(saying="1️⃣ 2 steps ⚠️")

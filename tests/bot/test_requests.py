@@ -118,6 +118,12 @@ def test_what_cannot_be_drawn_is_refused(catalog: Catalog, options: Options, fai
     assert str(refusal.value).endswith((".", "!"))
 
 
+def test_backslashes_before_brackets_do_not_count(catalog: Catalog) -> None:
+    assert order(Options(prompt=r"\(x\)" * 333), catalog).prompt == r"\(x\)" * 333
+    with pytest.raises(InferenceError, match="has 1,002 characters"):
+        order(Options(prompt=r"\(x\)" * 334), catalog)
+
+
 @given(prompt=st.text(max_size=1200), size=st.none() | st.text(max_size=12), seed=st.none() | st.integers())
 def test_any_input_gives_an_order_or_a_refusal(prompt: str, size: str | None, seed: int | None) -> None:
     from tests.bot.conftest import a_catalog

@@ -14,7 +14,7 @@ from bot.store import JobState
 from inference.catalog import Catalog
 from inference.processes.handle import draw_for_parent
 from tests.bot import studio as studio_module
-from tests.bot.studio import Studio, age_restricted, covers, menu_of, open_studio, parts_of, text_of
+from tests.bot.studio import Studio, age_restricted, covers, labels_of, menu_of, open_studio, parts_of, text_of
 from tests.checkers import save_classifier
 from tests.checkpoints import TinyModels, tiny_models
 
@@ -123,6 +123,11 @@ async def test_words_that_are_compared_are_shown_no_more_plainly_than_their_pict
     assert lines == {"block": [], "spoiler": [f"||{title} ||"], "allow": [title, label]}[policy]
     chosen = [option["label"] for part in parts_of(card) for option in part.get("options", [])]
     assert ("decent" in chosen) is (policy == "allow")
+    items = [item for part in parts_of(card) for item in part.get("items", [])]
+    assert [item["description"] for item in items if "decent" in item["description"] and not item["spoiler"]] == (
+        ["decent: decent"] if policy == "allow" else []
+    )
+    assert ("Reroll" in labels_of(card)) is (policy != "block"), "which would show the words again"
 
 
 async def test_the_prompt_of_a_picture_that_nobody_looked_at_is_not_covered(studio: Studio, boss: Any) -> None:

@@ -307,7 +307,10 @@ async def test_orders_from_before_brackets_meant_anything_are_drawn_again_as_the
         )
     async with open_store(path, migrations=MIGRATIONS) as store:
         restored = await store.jobs.get(job["id"])
-    assert restored is not None
+        assert restored is not None
+        await store.jobs.finish(job["id"], drawn(restored))
+        for search in ("a (red", r"a \(RED"):
+            assert len(await store.jobs.history(restored.user_id, limit=10, search=search)) == 1
     assert read_weights(restored.request.prompt).text == words
     assert read_weights(restored.request.negative).text == negative
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference.prompts import literally, read_weights
+from inference.prompts import beginning, literally, read_weights
 
 BRACKETED = st.text(st.sampled_from("()[]\\:.123 ab,"), max_size=60)
 
@@ -56,6 +56,14 @@ def test_every_character_is_known_by_its_place() -> None:
     assert meant.text == "a  b  (c"
     assert [prompt[place] for place in meant.places[:-1]] == ["a", " ", "(", "b", ":", " ", "(", "c"]
     assert meant.places[-1] == len(prompt)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "characters", "kept"),
+    [("a cat", 9, "a cat"), ("a cat", 5, "a cat"), ("a cat", 3, "a c"), (r"\(a\) b", 3, r"\(a\)"), ("(a) b", 2, "(a")],
+)
+def test_a_prompt_is_cut_after_so_many_characters_that_are_read(prompt: str, characters: int, kept: str) -> None:
+    assert beginning(prompt, characters) == kept
 
 
 @given(st.text())

@@ -83,6 +83,7 @@ def test_a_short_prompt_beside_a_long_one_says_nothing_more(model: LoadedModel) 
     empty = prompts.embed_negative(model, "", chunks=2)
     assert empty.tokens.shape == (1, 32, short.shape[-1])
     assert bool(empty.tokens.any()) is (not model.zero_empty_negative)
+    assert torch.equal(prompts.embed_negative(model, "( )", chunks=2).tokens, empty.tokens)
 
 
 @pytest.mark.parametrize(
