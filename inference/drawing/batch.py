@@ -80,6 +80,7 @@ def to_uint8(pictures: Tensor) -> Tensor:
     return (unit * 255.0).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
+@torch.inference_mode()
 def by_length(model: LoadedModel, prompts: PromptCache, rows: Sequence[Row]) -> list[list[int]]:
     """Places of rows whose prompts take equally many chunks.
 
