@@ -132,7 +132,7 @@ def walk(recipe: Recipe, work: Work) -> None:
 def native(recipe: Recipe, work: Work) -> None:
     """Distil every guidance scale of the recipe's range into one network; leaves ``work.native``."""
     unet = UNet2DConditionModel.from_pretrained(work.base / "unet")
-    student = denoiser.told_guidance(unet, recipe.guidance_width)
+    student = denoiser.told_guidance(unet, recipe.guidance_width).to(device())
     ways = Ways.read(work)
     _train("native", recipe, recipe.native, work, student, tuple(student.parameters()), ways)
     student.save_pretrained(work.native)
@@ -141,7 +141,7 @@ def native(recipe: Recipe, work: Work) -> None:
 def lora(recipe: Recipe, work: Work) -> None:
     """Distil one guidance scale into a LoRA (arXiv 2311.05556); leaves ``work.lora``."""
     torch.manual_seed(recipe.seed)
-    student = UNet2DConditionModel.from_pretrained(work.base / "unet")
+    student = UNet2DConditionModel.from_pretrained(work.base / "unet").to(device())
     learnt = denoiser.add_lora(student, recipe.lora_rank)
     ways = Ways.read(work)
     fitting = ways.scales == recipe.lora_scale
@@ -161,7 +161,7 @@ def _train(
 ) -> None:
     where, schedule = device(), Schedule.scaled_linear(device())
     encoder = CLIPTextModel.from_pretrained(work.base / "text_encoder").to(where).requires_grad_(False)
-    network, embedded = student.to(where), student.config.time_cond_proj_dim
+    embedded = student.config.time_cond_proj_dim
     loop = Loop(name, stage, [Group(parameters=learnt)], work.checkpoint(name), seed=recipe.seed + 1)
 
     def loss_of(draw: Draw) -> Tensor:
@@ -172,7 +172,7 @@ def _train(
         words = encoder(ways.said[way].to(where)).last_hidden_state
         told = guidance_embedding(ways.scales[way].to(where), embedded) if embedded else None
         with half(where):
-            v = network(x, t, words, timestep_cond=told).sample
+            v = student(x, t, words, timestep_cond=told).sample
         return F.mse_loss(schedule.split(x, v.float(), t)[0], ways.ends[way].to(where).float())
 
     loop.run(loss_of)
