@@ -29,6 +29,12 @@ LEFT_OUT = re.compile(
     r"\b(button|keycap|flag|sign|skin tone|clock\b|o’clock|thirty|arrow|prohibited|no |kiss|couple|family|square"
     r"|circle|moon face|man|woman|men|women|person|people)\b"
 )
+KEPT = re.compile(
+    r"(stop sign|(alarm|timer|mantelpiece) clock|bow and arrow|heart with arrow|envelope with arrow"
+    r"|mobile phone with arrow|kiss mark|flag in hole|(new|first quarter|last quarter|full) moon face"
+    r"|(open|closed) mailbox with (raised|lowered) flag)"
+)
+"""What ``LEFT_OUT`` means something else by."""
 SYMBOLS = re.compile(
     r"heart|star|crown|recycl|trident|diamond|warning|radioactive|biohazard|yin|peace|infinity|music|check mark"
     r"|cross mark|question|exclamation"
@@ -114,7 +120,9 @@ def _drawn(scratch: Path) -> Iterator[tuple[Picture, Image.Image]]:
 
 def _wanted(entry: dict[str, Any]) -> bool:
     label, group = entry["label"].lower(), entry.get("group")
-    return group in GROUPS and not LEFT_OUT.search(label) and (group != 8 or SYMBOLS.search(label) is not None)
+    if group not in GROUPS or (LEFT_OUT.search(label) and not KEPT.fullmatch(label)):
+        return False
+    return group != 8 or SYMBOLS.search(label) is not None
 
 
 def _described(entry: dict[str, Any], style: str) -> Picture:

@@ -12,9 +12,8 @@ FACES = (
     r"cowboy hat face|partying face|zany face|money-mouth face|pleading face|smiling face with halo|"
     r"smiling face with horns|face vomiting|hot face|cold face|exploding head|star-struck|ghost|alien|"
     r"alien monster|robot|clown face|pile of poo|skull|jack-o-lantern|red heart|orange heart|yellow heart|"
-    r"green heart|blue heart|purple heart|broken heart|heart on fire|sparkling heart|heart with arrow|bomb|"
-    r"hundred points|collision|dizzy|ogre|goblin|speech balloon|grinning cat|kissing cat|pouting cat|love letter|"
-    r"kiss mark)$"
+    r"green heart|blue heart|purple heart|broken heart|heart on fire|sparkling heart|bomb|"
+    r"hundred points|collision|dizzy|ogre|goblin|speech balloon|grinning cat|kissing cat|pouting cat|love letter)$"
 )
 TRAVEL = (
     r"star|sun|moon|cloud|rain|rocket|car|bus|truck|train|airplane|ship|boat|bicycle|scooter|house|castle|globe|"
@@ -51,7 +50,7 @@ DROPPED = (
     r"computer disk|telephone rec|poultry|cut of meat|glasses$|pot of food|shallow|canned|roasted|takeout|houses|"
     r"statue|tokyo|japanese|not done|sneez|ogre|goblin|kissing cat|pouting cat|love letter|worm|microbe|ginger|"
     r"olive|beans|pea pod|leafy|dumpling|steaming bowl|curry|cooked rice|shaved|sake|teacup|herb$|snow-capped|"
-    r"carousel|wrapped gi|nest with|pensive"
+    r"carousel|wrapped gi|nest with|pensive|arrow|moon face|(raised|lowered) flag"
 )
 KEPT = r"^(sunglasses|house|statue of liberty|wrapped gift)$"
 WHOLE_GROUPS = (3, 4)

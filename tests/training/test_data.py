@@ -23,3 +23,22 @@ def test_what_npm_says_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
     with pytest.raises(SystemExit, match=r"(?s)npm could not fetch .*no such package"):
         data.build(tmp_path / "pictures.npz")
+
+
+@pytest.mark.parametrize(
+    ("label", "group", "wanted"),
+    [
+        ("red apple", 4, True),
+        ("bow and arrow", 7, True),
+        ("alarm clock", 5, True),
+        ("one o’clock", 5, False),
+        ("mobile phone with arrow", 7, True),
+        ("right arrow", 8, False),
+        ("glowing star", 5, True),
+        ("waving hand", 1, False),
+        ("recycling symbol", 8, True),
+        ("ATM sign", 8, False),
+    ],
+)
+def test_things_are_taken_and_signs_are_not(label: str, group: int, wanted: bool) -> None:
+    assert data._wanted({"label": label, "group": group}) is wanted
