@@ -18,7 +18,8 @@ from inference.catalog import Catalog
 from inference.catalog.entries import Limits, ModelEntry
 from inference.contract import Batch, ImageRequest, Phase, Progress
 from inference.devices import AUTO, available_devices
-from inference.drawing.engine import Drawn, Engine
+from inference.drawing.drawn import Drawn
+from inference.drawing.engine import Engine
 from inference.errors import InferenceError, NotAPicture
 from inference.pictures.recipe import Recipe, read_pixels, read_recipe
 from inference.pictures.saving import PictureWriter

@@ -6,18 +6,16 @@ import gc
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from inference.batching import halves, part_of
 from inference.catalog import Catalog
-from inference.contract import Adapter, Batch, Phase, Progress, Row, Unread
+from inference.contract import Adapter, Batch, Phase, Progress, Row
 from inference.devices import (
     AUTO,
     choose_device,
@@ -28,6 +26,7 @@ from inference.devices import (
     steady_threads,
 )
 from inference.drawing.batch import by_length, decode, draw_latents
+from inference.drawing.drawn import Drawn, joined, ordered
 from inference.drawing.graphs import GraphedLoop, can_capture
 from inference.drawing.models import ModelKey, model_store
 from inference.drawing.previews import Previews
@@ -35,30 +34,12 @@ from inference.drawing.safety import Safety
 from inference.drawing.sampler import Loop, OnStep, iterate
 from inference.drawing.text import PromptCache, unread
 from inference.errors import Failure, InferenceError, OutOfMemory
-from inference.loading.checker import Checker, Verdict
+from inference.loading.checker import Checker
 from inference.memory.budgets import Budgets
 from inference.memory.model import LoadedModel
 from inference.pictures.recipe import Recipe, library_versions
 
 OnProgress = Callable[[Progress], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Drawn:
-    """A batch's pictures. ``pixels``: uint8, (rows, height, width, 3); ``recipes``: what redraws each of them;
-    ``verdicts``: what the safety check says of each, None where nobody checked; ``unread``: the ends of their
-    prompts that the model's text encoders did not read.
-
-    ``load_s`` are the seconds that bringing the model up took (0 if it was there), ``draw_s`` those from prompt to
-    pixels.
-    """
-
-    pixels: NDArray[np.uint8]
-    recipes: tuple[Recipe, ...]
-    verdicts: tuple[Verdict | None, ...]
-    unread: tuple[Unread, ...]
-    load_s: float
-    draw_s: float
 
 
 class Engine:
@@ -161,7 +142,7 @@ class Engine:
             drawn = self._try(batch, on_progress)
         if drawn is None and batch.bucket > 1:
             parts = [self.draw(half, on_progress) for half in halves(batch)]
-            return _joined(parts)
+            return joined(parts)
         if drawn is None:
             self._make_room(batch)
             drawn = self._try(batch, on_progress) or self._try(batch, on_progress, tiled=True)
@@ -191,7 +172,7 @@ class Engine:
             read_s = time.perf_counter() - loaded
             parts = [batch] if len(alike) == 1 else [part_of(batch, places) for places in alike]
             drawn = [self._draw_even(model, checker, part, on_progress, tiled=tiled) for part in parts]
-            whole = drawn[0] if len(drawn) == 1 else _ordered(_joined(drawn), alike)
+            whole = drawn[0] if len(drawn) == 1 else ordered(joined(drawn), alike)
             return replace(whole, load_s=whole.load_s + loaded - started, draw_s=whole.draw_s + read_s)
 
     def _draw_even(
@@ -299,26 +280,3 @@ def _key(batch: Batch) -> ModelKey:
 
 def _parts_of(on_progress: OnProgress) -> Callable[[int], None]:
     return lambda parts: on_progress(Progress(phase=Phase.LOADING, step=parts))
-
-
-def _ordered(drawn: Drawn, parts: list[list[int]]) -> Drawn:
-    """The pictures of ``parts``, which are one after the other, by their places in the whole."""
-    order = np.argsort(np.concatenate(parts))
-    return replace(
-        drawn,
-        pixels=drawn.pixels[order],
-        recipes=tuple(drawn.recipes[place] for place in order),
-        verdicts=tuple(drawn.verdicts[place] for place in order),
-        unread=tuple(drawn.unread[place] for place in order),
-    )
-
-
-def _joined(parts: list[Drawn]) -> Drawn:
-    return Drawn(
-        pixels=np.concatenate([part.pixels for part in parts]),
-        recipes=tuple(recipe for part in parts for recipe in part.recipes),
-        verdicts=tuple(verdict for part in parts for verdict in part.verdicts),
-        unread=tuple(unread for part in parts for unread in part.unread),
-        load_s=sum(part.load_s for part in parts),
-        draw_s=sum(part.draw_s for part in parts),
-    )

@@ -18,7 +18,8 @@ from multiprocessing.connection import Connection
 from inference.catalog import Catalog
 from inference.contract import Batch, Picture, Progress
 from inference.devices import AUTO
-from inference.drawing.engine import Drawn, Engine
+from inference.drawing.drawn import Drawn
+from inference.drawing.engine import Engine
 from inference.errors import Failure, InferenceError, unexpected
 from inference.messages import (
     BatchDrawn,

@@ -15,7 +15,8 @@ from inference.batching import bucket_for, guided_bucket_for
 from inference.catalog import Catalog
 from inference.contract import Adapter, Batch, Phase, Progress, Unread
 from inference.drawing import sampler
-from inference.drawing.engine import Drawn, Engine
+from inference.drawing.drawn import Drawn
+from inference.drawing.engine import Engine
 from inference.drawing.text import MOST_CHUNKS
 from inference.errors import InferenceError, OutOfMemory, UnknownAdapter, UnknownModel, WeightsMissing
 from inference.memory.budgets import Budgets
