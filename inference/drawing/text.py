@@ -69,9 +69,9 @@ class PromptCache:
         key = (*(stage.digest for stage in model.text), prompt)
         if key not in self._kept:
             self._kept[key] = embed(model, prompt)
+            while sum(embedding.chunks for embedding in self._kept.values()) > KEPT_CHUNKS:
+                self._kept.popitem(last=False)
         self._kept.move_to_end(key)
-        while sum(embedding.chunks for embedding in self._kept.values()) > KEPT_CHUNKS:
-            self._kept.popitem(last=False)
         return self._kept[key]
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from inference.catalog import Catalog
+from inference.drawing import text
 from inference.drawing.models import load_model
 from inference.drawing.text import MOST_CHUNKS, Embedding, PromptCache, embed
 from inference.memory.model import LoadedModel
@@ -98,3 +99,16 @@ def test_brackets_take_no_tokens_and_what_is_not_read_is_told_as_it_was_typed(
     model: LoadedModel, prompt: str, unread: str
 ) -> None:
     assert read(model, "x" * 14 * (MOST_CHUNKS - 1) + prompt).unread == unread
+
+
+@torch.inference_mode()
+def test_the_embeddings_used_last_are_kept_and_long_ones_count_for_more(
+    model: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text, "KEPT_CHUNKS", 4)
+    prompts = PromptCache()
+    first, second = prompts.embed(model, "a"), prompts.embed(model, "b")
+    assert prompts.embed(model, "a") is first
+    prompts.embed(model, "c" * 40)  # three chunks: with the first that is all
+    assert prompts.embed(model, "a") is first
+    assert prompts.embed(model, "b") is not second
