@@ -66,10 +66,11 @@ class Line:
         self._dispatcher = dispatcher
 
     async def show(self, interaction: discord.Interaction) -> None:
-        """Answer with the queue as it is now. Of orders from elsewhere nothing but their number is said."""
+        """Answer with the queue as it is now. Of orders from where this person sees nothing only their number is
+        said."""
         await interaction.response.defer(ephemeral=True, thinking=True)
         found = await self._open()
-        here = [order for order in found if _is_here(order.job, interaction)]
+        here = [order for order in found if _may_see(order.job, interaction)]
         lines = fitting([self._line(order) for order in here[:MOST_LINES]], LINES_CHARACTERS)
         if more := len(here) - len(lines):
             lines.append("-# " + _("and {count} more", count=more))
@@ -138,9 +139,17 @@ class Line:
         return inert(self._catalog.title_or_name(name), TITLE_CHARACTERS)
 
 
-def _is_here(job: Job, interaction: discord.Interaction) -> bool:
-    same_server = interaction.guild_id is not None and job.place.guild_id == interaction.guild_id
-    return same_server or job.user_id == interaction.user.id
+def _may_see(job: Job, interaction: discord.Interaction) -> bool:
+    """Whether it is their own order, or its card is where they can read. Who is in a private thread is not known here,
+    so that one is seen from inside alone."""
+    if job.user_id == interaction.user.id or job.place.channel_id == interaction.channel_id:
+        return True
+    if interaction.guild is None or not isinstance(interaction.user, discord.Member):
+        return False
+    channel = interaction.guild.get_channel_or_thread(job.place.channel_id)
+    if isinstance(channel, discord.Thread):
+        channel = None if channel.is_private() else channel.parent
+    return channel is not None and channel.permissions_for(interaction.user).view_channel
 
 
 def _may(job: Job, interaction: discord.Interaction) -> bool:

@@ -79,7 +79,7 @@ class Studio:
             raise BaseExceptionGroup("the bot met with errors", surprises)
 
     def _furnish(self) -> None:
-        guild = self.env.create_guild("Studio")
+        self.guild = guild = self.env.create_guild("Studio")
         self.channel = guild.create_text_channel("pictures")
         self.ann = guild.add_member(self.env.create_user("ann"))
         self.ben = guild.add_member(self.env.create_user("ben"))

@@ -6,6 +6,7 @@ import uuid
 from dataclasses import replace
 from typing import Any
 
+import discord
 import pytest
 
 from bot.settings import Settings
@@ -53,6 +54,22 @@ async def test_of_orders_from_elsewhere_only_their_number_is_told(studio: Studio
     shown = said(await stranger.slash(channel, "queue"))
     assert "3 from elsewhere" in shown
     assert "<@" not in shown
+
+
+async def test_who_cannot_read_a_channel_learns_of_its_orders_only_how_many_there_are(studio: Studio) -> None:
+    secret = studio.guild.create_text_channel(
+        "secret",
+        overwrites={
+            studio.guild.default_role: discord.PermissionOverwrite(view_channel=False),
+            studio.ann: discord.PermissionOverwrite(view_channel=True),
+        },
+    )
+    await studio.ann.slash(secret, "imagine", prompt="wait")
+    await studio.ann.slash(studio.channel, "imagine", prompt="a fox")
+    shown = said(await studio.ben.slash(studio.channel, "queue"))
+    assert shown.count(f"<@{studio.ann.id}>") == 1
+    assert "1 from elsewhere" in shown
+    assert said(await studio.ann.slash(studio.channel, "queue")).count(f"<@{studio.ann.id}>") == 2
 
 
 async def test_a_long_queue_of_models_with_long_titles_fits_on_a_card(settings: Settings) -> None:
