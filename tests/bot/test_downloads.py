@@ -105,11 +105,14 @@ async def test_the_pictures_of_a_comparison_stay_without_being_sent_again_while_
     async with held.store._database.transaction() as connection:
         await connection.execute("UPDATE jobs SET member = 0")
     sent = len(held.env.http_requests)
+    hub.hold_after = 900_000
     hub.go.set()
+    hub.go.clear()
     card = await held.card(saying="longer than Discord lets me edit")
     assert covers(card) == [False]
     edits = [call.json or {} for call in held.env.http_requests[sent:] if call.method == "PATCH"]
     assert "attachments" not in edits[0]
+    hub.go.set()
     await held.pictures(count=2)
 
 

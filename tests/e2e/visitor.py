@@ -28,8 +28,9 @@ class Visitor:
         self.tab.get_by_placeholder("Message #pictures").click()
         self.tab.keyboard.type("/ima")
         self.tab.get_by_role("option", name=re.compile("imagine")).click()
-        self.tab.keyboard.type(prompt)
-        self.tab.keyboard.press("Enter")
+        box = self.tab.get_by_role("textbox", name="prompt")
+        box.press_sequentially(prompt)
+        box.press("Enter")  # which finds it anew: the page may have been published meanwhile
 
     def card(self, index: int) -> Locator:
         return self.tab.locator(".channel-message").nth(index)
