@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from math import prod
@@ -21,6 +22,9 @@ from inference.memory.construction import ONE_AT_A_TIME
 
 ALIGNMENT = 64
 """Bytes: what vector instructions load at once. Matrix products may round otherwise at other addresses."""
+PIECE = 2**31
+"""Bytes that a device is asked for at once, unless one tensor is larger: Intel's Arc A770 gives no more than 4 GiB, and
+SDXL's denoiser has 5."""
 
 DIFFUSERS = (UNet2DConditionModel, AutoencoderKL, AutoencoderTiny)
 TRANSFORMERS = (CLIPTextModel, CLIPTextModelWithProjection)
@@ -49,9 +53,10 @@ class TensorSpec:
         dtype: torch.dtype = getattr(torch, self.dtype)
         return self.offset + prod(self.shape) * dtype.itemsize
 
-    def of(self, flat: Tensor) -> Tensor:
-        """The tensor as a view of the flat buffer (uint8)."""
-        return flat[self.offset : self.end].view(getattr(torch, self.dtype)).as_strided(self.shape, self.stride)
+    def of(self, flat: Tensor, *, start: int = 0) -> Tensor:
+        """The tensor as a view of the flat buffer (uint8), or of a piece of it that begins at ``start``."""
+        mine = flat[self.offset - start : self.end - start]
+        return mine.view(getattr(torch, self.dtype)).as_strided(self.shape, self.stride)
 
 
 @dataclass(frozen=True)
@@ -133,9 +138,21 @@ class Architecture:
         beginnings = [*(spec.offset for spec in self.tensors[1:]), self.bytes]
         return ((spec, following - spec.end) for spec, following in zip(self.tensors, beginnings, strict=True))
 
-    def views(self, flat: Tensor) -> dict[str, Tensor]:
-        """Every tensor that is not packed by name, as views of the flat buffer."""
-        return {spec.name: spec.of(flat) for spec in self.tensors if not spec.packed}
+    @cached_property
+    def pieces(self) -> tuple[slice, ...]:
+        """What of the buffer in memory a device takes at once; no tensor is in two of them."""
+        plain = [spec for spec in self.tensors if not spec.packed]
+        starts = [0]
+        for spec in plain:
+            if spec.end - starts[-1] > PIECE and spec.offset > starts[-1]:
+                starts.append(spec.offset)
+        return tuple(slice(start, end) for start, end in zip(starts, [*starts[1:], self.plain_bytes], strict=True))
+
+    def views(self, pieces: Iterable[Tensor]) -> dict[str, Tensor]:
+        """Every tensor that is not packed by name, as views of the buffer's pieces."""
+        starts, memory = [piece.start for piece in self.pieces], list(pieces)
+        found = ((spec, bisect_right(starts, spec.offset) - 1) for spec in self.tensors if not spec.packed)
+        return {spec.name: spec.of(memory[index], start=starts[index]) for spec, index in found}
 
     def build(self) -> nn.Module:
         """The network in evaluation mode, its parameters without memory."""

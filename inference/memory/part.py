@@ -31,16 +31,14 @@ class Label:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Part:
-    """``flat``: uint8, in the machine's memory or a device's. Never written to again.
+    """``flat``: uint8, in the machine's memory. Never written to again.
 
-    It is as long as the architecture says; on a CPU, without what is ``packed``. ``arrives``: what a GPU's stream has
-    to wait for before it reads them; None: nothing.
+    It is as long as the architecture says; for a CPU, without what is ``packed``.
     """
 
     label: Label
     flat: Tensor
     packed: Mapping[str, Tensor] = field(default_factory=dict)
-    arrives: torch.cuda.Event | None = None
 
     @property
     def bytes(self) -> int:
@@ -49,22 +47,20 @@ class Part:
     @cached_property
     def views(self) -> dict[str, Tensor]:
         """Every tensor by name, as the live network takes it."""
-        return self.label.architecture.views(self.flat) | dict(self.packed)
+        return self.label.architecture.views(self.pieces) | dict(self.packed)
 
-    def copied_to(self, device: torch.device) -> Part:
-        """The same weights on a device, in memory of their own; on a GPU of CUDA they may still be on their way there.
+    @property
+    def pieces(self) -> list[Tensor]:
+        """``flat``, as a device takes it."""
+        return [self.flat[piece] for piece in self.label.architecture.pieces]
+
+    def copied_to(self, device: torch.device) -> Copy:
+        """The same weights on a device; on a GPU of CUDA they may still be on their way there.
 
         Elsewhere that would not be faster: XPU copies what is not page-locked to memory that is, and keeps that.
         """
-        return Part(label=self.label, flat=self.flat.to(device, non_blocking=device.type == "cuda", copy=True))
-
-    def awaited(self) -> Tensor:
-        """``flat``, for what the present stream does from now on; its memory is not given to others before that."""
-        if self.arrives is not None:
-            stream = torch.cuda.current_stream(self.flat.device)
-            stream.wait_event(self.arrives)
-            self.flat.record_stream(stream)
-        return self.flat
+        beside = device.type == "cuda"
+        return Copy(self.label, [piece.to(device, non_blocking=beside, copy=True) for piece in self.pieces])
 
     def settled(self, *, pinned: bool = False) -> Part:
         """A copy in memory of its own, ready for use, of weights that lie whole in ``flat``.
@@ -86,6 +82,27 @@ class Part:
         for spec in self.label.architecture.packed:
             spec.of(flat).copy_(unpack(self.packed[spec.name]))
         return flat
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Copy:
+    """A part's weights in a device's own memory. ``arrives``: what a GPU's stream has to wait for before it reads them;
+    None: nothing."""
+
+    label: Label
+    memory: list[Tensor]
+    arrives: torch.cuda.Event | None = None
+
+    @property
+    def pieces(self) -> list[Tensor]:
+        """The weights, for what the present stream does from now on; their memory is not given to others before
+        that."""
+        if self.arrives is not None:
+            stream = torch.cuda.current_stream(self.memory[0].device)
+            stream.wait_event(self.arrives)
+            for piece in self.memory:
+                piece.record_stream(stream)
+        return self.memory
 
 
 def flatten(network: nn.Module, architecture: Architecture, *, pinned: bool = False) -> Part:

@@ -14,7 +14,7 @@ from torch import nn
 from inference.memory.cache import ByteCache
 from inference.memory.layout import Architecture
 from inference.memory.page_locked import take_exact_sizes
-from inference.memory.part import Label, Part
+from inference.memory.part import Copy, Label, Part
 from inference.memory.slot import Slot
 
 BUS_BYTES_PER_S = 20e9
@@ -46,7 +46,7 @@ class Shelves:
         self._apart = device.type != "cpu" if apart is None else apart
         self._lock = threading.RLock()
         self._slots: dict[str, Slot] = {}
-        self._near: ByteCache[str, Slot | Part] = ByteCache(device_bytes, self._left)
+        self._near: ByteCache[str, Slot | Part | Copy] = ByteCache(device_bytes, self._left)
         self._far: ByteCache[str, Part] = ByteCache(host_bytes if self._apart else 0)
         self._side: torch.cuda.Stream | None = None
         if device.type == "cuda":
@@ -171,15 +171,15 @@ class Shelves:
         slot = self._slots.get(label.architecture.digest)
         return slot is not None and slot.holds == label.digest
 
-    def _nearest(self, label: Label, arriving: Mapping[str, Part], *, taking_turns: bool) -> Part:
+    def _nearest(self, label: Label, arriving: Mapping[str, Part], *, taking_turns: bool) -> Part | Copy:
         near = self._near.peek(label.digest)
-        if isinstance(near, Part):
+        if isinstance(near, Part | Copy):
             return near
         part = self._far.peek(label.digest) or arriving[label.digest]
         lifted = self._lift(part) if self._apart and taking_turns else None
         return lifted or part
 
-    def _lift(self, part: Part) -> Part | None:
+    def _lift(self, part: Part) -> Copy | None:
         """A copy on the device, if there is room for it."""
         with self._lock:
             known, fits = part.label.digest in self._near, part.bytes <= self._near.budget
@@ -189,15 +189,15 @@ class Shelves:
             self._near.put(part.label.digest, lifted, bytes=part.bytes, cost=part.bytes / BUS_BYTES_PER_S)
             return lifted
 
-    def _copied(self, part: Part) -> Part:
+    def _copied(self, part: Part) -> Copy:
         """A GPU copies beside its drawing, in a stream from which the memory comes as well; nobody waits for it here,
-        only whoever reads the copy (see ``Part.awaited``)."""
+        only whoever reads the copy (see ``Copy.pieces``)."""
         if self._side is None:
             return part.copied_to(self._device)
         with torch.cuda.stream(self._side):
             return replace(part.copied_to(self._device), arrives=self._side.record_event())
 
-    def _left(self, key: str, value: Slot | Part) -> None:
+    def _left(self, key: str, value: Slot | Part | Copy) -> None:
         if isinstance(value, Slot):
             del self._slots[value.architecture.digest]
             return

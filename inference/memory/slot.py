@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from inference.memory.group_norm import normalise_rows_alone
 from inference.memory.layout import Architecture
 from inference.memory.packing import convolve_packed
-from inference.memory.part import Part
+from inference.memory.part import Copy, Part
 
 SHAPES = 64
 """Sizes and buckets that a class of networks is compiled for; further ones are drawn by its eager code."""
@@ -38,7 +38,8 @@ class Slot:
         self._pointed = pointed
         if device.type == "cpu":
             normalise_rows_alone(self.network)
-        self._memory = torch.zeros(0 if self._pointed else architecture.bytes, dtype=torch.uint8, device=device)
+        sizes = [] if self._pointed else [piece.stop - piece.start for piece in architecture.pieces]
+        self._memory = [torch.zeros(size, dtype=torch.uint8, device=device) for size in sizes]
         self._nothing = {
             spec.name: torch.empty(0, dtype=getattr(torch, spec.dtype), device=device) for spec in architecture.tensors
         }
@@ -54,17 +55,18 @@ class Slot:
     @property
     def bytes(self) -> int:
         """Memory of its own that it takes, in bytes."""
-        return self._memory.numel()
+        return sum(piece.numel() for piece in self._memory)
 
-    def put(self, part: Part) -> None:
+    def put(self, part: Part | Copy) -> None:
         """Make the network compute with these weights."""
         if self.holds == part.label.digest:
             return
         self.holds = None
-        if self._pointed:
+        if isinstance(part, Part) and self._pointed:
             self._point(part.views)
         else:
-            self._memory.copy_(part.awaited(), non_blocking=self._memory.is_cuda)
+            for mine, theirs in zip(self._memory, part.pieces, strict=True):
+                mine.copy_(theirs, non_blocking=mine.is_cuda)
         self.holds = part.label.digest
 
     def let_go(self, digest: str) -> None:

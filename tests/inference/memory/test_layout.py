@@ -8,6 +8,7 @@ from torch import nn
 
 from inference.catalog import Catalog
 from inference.loading import open_model
+from inference.memory import layout
 from inference.memory.layout import ALIGNMENT, CLASSES, Architecture
 from inference.memory.part import flatten
 from inference.memory.slot import Slot
@@ -49,11 +50,29 @@ def test_every_tensor_lies_inside_the_buffer_at_an_aligned_place(tiny_models: Ti
         starts = [spec.offset for spec in architecture.tensors]
         ends = [
             view.storage_offset()
-            for view in architecture.views(torch.zeros(architecture.bytes, dtype=torch.uint8)).values()
+            for view in architecture.views([torch.zeros(architecture.bytes, dtype=torch.uint8)]).values()
         ]
         assert all(start % ALIGNMENT == 0 for start in starts)
         assert starts == sorted(set(starts))
         assert len(ends) == len(starts)
+
+
+def test_a_device_is_asked_for_pieces_that_are_no_larger_than_it_gives(
+    tiny_models: TinyModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, network in networks(tiny_models, "tiny").items():
+        part = flatten(network, Architecture.of(network, torch.float32))
+        piece, largest = part.bytes // 3, max(spec.end - spec.offset for spec in part.label.architecture.tensors)
+        monkeypatch.setattr(layout, "PIECE", piece)
+        copy = flatten(network, Architecture.of(network, torch.float32)).copied_to(CPU)
+        assert len(copy.pieces) >= 3, name
+        assert sum(each.numel() for each in copy.pieces) == part.bytes
+        assert max(each.numel() for each in copy.pieces) <= max(piece, largest) + ALIGNMENT
+        slot = Slot(copy.label.architecture, CPU, pointed=False)
+        slot.put(copy)
+        assert slot.bytes == part.bytes
+        for tensor, value in slot.network.named_parameters():
+            assert torch.equal(value, part.views[tensor])
 
 
 def test_equal_shapes_are_one_architecture_and_equal_weights_one_digest(tiny_models: TinyModels) -> None:
