@@ -27,18 +27,12 @@ def attachment(path: Path, *, limit: int) -> Attachment:
     Blocks; call it in a thread. Raises ``FileNotFoundError``.
     """
     original = path.read_bytes()
-    name = name_of(path, size=len(original), limit=limit)
     if len(original) <= limit:
-        return Attachment(name=name, content=original)
+        return Attachment(name=path.name, content=original)
     with Image.open(io.BytesIO(original)) as picture:
         picture.load()
         content = next(fitting for encode in _forms(picture) if len(fitting := encode()) <= limit)
-    return Attachment(name=name, content=content)
-
-
-def name_of(path: Path, *, size: int, limit: int) -> str:
-    """What the picture at ``path``, of ``size`` bytes, is called as a file of at most ``limit`` bytes."""
-    return path.name if size <= limit else f"{path.stem}.webp"
+    return Attachment(name=f"{path.stem}.webp", content=content)
 
 
 def _forms(picture: Image.Image) -> Iterator[Callable[[], bytes]]:

@@ -46,18 +46,18 @@ class TakenAway(Exception):  # noqa: N818 (likewise)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parcel:
-    """A card that can be packed more than once: ``view`` makes a fresh one, ``files`` are what it refers to; None if
-    that is on the card already, and stays."""
+    """A card that can be packed more than once: ``view`` makes a fresh one, ``files`` are what it refers to. Every edit
+    brings them again: Discord looks for them nowhere else.
+
+    ``without_files`` makes the card for where Discord does not take them.
+    """
 
     view: Callable[[], ui.LayoutView]
-    files: tuple[Attachment, ...] | None = ()
+    files: tuple[Attachment, ...] = ()
+    without_files: Callable[[], ui.LayoutView] | None = None
 
     def unpacked(self) -> list[discord.File]:
-        return [discord.File(io.BytesIO(file.content), filename=file.name) for file in self.files or ()]
-
-    def attachments(self) -> list[discord.File]:
-        """What an edit of the card says of its files."""
-        return discord.utils.MISSING if self.files is None else self.unpacked()
+        return [discord.File(io.BytesIO(file.content), filename=file.name) for file in self.files]
 
 
 Way: TypeAlias = Callable[[], Awaitable[Place]]
@@ -93,6 +93,8 @@ class Delivery:
             except TakenAway:
                 log.info("job %s: somebody took its card away; it waits in the history", job.id)
                 return None
+        if parcel.without_files is not None:
+            await self.show_progress(job, Parcel(view=parcel.without_files))
         return None
 
     async def remove_card(self, job: Job) -> None:
@@ -100,7 +102,7 @@ class Delivery:
         message_id = job.place.message_id
         if message_id is None:
             return
-        if _token_lives(job):
+        if token_lives(job):
             try:
                 await self._webhook(job).delete_message(message_id)
             except TROUBLE as error:
@@ -113,37 +115,41 @@ class Delivery:
             log.info("the card of job %s stays: %s", job.id, error)
 
     def _ways(self, job: Job, parcel: Parcel) -> Iterator[Way]:
-        if _token_lives(job):
+        if token_lives(job):
             yield lambda: self._edit_by_token(job, parcel)
-        if job.place.message_id is not None:
-            yield lambda: self._edit_by_right(job, parcel)
-        yield lambda: self._send(self._channel(job), job, parcel)
+        if job.place.member:
+            if job.place.message_id is not None:
+                yield lambda: self._edit_by_right(job, parcel)
+            yield lambda: self._send(self._channel(job), job, parcel)
         yield lambda: self._send_directly(job, parcel)
 
     async def _edit(self, job: Job, parcel: Parcel) -> None:
-        if _token_lives(job):
+        if token_lives(job):
             await self._edit_by_token(job, parcel)
-        elif job.place.message_id is not None:
+        elif within_reach(job):
             await self._edit_by_right(job, parcel)
 
     async def _edit_by_token(self, job: Job, parcel: Parcel) -> Place:
         assert job.place.message_id is not None
-        await self._webhook(job).edit_message(  # type: ignore[call-overload]  # which forgets that a layout may replace text
-            job.place.message_id,
-            content=None,
-            view=parcel.view(),
-            attachments=parcel.attachments(),
-            allowed_mentions=NOBODY,
-        )
+        try:
+            await self._webhook(job).edit_message(  # type: ignore[call-overload]  # which forgets that a layout may replace text
+                job.place.message_id,
+                content=None,
+                view=parcel.view(),
+                attachments=parcel.unpacked(),
+                allowed_mentions=NOBODY,
+            )
+        except discord.NotFound as error:
+            if error.code == UNKNOWN_MESSAGE and not job.place.member:  # else the bot's own right knows better
+                raise TakenAway(job.id) from error
+            raise
         return job.place
 
     async def _edit_by_right(self, job: Job, parcel: Parcel) -> Place:
         assert job.place.message_id is not None
         message = self._channel(job).get_partial_message(job.place.message_id)
         try:
-            await message.edit(
-                content=None, view=parcel.view(), attachments=parcel.attachments(), allowed_mentions=NOBODY
-            )
+            await message.edit(content=None, view=parcel.view(), attachments=parcel.unpacked(), allowed_mentions=NOBODY)
         except discord.NotFound as error:
             if error.code == UNKNOWN_MESSAGE:  # of a channel that is gone as well, Discord says another thing
                 raise TakenAway(job.id) from error
@@ -171,10 +177,11 @@ class Delivery:
 
 def within_reach(job: Job) -> bool:
     """Whether the bot can edit and remove the job's card, as far as it knows."""
-    return job.place.message_id is not None and (job.place.member or _token_lives(job))
+    return job.place.message_id is not None and (job.place.member or token_lives(job))
 
 
-def _token_lives(job: Job) -> bool:
+def token_lives(job: Job) -> bool:
+    """Whether the interaction's token still edits and removes the job's card."""
     alive = time.time() < job.place.token_expires_at - TOKEN_MARGIN_S
     return alive and job.place.token is not None and job.place.message_id is not None
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from weakref import WeakValueDictionary
 
-from bot.delivery.attachments import Attachment, name_of
+from bot.delivery.attachments import Attachment
 from bot.delivery.delivery import Delivery, Parcel
 from bot.delivery.gallery import Gallery
 from bot.delivery.lateness import late_note
@@ -16,7 +16,7 @@ from bot.ordering.access import Judged, Showing, showing, showing_prompt
 from bot.ordering.comparing import labels
 from bot.ordering.preferences import visible
 from bot.store import Job, Jobs, JobState, Origin, Preferences, StoredPicture
-from bot.ui.cards import Finish, cancelled_card, failed_card, finished_card, withheld_card
+from bot.ui.cards import Finish, cancelled_card, failed_card, finished_card, not_taken, withheld_card
 from bot.ui.comparison_card import Compared, comparison_card
 from bot.words import _, speaking
 from inference.catalog import Catalog
@@ -63,7 +63,7 @@ class Endings:
         async with turn:
             jobs = await self._jobs.of_comparison(comparison_id)
             if jobs and not any(job.state.ended and job.delivered_at is None for job in jobs):
-                await self._delivery.show_progress(jobs[0], await self._comparison(jobs, anew=False))
+                await self._delivery.show_progress(jobs[0], await self._comparison(jobs))
 
     async def _show(self, job_id: str) -> None:
         """The job is looked up in its turn: one that shares the card may just have had to send it anew, with this one's
@@ -129,6 +129,7 @@ class Endings:
         pictures = await self._jobs.pictures(job.id)
         entry = self._catalog.get(job.request.model)
         shown = self.shown(job, pictures)
+        words = showing_prompt(self.ruled(job, pictures), pictures)
         if shown is Showing.WITHHELD:
             return Parcel(view=lambda: withheld_card(job))
         limit = min(job.place.attachment_size_limit, REQUEST_LIMIT // max(1, len(pictures)))
@@ -136,21 +137,24 @@ class Endings:
         found = [(picture, file) for picture, file in zip(pictures, files, strict=True) if file is not None]
         if not found:
             gone = _("The pictures are no longer on this machine. Their seeds still are: draw them again.")
-            return Parcel(view=lambda: failed_card(replace(job, failure=gone)))
+            return Parcel(view=lambda: failed_card(replace(job, failure=gone), words=words))
         finish = Finish(
             pictures=tuple(picture for picture, _file in found),
             media=tuple(f"attachment://{file.name}" for _picture, file in found),
             entry=entry,
             identical=await self._identical(job, pictures),
             covered=shown is Showing.COVERED,
-            words=showing_prompt(self.ruled(job, pictures), pictures),
+            words=words,
             others=await asyncio.to_thread(self._others, job),
         )
-        return Parcel(view=lambda: finished_card(job, finish), files=tuple(file for _picture, file in found))
+        return Parcel(
+            view=lambda: finished_card(job, finish),
+            files=tuple(file for _picture, file in found),
+            without_files=lambda: failed_card(replace(job, failure=not_taken()), words=words),
+        )
 
-    async def _comparison(self, jobs: Sequence[Job], *, anew: bool = True) -> Parcel:
-        """The card that several orders share, as far as they have ended; with its files, or unless ``anew`` with those
-        that are on it already."""
+    async def _comparison(self, jobs: Sequence[Job]) -> Parcel:
+        """The card that several orders share, as far as they have ended."""
         standing = self._standing()
         drawn = [await self._jobs.pictures(job.id) if job.state is JobState.DONE else [] for job in jobs]
         ruled = (showing_prompt(self.ruled(job, found), found) for job, found in zip(jobs, drawn, strict=True))
@@ -160,23 +164,22 @@ class Endings:
         files: list[Attachment] = []
         for job, pictures, label in zip(jobs, drawn, named, strict=True):
             shown = self.shown(job, pictures)
-            name = None
+            file = None
             if pictures and shown is not Showing.WITHHELD:
                 limit = min(job.place.attachment_size_limit, REQUEST_LIMIT // len(jobs))
-                if anew:
-                    file = await self._gallery.attachment(pictures[0].id, limit=limit)
-                    files += [file] if file else []
-                    name = file.name if file else None
-                else:
-                    name = name_of(self._gallery.path(pictures[0].id), size=pictures[0].bytes, limit=limit)
-            media = None if name is None else f"attachment://{name}"
+                file = await self._gallery.attachment(pictures[0].id, limit=limit)
+            files += [file] if file else []
+            media = f"attachment://{file.name}" if file else None
             unread = pictures[0].unread if pictures else ALL_READ
             event = standing.get(job.id)
             compared.append(Compared(job=job, label=label, media=media, shown=shown, unread=unread, event=event))
         notes = (late_note(one.job, one.event) for one in compared if one.event is not None)
         note = next(filter(None, notes), None)
+        bare = [replace(one, media=None) for one in compared]
         return Parcel(
-            view=lambda: comparison_card(compared, words=words, note=note), files=tuple(files) if anew else None
+            view=lambda: comparison_card(compared, words=words, note=note),
+            files=tuple(files),
+            without_files=lambda: comparison_card(bare, words=words, note=not_taken()),
         )
 
     async def _identical(self, job: Job, pictures: Sequence[StoredPicture]) -> bool | None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
 from bot.background import Background
 from bot.delivery.attachments import Attachment
-from bot.delivery.delivery import Delivery, DiscordAway, Parcel
+from bot.delivery.delivery import Delivery, DiscordAway, Parcel, token_lives
 from bot.delivery.endings import Endings
 from bot.delivery.gallery import Gallery
 from bot.delivery.lateness import late_note
@@ -48,6 +49,12 @@ QUICK_S = 0.4
 """A picture that takes no longer than this is shown at once, without a word about its progress."""
 EDIT_EVERY_S = 1.0
 """Between two edits of one card, when few cards are live; more of them share what Discord allows."""
+WITH_FILES_EVERY_S = 15.0
+"""Between two edits that bring pictures again."""
+BY_RIGHT_EVERY_S = 60.0
+"""Between two edits once the interaction's token is dead."""
+OLD_S = 3600.0
+"""Of messages that are older Discord takes next to no edits (its error 30046): what it takes is for the end."""
 
 
 class Follower:
@@ -116,10 +123,10 @@ class Follower:
                 match event:
                     case Downloading() | Waiting() | Running() | Retrying():
                         note = retry_note(event) or note
-                        if job.comparison_id is None:  # a shared card is kept fresh for all who share it
+                        if job.comparison_id is None and not _is_old(job):  # a shared card is kept fresh for all
                             card = self._card(job, event, note or late_note(job, event))
                             await self._delivery.show_progress(job, card)
-                        await ticket.rest(self._pause_s())
+                        await ticket.rest(self._pause_s(job))
                     case Finished() | Failed() | Cancelled():
                         await self._conclude(job, event)
 
@@ -128,16 +135,17 @@ class Follower:
         with speaking(job.place.locale):
             told: list[JobEvent | None] = []
             await asyncio.sleep(QUICK_S)
-            while not all(ticket.settled for ticket in tickets):
+            while not all(ticket.settled for ticket in tickets) and not _is_old(job):
                 news = [ticket.latest for ticket in tickets]
                 if news != told:
                     await self._endings.show_standing(job.comparison_id or "")
                     told = news
-                await asyncio.sleep(self._pause_s())
+                pictured = any(ticket.settled for ticket in tickets)
+                await asyncio.sleep(max(self._pause_s(job), WITH_FILES_EVERY_S if pictured else 0.0))
 
-    def _pause_s(self) -> float:
+    def _pause_s(self, job: Job) -> float:
         """Between two edits of a card."""
-        return max(EDIT_EVERY_S, len(self._background) / 5)
+        return max(EDIT_EVERY_S if token_lives(job) else BY_RIGHT_EVERY_S, len(self._background) / 5)
 
     def _card(self, job: Job, event: Standing, note: str | None) -> Parcel:
         """The card before the end. Previews are on it where pictures like them would be shown plainly."""
@@ -172,6 +180,10 @@ class Follower:
                     await asyncio.sleep(AWAY_S)
                 else:
                     return
+
+
+def _is_old(job: Job) -> bool:
+    return time.time() - job.created_at > OLD_S
 
 
 async def _patiently(job: Job, record: Callable[[], Awaitable[T]]) -> T:

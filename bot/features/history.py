@@ -13,15 +13,15 @@ import discord
 from discord import ui
 
 from bot.delivery.attachments import Attachment
-from bot.delivery.delivery import NOBODY
+from bot.delivery.delivery import NOBODY, is_discords
 from bot.delivery.endings import Endings
 from bot.delivery.gallery import Gallery
 from bot.features.recipes import custom_ids
-from bot.ordering.access import Showing, order_deleted, showing_prompt
+from bot.ordering.access import Refused, Showing, order_deleted, showing_prompt
 from bot.ordering.orders import place_of
 from bot.ordering.requests import options_again
 from bot.store import Job, Jobs, StoredPicture
-from bot.ui.cards import inert, why_withheld, worded
+from bot.ui.cards import inert, not_taken, why_withheld, worded
 from bot.ui.items import ID, Pressable, VerbButton, chosen
 from bot.ui.modals import remix_modal
 from bot.words import N_, _
@@ -71,7 +71,18 @@ class History:
         if not interaction.response.is_done():
             turning = interaction.type is discord.InteractionType.component
             await interaction.response.defer(ephemeral=True, thinking=not turning)
-        view, files = await self._page(interaction, page, asking)
+        try:
+            await self._answer(interaction, page, asking, pictured=True)
+        except discord.HTTPException as error:
+            if is_discords(error):
+                raise
+            await self._answer(interaction, page, asking, pictured=False)  # it refuses one of them, nobody knows which
+        await self._jobs.no_longer_missed(interaction.user.id)
+
+    async def _answer(
+        self, interaction: discord.Interaction, page: Page, asking: str | None, *, pictured: bool
+    ) -> None:
+        view, files = await self._page(interaction, page, asking, pictured=pictured)
         attachments = [discord.File(io.BytesIO(file.content), filename=file.name) for file in files]
         await interaction.edit_original_response(view=view, attachments=attachments, allowed_mentions=NOBODY)
 
@@ -94,12 +105,17 @@ class History:
         if job is None:
             raise order_deleted()
         parcel = await self._endings.parcel(replace(job, place=place_of(interaction)), alone=True)
-        await interaction.followup.send(view=parcel.view(), files=parcel.unpacked(), allowed_mentions=NOBODY)
+        try:
+            await interaction.followup.send(view=parcel.view(), files=parcel.unpacked(), allowed_mentions=NOBODY)
+        except discord.HTTPException as error:
+            if is_discords(error):
+                raise
+            raise Refused(not_taken()) from error
 
     async def _page(
-        self, interaction: discord.Interaction, page: Page, asking: str | None
+        self, interaction: discord.Interaction, page: Page, asking: str | None, *, pictured: bool
     ) -> tuple[ui.LayoutView, Sequence[Attachment]]:
-        missed = await self._jobs.no_longer_missed(interaction.user.id)
+        missed = await self._jobs.missed(interaction.user.id)
         found = await self._jobs.history(
             interaction.user.id,
             limit=JOBS_ON_A_PAGE + 1,
@@ -113,13 +129,17 @@ class History:
         shown = [self._endings.ruled(job, its) for job, its in zip(here, pictures, strict=True)]
         firsts = [its[0] for its, how in zip(pictures, shown, strict=True) if its and how is not Showing.WITHHELD]
         limit = interaction.filesize_limit // JOBS_ON_A_PAGE
-        thumbnails = (self._gallery.attachment(first.id, limit=limit) for first in firsts)
+        thumbnails = (self._gallery.attachment(first.id, limit=limit) for first in firsts if pictured)
         files = [file for file in await asyncio.gather(*thumbnails) if file is not None]
         names = {file.name.partition(".")[0]: file.name for file in files}
         container = ui.Container[ui.LayoutView]()
-        container.add_item(ui.TextDisplay("\n".join(_heading(page, missed=missed, empty=not jobs))))
+        heading = _heading(page, missed=missed, empty=not jobs)
+        if not pictured:
+            refused = _("Discord does not take one of these pictures here. `/privacy export` gives you all of them.")
+            heading.append(f"⚠️ {refused}")
+        container.add_item(ui.TextDisplay("\n".join(heading)))
         for job, its, how in zip(jobs, pictures, shown, strict=True):
-            _add_entry(container, job, its, names, shown=how)
+            _add_entry(container, job, its, names if pictured else None, shown=how)
             if job.id == asking:
                 container.add_item(ui.ActionRow(ReallyDelete(job.id), Turn(page, label=_("Keep it"))))
             else:
@@ -215,21 +235,24 @@ def _add_entry(
     container: ui.Container[ui.LayoutView],
     job: Job,
     pictures: Sequence[StoredPicture],
-    names: dict[str, str],
+    names: dict[str, str] | None,
     *,
     shown: Showing,
 ) -> None:
-    """One order: its prompt and recipe beside its first picture, and what can be done with it. ``shown`` is what the
-    place says of such pictures: that their owner wanted them covered for others is no reason here."""
+    """One order: its prompt and recipe beside its first picture, and what can be done with it. ``names`` are those of
+    the files, None if there are to be none. ``shown`` is what the place says of such pictures: that their owner wanted
+    them covered for others is no reason here."""
     request = job.request
     seeds = ", ".join(f"`{seed}`" for seed in dict.fromkeys(picture.seed for picture in pictures))
     prompt = worded(f"**{inert(request.prompt, PROMPT_CHARACTERS)}**", showing_prompt(shown, pictures))
     facts = f"-# {inert(request.model)} · {seeds} · {request.width}×{request.height} · <t:{job.created_at:.0f}:R>"
     text = f"{prompt}\n{facts}"
     container.add_item(ui.Separator())
-    name = names.get(pictures[0].id) if pictures else None
+    name = names.get(pictures[0].id) if names and pictures else None
     if shown is Showing.WITHHELD:
         container.add_item(ui.TextDisplay(f"{facts}\n{why_withheld()}"))
+    elif names is None:
+        container.add_item(ui.TextDisplay(text))
     elif name is None:
         container.add_item(ui.TextDisplay(f"{text}\n-# " + _("The picture is no longer on this machine; its seed is.")))
     else:

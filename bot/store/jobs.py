@@ -104,13 +104,15 @@ class Jobs:
         sql = "UPDATE jobs SET delivered_at = ?, missed = ? WHERE id = ?"
         await self._write(sql, (time.time(), missed, job_id))
 
-    async def no_longer_missed(self, user_id: int) -> int:
-        """Forget that ends could not be shown to this person; returns how many drawn orders that were."""
-        async with self._database.transaction() as connection:
-            done = await connection.execute(
-                "UPDATE jobs SET missed = 0 WHERE user_id = ? AND missed AND state = 'done'", (user_id,)
-            )
-            return done.rowcount
+    async def missed(self, user_id: int) -> int:
+        """How many drawn orders could not be shown to this person."""
+        sql = "SELECT count(*) AS missed FROM jobs WHERE user_id = ? AND missed AND state = 'done'"
+        row = await self._database.fetch_one(sql, (user_id,))
+        return row["missed"] if row else 0
+
+    async def no_longer_missed(self, user_id: int) -> None:
+        """They were shown, or told of."""
+        await self._write("UPDATE jobs SET missed = 0 WHERE user_id = ? AND missed AND state = 'done'", (user_id,))
 
     async def unfinished(self) -> list[Job]:
         """Orders that have not ended, oldest first."""

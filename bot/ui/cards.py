@@ -112,11 +112,16 @@ def why_withheld() -> str:
     return "🚫 " + _("This server does not show pictures that may be explicit, outside of age-restricted channels.")
 
 
-def failed_card(job: Job) -> ui.LayoutView:
+def failed_card(job: Job, *, words: Showing = Showing.PLAIN) -> ui.LayoutView:
     """No pictures, and why."""
     buttons: Row = [Reroll(job.id), Edit(job.id), Delete(job.id)]
     failure = shortened(job.failure or "", FAILURE_CHARACTERS)
-    return layout(RED, [title_of(job), f"⚠️ {failure}"], rows=[buttons])
+    return layout(RED, [title_of(job, words), f"⚠️ {failure}"], rows=[buttons])
+
+
+def not_taken() -> str:
+    """In place of pictures that Discord refuses, for what they show, say, or because the bot may attach no files."""
+    return _("Discord does not take the pictures here. They wait in `/history`.")
 
 
 def cancelled_card(job: Job) -> ui.LayoutView:

@@ -9,9 +9,12 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import discord
+import pytest
+import simcord
 from PIL import Image
 from simcord.actors import MemberActor
 from simcord.env import Env
+from simcord.http import router
 
 from bot import app
 from bot.client import PictureBot
@@ -219,6 +222,19 @@ def covers(message: Any) -> list[bool]:
     parts = parts_of(message)
     galleries = [item["spoiler"] for part in parts if part["type"] == GALLERY for item in part["items"]]
     return galleries + [part.get("spoiler", False) for part in parts if part["type"] == THUMBNAIL]
+
+
+def refuse_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have Discord take no message with files, as if it found what they show explicit."""
+    check = router._check_faults
+
+    def look(backend: simcord.Backend, method: str, path: str) -> None:
+        check(backend, method, path)
+        body = backend.http_requests[-1].json
+        if isinstance(body, dict) and body.get("attachments"):
+            raise simcord.BackendError(403, 20009, "Explicit content cannot be sent to the desired recipient(s)")
+
+    monkeypatch.setattr(router, "_check_faults", look)
 
 
 def age_restricted(studio: Studio) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import replace
 
@@ -12,7 +13,7 @@ from bot.delivery import delivery
 from bot.delivery.delivery import Parcel
 from bot.store import Job, JobState, Place
 from tests.bot.painter import pixels
-from tests.bot.studio import Studio, delete_newest, images_of, labels_of, text_of, until
+from tests.bot.studio import Studio, delete_newest, images_of, labels_of, menu_of, refuse_files, said, text_of, until
 
 
 async def waiting(studio: Studio, *, seed: int = 7) -> None:
@@ -188,6 +189,79 @@ async def test_where_nothing_is_open_the_picture_waits_in_the_history(studio: St
     assert shown.response is not None
     assert shown.ephemeral
     assert [picture.tobytes() for picture in await images_of(shown.response)] == [pixels(7, 64, 64)]
+
+
+@pytest.mark.parametrize("command", ["imagine", "compare"])
+async def test_where_discord_refuses_the_pictures_the_card_says_so_and_the_history_still_opens(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    options = {"steps": "1,2"} if command == "compare" else {}
+    await studio.ann.slash(studio.channel, command, prompt="wait", seed=7, **options)
+    refuse_files(monkeypatch)
+    studio.let_go()
+    await studio.all_delivered()
+    [card] = studio.cards()
+    assert "Discord does not take the pictures here. They wait in `/history`." in text_of(card)
+    assert "Cancel" not in labels_of(card)
+    assert "Delete" in labels_of(card)
+    [job, *_others] = await studio.jobs()
+    shown = (await studio.ann.slash(studio.channel, "history")).response
+    assert "Discord does not take one of these pictures here." in text_of(shown)
+    assert "not shown anywhere yet" in text_of(shown)
+    posted = await studio.ann.select(shown, values=["post_again"], custom_id=menu_of(shown, "history_act"))
+    assert "Discord does not take the pictures here." in said(posted)
+    monkeypatch.undo()
+    again = (await studio.ann.slash(studio.channel, "history")).response
+    assert "not shown anywhere yet" not in text_of(again)
+    assert len(await images_of(again)) == len([job, *_others])
+
+
+async def test_a_guest_whose_token_is_gone_tries_nothing_that_only_members_may(studio: Studio) -> None:
+    await waiting(studio)
+    async with studio.store._database.transaction() as connection:
+        await connection.execute("UPDATE jobs SET member = 0")
+    await expire_token(studio)
+    await studio.restart()
+    sent = len(studio.env.http_requests)
+    studio.let_go()
+    await studio.all_delivered()
+    home = studio.ann.user.dm_channel
+    assert len(await images_of(home.history()[-1])) == 1
+    assert {call.path for call in studio.env.http_requests[sent:]} <= {
+        "/users/@me/channels",
+        f"/users/{studio.ann.id}",
+        f"/channels/{home.id}/messages",
+    }
+
+
+async def test_a_card_that_was_taken_from_a_guest_is_not_sent_home(studio: Studio) -> None:
+    await waiting(studio)
+    async with studio.store._database.transaction() as connection:
+        await connection.execute("UPDATE jobs SET member = 0")
+    await studio.restart()
+    await studio.mod.delete(studio.cards()[0])
+    studio.let_go()
+    await studio.all_delivered()
+    assert studio.ann.user.dm_channel.history() == []
+    shown = (await studio.ann.slash(studio.channel, "history")).response
+    assert "not shown anywhere yet: 1" in text_of(shown)
+
+
+@pytest.mark.parametrize(("age_s", "edits"), [(0.0, 1), (4000.0, 0)])
+async def test_edits_by_right_are_few_and_of_old_messages_kept_for_the_end(
+    studio: Studio, age_s: float, edits: int
+) -> None:
+    await waiting(studio)
+    await expire_token(studio)
+    async with studio.store._database.transaction() as connection:
+        await connection.execute("UPDATE jobs SET created_at = created_at - ?", (age_s,))
+    sent = len(studio.env.http_requests)
+    await studio.restart()
+    await asyncio.sleep(2.5)
+    told = [call for call in studio.env.http_requests[sent:] if call.method == "PATCH"]
+    assert len(told) == edits
+    studio.let_go()
+    await studio.pictures()
 
 
 async def test_a_short_outage_is_waited_for(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:

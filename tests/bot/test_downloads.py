@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from bot.delivery import following
 from bot.settings import Settings
 from bot.store import JobState
 from inference.catalog import Catalog
@@ -97,21 +98,20 @@ async def test_a_comparison_shows_what_is_drawn_and_how_far_the_download_of_the_
     assert menu_of(card, "go_on")
 
 
-async def test_the_pictures_of_a_comparison_stay_without_being_sent_again_while_the_rest_is_waited_for(
-    held: Studio, hub: Hub
+async def test_the_pictures_of_a_comparison_stay_while_the_rest_is_waited_for(
+    held: Studio, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(following, "WITH_FILES_EVERY_S", 0.1)
     await held.ann.slash(held.channel, "compare", prompt="an owl", models="quick, big", seed=5)
     await held.pictures(count=1)
     async with held.store._database.transaction() as connection:
         await connection.execute("UPDATE jobs SET member = 0")
-    sent = len(held.env.http_requests)
     hub.hold_after = 900_000
     hub.go.set()
     hub.go.clear()
     card = await held.card(saying="longer than Discord lets me edit")
     assert covers(card) == [False]
-    edits = [call.json or {} for call in held.env.http_requests[sent:] if call.method == "PATCH"]
-    assert "attachments" not in edits[0]
+    assert [picture.tobytes() for picture in await images_of(card)] == [pixels(5, 64, 64)]
     hub.go.set()
     await held.pictures(count=2)
 

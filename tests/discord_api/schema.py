@@ -40,7 +40,8 @@ class DiscordSchema:
         if schema is None:
             return [f"{call}: Discord describes no such call with a body"]
         validator = Draft202012Validator({**schema, "components": self._components})
-        return [f"{call}: {error.json_path}: {error.message[:500]}" for error in validator.iter_errors(request.json)]
+        errors = [f"{error.json_path}: {error.message[:500]}" for error in validator.iter_errors(request.json)]
+        return [f"{call}: {problem}" for problem in [*errors, *_files_not_named(request.json)]]
 
     def _body_schema(self, request: Request) -> dict[str, Any] | None:
         for pattern, operations in self._paths:
@@ -48,6 +49,14 @@ class DiscordSchema:
                 body = operations.get(request.method.lower(), {}).get("requestBody")
                 return None if body is None else body["content"][JSON]["schema"]
         return None
+
+
+def _files_not_named(body: Any) -> list[str]:
+    """What its components show and its own attachments lack: files that a message has already do not count."""
+    message = body.get("data") or body if isinstance(body, dict) else {}
+    attached = {file.get("filename") for file in message.get("attachments") or []}
+    shown = re.findall(r'"attachment://([^"]*)"', json.dumps(message, ensure_ascii=False))
+    return [f"the referenced attachment {name} was not found" for name in shown if name not in attached]
 
 
 @cache

@@ -56,3 +56,12 @@ def test_an_unknown_call_is_refused(schema: DiscordSchema) -> None:
 
 def test_a_call_without_a_body_is_let_pass(schema: DiscordSchema) -> None:
     assert problems(schema, "DELETE", "/channels/1/messages/2", None) == []
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_picture_that_the_call_does_not_bring_is_refused(schema: DiscordSchema, wrapped: bool) -> None:
+    gallery = {"type": 12, "items": [{"media": {"url": "attachment://a.png"}}]}
+    method, path = ("POST", "/interactions/1/token/callback") if wrapped else ("PATCH", ORIGINAL)
+    for attachments, refused in (([{"id": 0, "filename": "a.png"}], False), ([{"id": 0, "filename": "b.png"}], True)):
+        card = {"flags": 32768, "components": [gallery], "attachments": attachments}
+        assert bool(problems(schema, method, path, {"type": 4, "data": card} if wrapped else card)) == refused
