@@ -28,6 +28,7 @@ from bot.rules import Rules
 from bot.store import Job, Jobs, Origin, Preferences
 from bot.ui.cards import accepted_card
 from bot.ui.comparison_card import Compared, comparison_card
+from bot.ui.replies import acknowledge
 from bot.words import _
 from inference.catalog import Catalog
 from inference.catalog.entries import ModelEntry
@@ -83,7 +84,7 @@ class Generator:
         options = flags.merged(options)
         request = self._request(interaction, options, seed=_random_seed())
         self._check_room(interaction)
-        await interaction.response.defer()
+        await acknowledge(interaction)
         parent = None if parent_id is None else await self._jobs.get(parent_id)
         origin = Origin.REMIX if parent is None else Origin.EDIT
         await self._order_again(interaction, request, origin, parent, spoiler=bool(options.spoiler))
@@ -109,7 +110,7 @@ class Generator:
 
     async def compare_again(self, interaction: discord.Interaction, comparison_id: str) -> None:
         """The same comparison with a new seed."""
-        await interaction.response.defer()
+        await acknowledge(interaction)
         jobs = await self._jobs.of_comparison(comparison_id)
         if not jobs:
             raise order_deleted()
@@ -126,7 +127,7 @@ class Generator:
 
     async def cancel_comparison(self, interaction: discord.Interaction, comparison_id: str) -> None:
         """Take back all that is compared and not finished yet; the card then says so by itself."""
-        await interaction.response.defer()
+        await acknowledge(interaction)
         jobs = await self._jobs.of_comparison(comparison_id)
         if not jobs:
             raise order_deleted()
@@ -170,7 +171,7 @@ class Generator:
 
     async def cancel(self, interaction: discord.Interaction, job_id: str) -> None:
         """Take an order back; the card then says so by itself."""
-        await interaction.response.defer()
+        await acknowledge(interaction)
         job = await self.job(job_id)
         require_author_or_moderator(job, asker(interaction), guild_id=interaction.guild_id)
         if not self._dispatcher.cancel(job_id):
@@ -218,7 +219,7 @@ class Generator:
         The answer is a silent one: a refusal that comes later can then be told to one person alone.
         """
         self._check_room(interaction)
-        await interaction.response.defer()
+        await acknowledge(interaction)
         return await self.job(job_id)
 
     async def _order_again(

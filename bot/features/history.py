@@ -24,6 +24,7 @@ from bot.store import Job, Jobs, StoredPicture
 from bot.ui.cards import inert, not_taken, why_withheld, worded
 from bot.ui.items import ID, Pressable, VerbButton, chosen
 from bot.ui.modals import remix_modal
+from bot.ui.replies import acknowledge
 from bot.words import N_, _
 from inference.catalog.entries import LONGEST_NAME
 
@@ -100,7 +101,7 @@ class History:
 
     async def post(self, interaction: discord.Interaction, job_id: str) -> None:
         """Show one order's card in this channel, and by its rules."""
-        await interaction.response.defer()
+        await acknowledge(interaction)
         job = await self._jobs.get(job_id)
         if job is None:
             raise order_deleted()
@@ -211,7 +212,7 @@ class Act(Pressable, ui.DynamicItem[ui.Select[ui.LayoutView]], template=rf"histo
                 await interaction.edit_original_response(view=bot.recipes.sheet(job.request))
             case _:
                 page = re.fullmatch(f"delete:{PAGE}", verb)
-                await interaction.response.defer()
+                await acknowledge(interaction)
                 await bot.history.own(interaction, self.job_id)
                 await bot.history.show(interaction, Page.read(page) if page else Page(), asking=self.job_id)
 
@@ -224,7 +225,7 @@ class ReallyDelete(VerbButton, template=rf"history_delete:{ID}"):
 
     async def press(self, interaction: discord.Interaction[PictureBot]) -> None:
         bot = interaction.client
-        await interaction.response.defer()
+        await acknowledge(interaction)
         job = await bot.history.own(interaction, self.subject)
         await bot.generator.forget(job)
         bot.background.begin(f"card of {job.id}", bot.endings.take_down(job))

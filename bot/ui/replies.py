@@ -4,6 +4,7 @@ prompt that they typed, for Discord keeps none of it."""
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import discord
 
@@ -26,6 +27,15 @@ VALUE_CHARACTERS = 50
 def is_refusal(error: BaseException) -> bool:
     """Whether it is an answer to what a person asked for, and no fault of the bot's."""
     return isinstance(_cause(error), InferenceError | Refused | discord.app_commands.TransformerError)
+
+
+async def acknowledge(interaction: discord.Interaction) -> None:
+    """Answer a press without a word. A menu is shown anew by that: as long as an option looks chosen, Discord sends
+    nothing when it is chosen again."""
+    if _is_of_a_menu(interaction):
+        await interaction.response.edit_message()
+    else:
+        await interaction.response.defer()
 
 
 async def answer_error(interaction: discord.Interaction, error: BaseException, *, typed: str | None = None) -> None:
@@ -51,12 +61,19 @@ def _cause(error: BaseException) -> BaseException:
 async def _answer(interaction: discord.Interaction, sentence: str) -> None:
     """An ephemeral message, unless “thinking…” stands already: what follows that takes its place, for all to see."""
     none = discord.AllowedMentions.none()
+    if _is_of_a_menu(interaction) and not interaction.response.is_done():
+        await acknowledge(interaction)
     if not interaction.response.is_done():
         await interaction.response.send_message(sentence, ephemeral=True, allowed_mentions=none)
     elif interaction.response.type is discord.InteractionResponseType.deferred_channel_message:
         await interaction.edit_original_response(content=sentence, allowed_mentions=none)
     else:
         await interaction.followup.send(sentence, ephemeral=True, allowed_mentions=none)
+
+
+def _is_of_a_menu(interaction: discord.Interaction) -> bool:
+    data: Any = interaction.data or {}
+    return "values" in data
 
 
 def _with(sentence: str, typed: str | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -9,11 +10,13 @@ import discord
 import pytest
 
 from bot.ordering.access import Refused
+from bot.settings import Settings
 from bot.store import JobState, Origin
 from bot.ui.buttons import A_LITTLE, A_LOT
+from inference.catalog import Catalog
 from inference.contract import Adapter, Variation
 from tests.bot.painter import pixels
-from tests.bot.studio import Studio, covers, images_of, labels_of, menu_of, text_of, walk
+from tests.bot.studio import Studio, covers, images_of, labels_of, menu_of, open_studio, text_of, walk
 
 
 async def drawn(studio: Studio, *, prompt: str = "a red apple", seed: int = 7, count: int = 1) -> discord.Message:
@@ -113,6 +116,20 @@ async def test_a_picture_is_varied(
     variations = [job.request.picture_variation(index) for index in range(4)]
     assert [picture.tobytes() for picture in pictures] == [pixels(seed, 64, 64, varied) for varied in variations]
     assert f"strength {strength}" in text_of(studio.cards()[1])
+
+
+async def test_a_menu_is_shown_anew_so_that_the_same_can_be_chosen_again(settings: Settings, catalog: Catalog) -> None:
+    """Discord sends nothing when what looks chosen is chosen again, also after a refusal."""
+    async with open_studio(replace(settings, cooldown_s=99), catalog) as studio:
+        card = await drawn(studio)
+        for who, words in ((studio.ben, None), (studio.ben, "Please wait")):
+            sent = len(studio.env.http_requests)
+            answer = await who.select(card, values=["vary_a_lot:0"], custom_id=menu_of(card, "one_of"))
+            first = studio.env.http_requests[sent]
+            assert (first.path.rpartition("/")[2], first.json["type"]) == ("callback", 7)
+            if words is not None:
+                assert words in text_of(answer.followups[0])
+                assert answer.followups[0].ephemeral
 
 
 async def test_a_variation_of_a_variation_is_one_of_the_same_seed(studio: Studio) -> None:
