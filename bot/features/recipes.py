@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
+from urllib.parse import urlsplit
 
 import aiohttp
 import discord
@@ -157,8 +158,13 @@ def _custom_ids(parts: list[Any]) -> Iterator[str]:
     for part in parts:
         if "custom_id" in part:
             yield part["custom_id"]
-        accessory = part.get("accessory")
-        yield from _custom_ids([*part.get("components", []), *([accessory] if accessory else [])])
+        yield from _custom_ids(_inside(part))
+
+
+def _inside(part: Any) -> list[Any]:
+    """The components inside of one."""
+    accessory = part.get("accessory")
+    return [*part.get("components", []), *([accessory] if accessory else [])]
 
 
 async def _pictures(message: discord.Message) -> AsyncIterator[bytes]:
@@ -166,6 +172,7 @@ async def _pictures(message: discord.Message) -> AsyncIterator[bytes]:
     sources: list[discord.Attachment | str] = []
     for side in _sides(message):
         sources += [file for file in side.attachments if _may_be_png(file)]
+        sources += [address for address in _media([part.to_dict() for part in side.components]) if _is_a_png(address)]
         sources += [address for embed in side.embeds for address in _addresses(embed)]
     for source in sources[:MOST_PICTURES]:
         try:
@@ -176,6 +183,17 @@ async def _pictures(message: discord.Message) -> AsyncIterator[bytes]:
 
 def _may_be_png(file: discord.Attachment) -> bool:
     return file.size <= MOST_BYTES and (file.content_type or "image/png").startswith("image/png")
+
+
+def _is_a_png(address: str) -> bool:
+    return address.startswith(CDN) and urlsplit(address).path.endswith(".png")
+
+
+def _media(parts: list[Any]) -> Iterator[str]:
+    """The addresses of what components show, which Discord does not count among a message's attachments."""
+    for part in parts:
+        yield from (shown["media"]["url"] for shown in [part, *part.get("items", [])] if "media" in shown)
+        yield from _media(_inside(part))
 
 
 def _addresses(embed: discord.Embed) -> Iterator[str]:
@@ -190,7 +208,10 @@ async def _fetched(address: str) -> bytes:
     """What lies at ``address``; nothing if that is too much. Discord says of attachments how large they are, and not
     of embedded pictures."""
     content = bytearray()
-    async with aiohttp.ClientSession() as session, session.get(address, allow_redirects=False) as response:
+    async with (
+        aiohttp.ClientSession(trust_env=True) as session,
+        session.get(address, allow_redirects=False) as response,
+    ):
         async for chunk in response.content.iter_chunked(2**16):
             content += chunk
             if len(content) > MOST_BYTES:

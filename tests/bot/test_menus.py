@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import io
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import discord
@@ -241,24 +243,50 @@ async def test_an_embedded_picture_is_fetched_from_discord_alone(
     """By its proxy, however the picture's own address reads, and not beyond a limit."""
     monkeypatch.setattr(recipes, "MOST_BYTES", limit)
 
-    async def picture(_request: web.Request) -> web.Response:
-        return web.Response(body=png(PARAMETERS))
-
-    application = web.Application()
-    application.router.add_get("/proxy.png", picture)
-    runner = web.AppRunner(application)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        proxy = f"http://127.0.0.1:{runner.addresses[0][1]}/proxy.png"
+    async with a_picture_at("/proxy.png") as proxy:
         embed = {"type": "image", "image": {"url": "http://169.254.169.254/x.png", "proxy_url": proxy}}
         stored = studio.env.backend.create_message(studio.channel.id, studio.ben.id, "look", embeds=[embed])
         message = to_discord_message(studio.env, stored)
         assert words in said(await chose(studio, studio.ann, "Show recipe", message))
+    assert bool(studio.env.errors) is (limit == 100)
+
+
+@pytest.mark.parametrize("kind", ["gallery", "thumbnail"])
+async def test_a_picture_of_a_card_of_components_is_read(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Such cards have no attachments, and those of others no order that is known here."""
+    async with a_picture_at("/1/2/picture.png") as address:
+        monkeypatch.setattr(recipes, "CDN", address.removesuffix("1/2/picture.png"))
+        text, other = {"type": 10, "content": "look"}, {"media": {"url": "http://169.254.169.254/x.png"}}
+        media = {"media": {"url": f"{address}?ex=1&is=2"}}
+        shown = {
+            "gallery": {"type": 12, "items": [other, media]},
+            "thumbnail": {"type": 9, "components": [text], "accessory": {"type": 11, **media}},
+        }
+        card = [{"type": 17, "components": [text, shown[kind]]}]
+        stored = studio.env.backend.create_message(studio.channel.id, studio.ben.id, components=card, flags=1 << 15)
+        message = to_discord_message(studio.env, stored)
+        assert message.attachments == []
+        assert "a green pear" in said(await chose(studio, studio.ann, "Show recipe", message))
+
+
+@asynccontextmanager
+async def a_picture_at(path: str) -> AsyncIterator[str]:
+    """The address of a picture with another program's parameters, on a server of its own."""
+
+    async def picture(_request: web.Request) -> web.Response:
+        return web.Response(body=png(PARAMETERS))
+
+    application = web.Application()
+    application.router.add_get(path, picture)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}{path}"
     finally:
         await runner.cleanup()
-    assert bool(studio.env.errors) is (limit == 100)
 
 
 # -- Draw again --------------------------------------------------------------------------------------------------------
