@@ -25,7 +25,7 @@ from bot.ordering.limits import Limits
 from bot.ordering.orders import asker, job_from, where
 from bot.ordering.preferences import choose, visible
 from bot.rules import Rules
-from bot.store import Job, Jobs, Origin, Preferences
+from bot.store import Job, Jobs, Origin, Place, Preferences
 from bot.ui.cards import accepted_card
 from bot.ui.comparison_card import Compared, comparison_card
 from bot.ui.replies import acknowledge
@@ -177,14 +177,16 @@ class Generator:
         if not self._dispatcher.cancel(job_id):
             raise Refused(_("This order is finished already."))
 
-    async def forget(self, job: Job) -> None:
-        """Take an order back if it is not finished, and remove all that there is of it.
+    async def forget(self, job: Job) -> list[Place]:
+        """Take an order back if it is not finished, and remove all that there is of it, but for its card and the
+        messages that show it once more; returns where these are.
 
         Its row goes first: whoever follows the order then finds none at its end, and shows nothing more of it.
         """
-        pictures = await self._jobs.delete(job.id)
+        deleted = await self._jobs.delete(job.id)
         self._dispatcher.cancel(job.id)
-        await self._gallery.remove(pictures)
+        await self._gallery.remove(deleted.pictures)
+        return deleted.reposts
 
     async def job(self, job_id: str) -> Job:
         """The job of a card; raises ``Refused`` if it was deleted."""

@@ -11,7 +11,7 @@ import asyncio
 import io
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -28,6 +28,8 @@ TOKEN_MARGIN_S = 30.0
 """A token this near to its end is not relied upon."""
 RETRY_AFTER_S = (1.0, 5.0, 30.0)
 """Waits between attempts while Discord itself is in trouble."""
+PACE_S = 1.0
+"""Between two cards that are taken out of chat."""
 TOO_MANY_REQUESTS = 429
 """Discord is only busy; the way is open."""
 UNKNOWN_MESSAGE = 10008
@@ -97,42 +99,47 @@ class Delivery:
             await self.show_progress(job, Parcel(view=parcel.without_files))
         return None
 
-    async def remove_card(self, job: Job) -> None:
-        """Take a card out of chat, if it is still there and the bot may, or the interaction's token still can."""
-        message_id = job.place.message_id
-        if message_id is None:
-            return
-        if token_lives(job):
+    async def remove_cards(self, places: Iterable[Place]) -> None:
+        """Take cards out of chat, slowly, as far as they are still there and within reach."""
+        for number, place in enumerate(places):
+            if number:
+                await asyncio.sleep(PACE_S)
+            if within_reach(place):
+                await self._remove_card(place)
+
+    async def _remove_card(self, place: Place) -> None:
+        assert place.message_id is not None
+        if token_lives(place):
             try:
-                await self._webhook(job).delete_message(message_id)
+                await self._webhook(place).delete_message(place.message_id)
             except TROUBLE as error:
-                log.info("the card of job %s is not removed by its token: %s", job.id, error)
+                log.info("message %s is not removed by its token: %s", place.message_id, error)
             else:
                 return
         try:
-            await self._channel(job).get_partial_message(message_id).delete()
+            await self._channel(place).get_partial_message(place.message_id).delete()
         except TROUBLE as error:
-            log.info("the card of job %s stays: %s", job.id, error)
+            log.info("message %s stays: %s", place.message_id, error)
 
     def _ways(self, job: Job, parcel: Parcel) -> Iterator[Way]:
-        if token_lives(job):
+        if token_lives(job.place):
             yield lambda: self._edit_by_token(job, parcel)
         if job.place.member:
             if job.place.message_id is not None:
                 yield lambda: self._edit_by_right(job, parcel)
-            yield lambda: self._send(self._channel(job), job, parcel)
+            yield lambda: self._send(self._channel(job.place), job, parcel)
         yield lambda: self._send_directly(job, parcel)
 
     async def _edit(self, job: Job, parcel: Parcel) -> None:
-        if token_lives(job):
+        if token_lives(job.place):
             await self._edit_by_token(job, parcel)
-        elif within_reach(job):
+        elif within_reach(job.place):
             await self._edit_by_right(job, parcel)
 
     async def _edit_by_token(self, job: Job, parcel: Parcel) -> Place:
         assert job.place.message_id is not None
         try:
-            await self._webhook(job).edit_message(  # type: ignore[call-overload]  # which forgets that a layout may replace text
+            await self._webhook(job.place).edit_message(  # type: ignore[call-overload]  # which forgets that a layout may replace text
                 job.place.message_id,
                 content=None,
                 view=parcel.view(),
@@ -147,7 +154,7 @@ class Delivery:
 
     async def _edit_by_right(self, job: Job, parcel: Parcel) -> Place:
         assert job.place.message_id is not None
-        message = self._channel(job).get_partial_message(job.place.message_id)
+        message = self._channel(job.place).get_partial_message(job.place.message_id)
         try:
             await message.edit(content=None, view=parcel.view(), attachments=parcel.unpacked(), allowed_mentions=NOBODY)
         except discord.NotFound as error:
@@ -167,23 +174,23 @@ class Delivery:
         message = await where.send(view=parcel.view(), files=parcel.unpacked(), allowed_mentions=NOBODY, nonce=nonce)
         return replace(job.place, channel_id=message.channel.id, message_id=message.id, token=None, member=True)
 
-    def _webhook(self, job: Job) -> discord.Webhook:
-        assert job.place.token is not None
-        return discord.Webhook.partial(job.place.application_id, job.place.token, client=self._client)
+    def _webhook(self, place: Place) -> discord.Webhook:
+        assert place.token is not None
+        return discord.Webhook.partial(place.application_id, place.token, client=self._client)
 
-    def _channel(self, job: Job) -> discord.PartialMessageable:
-        return self._client.get_partial_messageable(job.place.channel_id, guild_id=job.place.guild_id)
-
-
-def within_reach(job: Job) -> bool:
-    """Whether the bot can edit and remove the job's card, as far as it knows."""
-    return job.place.message_id is not None and (job.place.member or token_lives(job))
+    def _channel(self, place: Place) -> discord.PartialMessageable:
+        return self._client.get_partial_messageable(place.channel_id, guild_id=place.guild_id)
 
 
-def token_lives(job: Job) -> bool:
-    """Whether the interaction's token still edits and removes the job's card."""
-    alive = time.time() < job.place.token_expires_at - TOKEN_MARGIN_S
-    return alive and job.place.token is not None and job.place.message_id is not None
+def within_reach(place: Place) -> bool:
+    """Whether the bot can edit and remove a card, as far as it knows."""
+    return place.message_id is not None and (place.member or token_lives(place))
+
+
+def token_lives(place: Place) -> bool:
+    """Whether the interaction's token still edits and removes a card."""
+    alive = time.time() < place.token_expires_at - TOKEN_MARGIN_S
+    return alive and place.token is not None and place.message_id is not None
 
 
 def is_discords(error: discord.HTTPException) -> bool:

@@ -4,7 +4,7 @@ several orders share it is also said where those stand that have not ended."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from weakref import WeakValueDictionary
 
@@ -15,7 +15,7 @@ from bot.delivery.lateness import late_note
 from bot.ordering.access import Judged, Showing, showing, showing_prompt
 from bot.ordering.comparing import labels
 from bot.ordering.preferences import visible
-from bot.store import Job, Jobs, JobState, Origin, Preferences, StoredPicture
+from bot.store import Job, Jobs, JobState, Origin, Place, Preferences, StoredPicture
 from bot.ui.cards import Finish, cancelled_card, failed_card, finished_card, not_taken, withheld_card
 from bot.ui.comparison_card import Compared, comparison_card
 from bot.words import _, speaking
@@ -76,7 +76,7 @@ class Endings:
         if place is not None and place != job.place:
             await self._jobs.moved(job, place)
             if await self._is_gone(job):  # deleted while it was on its way
-                await self._delivery.remove_card(replace(job, place=place))
+                await self._delivery.remove_cards([place])
         await self._jobs.delivered(job_id, missed=place is None)
         if place is not None:
             for other in beside:
@@ -88,16 +88,16 @@ class Endings:
             return []
         return [other for other in await self._jobs.of_comparison(job.comparison_id) if other.state.ended]
 
-    async def take_down(self, job: Job) -> None:
-        """Take the card of a deleted order out of chat; a card that others share is shown without it."""
+    async def take_down(self, job: Job, reposts: Iterable[Place]) -> None:
+        """Take the card of a deleted order out of chat, and what shows it once more; a card that others share is shown
+        without it."""
         turn = self._turns.setdefault(job.comparison_id or job.id, asyncio.Lock())
         async with turn:
             others = [] if job.comparison_id is None else await self._jobs.of_comparison(job.comparison_id)
-            if not others:
-                await self._delivery.remove_card(job)
-                return
-            with speaking(others[0].place.locale):
-                await self._delivery.show_progress(others[0], await self.parcel(others[0]))
+            if others:
+                with speaking(others[0].place.locale):
+                    await self._delivery.show_progress(others[0], await self.parcel(others[0]))
+        await self._delivery.remove_cards(reposts if others else [job.place, *reposts])
 
     async def _is_gone(self, job: Job) -> bool:
         """Whether nothing is left of what its card shows."""

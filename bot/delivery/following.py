@@ -145,7 +145,7 @@ class Follower:
 
     def _pause_s(self, job: Job) -> float:
         """Between two edits of a card."""
-        return max(EDIT_EVERY_S if token_lives(job) else BY_RIGHT_EVERY_S, len(self._background) / 5)
+        return max(EDIT_EVERY_S if token_lives(job.place) else BY_RIGHT_EVERY_S, len(self._background) / 5)
 
     def _card(self, job: Job, event: Standing, note: str | None) -> Parcel:
         """The card before the end. Previews are on it where pictures like them would be shown plainly."""

@@ -120,6 +120,9 @@ def _about(person: Person) -> dict[str, Any]:
     return {
         "user_id": str(person.user_id),
         "locked_seed": person.locked_seed,
+        "posted_again": [
+            {"channel_id": str(place.channel_id), "message_id": str(place.message_id)} for place in person.reposts
+        ],
         "seed_book": [{**asdict(seed), "saved_at": _time(seed.saved_at)} for seed in person.seeds],
         "chosen_models": [
             {**asdict(choice), "scope_id": str(choice.scope_id), "chosen_at": _time(choice.chosen_at)}

@@ -105,13 +105,18 @@ class History:
         job = await self._jobs.get(job_id)
         if job is None:
             raise order_deleted()
-        parcel = await self._endings.parcel(replace(job, place=place_of(interaction)), alone=True)
+        here = place_of(interaction)
+        parcel = await self._endings.parcel(replace(job, place=here), alone=True)
         try:
-            await interaction.followup.send(view=parcel.view(), files=parcel.unpacked(), allowed_mentions=NOBODY)
+            message = await interaction.followup.send(
+                view=parcel.view(), files=parcel.unpacked(), allowed_mentions=NOBODY, wait=True
+            )
         except discord.HTTPException as error:
             if is_discords(error):
                 raise
             raise Refused(not_taken()) from error
+        if not await self._jobs.posted(job.id, replace(here, message_id=message.id)):  # deleted meanwhile
+            await message.delete()
 
     async def _page(
         self, interaction: discord.Interaction, page: Page, asking: str | None, *, pictured: bool
@@ -227,8 +232,8 @@ class ReallyDelete(VerbButton, template=rf"history_delete:{ID}"):
         bot = interaction.client
         await acknowledge(interaction)
         job = await bot.history.own(interaction, self.subject)
-        await bot.generator.forget(job)
-        bot.background.begin(f"card of {job.id}", bot.endings.take_down(job))
+        reposts = await bot.generator.forget(job)
+        bot.background.begin(f"card of {job.id}", bot.endings.take_down(job, reposts))
         await bot.history.show(interaction, _page_of(interaction.message))
 
 

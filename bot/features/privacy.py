@@ -15,7 +15,7 @@ from bot.delivery.endings import REQUEST_LIMIT
 from bot.delivery.gallery import Gallery
 from bot.features import export
 from bot.ordering.access import Refused
-from bot.store import Job, People, Person
+from bot.store import People, Person
 from bot.ui.cards import GREY, RED, layout
 from bot.ui.items import VerbButton
 from bot.words import N_, _
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 MOST_PARTS = 5
 """Of one answer: where the bot is a guest, Discord takes no more messages for one command."""
-PACE_S = 1.0
-"""Between two cards that are taken out of chat."""
 PERSON = r"(?P<id>\d{1,20})"
 """Whom a button is for, in its custom id."""
 
@@ -72,9 +70,10 @@ class Privacy:
         for job in person.unfinished:
             self._dispatcher.cancel(job.id)
         await self._gallery.remove(picture.id for picture in person.pictures)
-        cards = {job.place.message_id: job for job in person.jobs if job.place.message_id is not None}
-        near = [job for job in cards.values() if within_reach(job)]
-        self._background.begin(f"cards of {len(near)} forgotten orders", self._take_down(near))
+        shown = [*(job.place for job in person.jobs), *person.reposts]
+        cards = {place.message_id: place for place in shown if place.message_id is not None}
+        near = [place for place in cards.values() if within_reach(place)]
+        self._background.begin(f"{len(near)} cards of somebody forgotten", self._delivery.remove_cards(near))
         view = layout(GREY, _forgotten(person, removed=len(near), kept=len(cards) - len(near)), rows=[])
         await interaction.edit_original_response(view=view, allowed_mentions=NOBODY)
 
@@ -89,11 +88,6 @@ class Privacy:
         if not person:
             raise Refused(_("I hold nothing about you: no orders, no pictures, no seeds, no choices."))
         return person
-
-    async def _take_down(self, jobs: Iterable[Job]) -> None:
-        for job in jobs:
-            await self._delivery.remove_card(job)
-            await asyncio.sleep(PACE_S)
 
 
 class Forget(VerbButton, template=rf"forget_me:{PERSON}"):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bot.store.database import Database
-from bot.store.records import Job, Place, StoredPicture, job_from, picture_from, to_row
+from bot.store.records import Job, Place, StoredPicture, job_from, picture_from, repost_from, to_row
 from inference.contract import Finished, Picture
 from inference.prompts import literally
 
@@ -18,6 +18,15 @@ class Drawn:
 
     pictures: int
     people: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deleted:
+    """What a deleted job leaves outside of the database, for the caller to remove: files of pictures, by their ids, and
+    messages that show them once more."""
+
+    pictures: list[str]
+    reposts: list[Place]
 
 
 class Jobs:
@@ -53,9 +62,29 @@ class Jobs:
         """Remember which message is the job's card."""
         await self._write("UPDATE jobs SET message_id = ? WHERE id = ?", (message_id, job_id))
 
+    async def posted(self, job_id: str, place: Place) -> bool:
+        """Remember a message that shows the job once more; False if the job was deleted meanwhile."""
+        async with self._database.transaction() as connection:
+            done = await connection.execute(
+                "INSERT INTO reposts SELECT ?, id, ?, ?, ?, ?, ?, ? FROM jobs WHERE id = ?",
+                (
+                    place.message_id,
+                    place.guild_id,
+                    place.channel_id,
+                    place.application_id,
+                    place.token,
+                    place.token_expires_at,
+                    place.member,
+                    job_id,
+                ),
+            )
+            return done.rowcount > 0
+
     async def forget_cards(self) -> None:
         """No message is a card any more."""
-        await self._write("UPDATE jobs SET message_id = NULL", ())
+        async with self._database.transaction() as connection:
+            await connection.execute("UPDATE jobs SET message_id = NULL")
+            await connection.execute("DELETE FROM reposts")
 
     async def moved(self, job: Job, place: Place) -> None:
         """Remember that the card of ``job``, and of all orders that share it, is another message now."""
@@ -154,11 +183,13 @@ class Jobs:
         """Every picture that a job has."""
         return {row["id"] for row in await self._database.fetch_all("SELECT id FROM pictures")}
 
-    async def delete(self, job_id: str) -> list[str]:
-        """Forget a job; returns the ids of its pictures, whose files the caller removes."""
-        ids = [picture.id for picture in await self.pictures(job_id)]
-        await self._write("DELETE FROM jobs WHERE id = ?", (job_id,))
-        return ids
+    async def delete(self, job_id: str) -> Deleted:
+        """Forget a job."""
+        async with self._database.transaction() as connection:
+            rows = await self._database.fetch_all("SELECT * FROM reposts WHERE job_id = ?", (job_id,))
+            ids = [picture.id for picture in await self.pictures(job_id)]
+            await connection.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
+        return Deleted(pictures=ids, reposts=[repost_from(row) for row in rows])
 
     async def _jobs(self, where: str, parameters: tuple[Any, ...] = ()) -> list[Job]:
         return [job_from(row) for row in await self._database.fetch_all(f"SELECT * FROM jobs {where}", parameters)]

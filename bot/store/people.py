@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from bot.rules import Scope
 from bot.store.database import Database
 from bot.store.preferences import Preferences
-from bot.store.records import Job, JobState, StoredPicture, job_from, picture_from
+from bot.store.records import Job, JobState, Place, StoredPicture, job_from, picture_from, repost_from
 
 UNFINISHED = (JobState.QUEUED, JobState.RUNNING)
 FORGET = (
@@ -41,7 +41,8 @@ class MadeChoice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Person:
-    """All that is known of somebody; jobs and pictures oldest first."""
+    """All that is known of somebody; jobs and pictures oldest first, ``reposts`` are messages that show some of them
+    once more."""
 
     user_id: int
     jobs: tuple[Job, ...]
@@ -49,6 +50,7 @@ class Person:
     seeds: tuple[KeptSeed, ...]
     choices: tuple[MadeChoice, ...]
     locked_seed: int | None
+    reposts: tuple[Place, ...] = ()
 
     @property
     def unfinished(self) -> tuple[Job, ...]:
@@ -80,12 +82,17 @@ class People:
             " ORDER BY created_at, job_id, position",
             (user_id,),
         )
+        reposts = await fetch(
+            "SELECT reposts.* FROM reposts JOIN jobs ON jobs.id = job_id WHERE user_id = ? ORDER BY reposts.message_id",
+            (user_id,),
+        )
         seeds = await fetch("SELECT name, seed, saved_at FROM seeds WHERE user_id = ? ORDER BY name", (user_id,))
         choices = await fetch("SELECT * FROM choices WHERE chosen_by = ? ORDER BY chosen_at", (user_id,))
         return Person(
             user_id=user_id,
             jobs=tuple(job_from(row) for row in jobs),
             pictures=tuple(picture_from(row) for row in pictures),
+            reposts=tuple(repost_from(row) for row in reposts),
             seeds=tuple(KeptSeed(**dict(row)) for row in seeds),
             choices=tuple(
                 MadeChoice(

@@ -205,6 +205,20 @@ def job_from(row: aiosqlite.Row) -> Job:
     )
 
 
+def repost_from(row: aiosqlite.Row) -> Place:
+    """Where a message is that shows an order once more; nothing is ever added to it."""
+    return Place(
+        guild_id=row["guild_id"],
+        channel_id=row["channel_id"],
+        message_id=row["message_id"],
+        application_id=row["application_id"],
+        token=row["token"],
+        token_expires_at=row["token_expires_at"],
+        attachment_size_limit=0,
+        member=bool(row["member"]),
+    )
+
+
 def _variation_from(row: aiosqlite.Row) -> Variation | None:
     seed, strength = row["variation_seed"], row["variation_strength"]
     return None if seed is None else Variation(seed=seed, strength=strength)

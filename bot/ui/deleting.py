@@ -45,20 +45,21 @@ async def withdraw(
     elsewhere = [job for job in jobs if job.place.message_id != message.id]
     if elsewhere and len(jobs) == 1:
         return _("The message is gone. The picture stays in your `/history`, where **Delete** removes it for good.")
+    left = [job.place for job in elsewhere[:1]]  # a comparison whose card was sent anew
     for job in jobs:
-        await bot.generator.forget(job)
-    for job in elsewhere[:1]:  # a comparison whose card was sent anew
-        bot.background.begin(f"card of {job.id}", bot.delivery.remove_card(job))
+        left += await bot.generator.forget(job)
+    bot.background.begin(f"cards of {jobs[0].id}", bot.delivery.remove_cards(left))
     return None
 
 
 def _require_may_remove(
     interaction: discord.Interaction[PictureBot], message: discord.Message, *, is_leftover: bool = False
 ) -> None:
-    """Raise ``Refused`` unless this person had the message posted, or may remove messages here. Outside of servers
-    nobody moderates: what is left over there is everybody's."""
+    """Raise ``Refused`` unless this person had the message posted, may remove messages here, or a leftover names them
+    as whose it was. Outside of servers nobody moderates: what is left over there is everybody's."""
     asked = message.interaction_metadata
     in_server = interaction.guild_id is not None
     may = interaction.permissions.manage_messages if in_server else is_leftover
-    if not may and (asked is None or asked.user.id != interaction.user.id):
+    was_theirs = is_leftover and f"<@{interaction.user.id}>" in str([part.to_dict() for part in message.components])
+    if not may and not was_theirs and (asked is None or asked.user.id != interaction.user.id):
         raise not_their_own()

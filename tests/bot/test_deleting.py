@@ -7,6 +7,7 @@ from typing import Any
 import discord
 import pytest
 
+from bot.delivery import delivery
 from tests.bot.studio import Studio, delete_newest, menu_of, said, text_of, until
 
 
@@ -90,6 +91,36 @@ async def test_a_picture_out_of_a_comparison_is_taken_away_by_whoever_wanted_it_
     studio.env.errors.clear()
 
 
+async def test_who_had_it_posted_takes_away_what_outlived_its_order(studio: Studio) -> None:
+    card = await taken_out(studio)
+    await studio.store.people.forget(studio.ann.id)
+    await delete(studio, studio.ben, card, by="button")
+    assert card.id not in [shown.id for shown in studio.cards()]
+
+
+@pytest.mark.parametrize("make", [posted_again, taken_out])
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("how", ["history", "button", "privacy"])
+async def test_what_shows_an_order_once_more_goes_with_it(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch, make: Any, how: str, restarted: bool
+) -> None:
+    monkeypatch.setattr(delivery, "PACE_S", 0.01)
+    await make(studio)
+    if restarted:
+        await studio.restart()
+    if how == "history":
+        shown = (await studio.ann.slash(studio.channel, "history")).response
+        for _order in await studio.jobs():
+            shown = await delete_newest(studio.ann, shown)
+    elif how == "button":
+        await delete(studio, studio.ann, studio.cards()[0], by="button")
+    else:
+        asked = (await studio.ann.slash(studio.channel, "privacy delete")).response
+        await studio.ann.click(asked, label="Delete everything")
+    await until(lambda: studio.cards() == [], studio._what_is_there)
+    assert await studio.jobs() == []
+
+
 @pytest.mark.parametrize("make", [drawn, compared, posted_again, taken_out])
 @pytest.mark.parametrize(("who", "gone"), [("ann", True), ("mod", True), ("stranger", False)])
 @pytest.mark.parametrize("restarted", [False, True])
@@ -101,8 +132,6 @@ async def test_a_card_that_outlived_its_orders_goes_by_its_button(
     await studio.store.people.forget(studio.ann.id)
     if restarted:
         await studio.restart()
-    if make is taken_out and who == "ann":
-        who = "ben"  # who had it posted
     await delete(studio, stranger if who == "stranger" else getattr(studio, who), card, by="button")
     assert (card.id in [shown.id for shown in studio.cards()]) is not gone
 

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from bot import app
+from bot.delivery import delivery
 from bot.delivery.gallery import Gallery
 from bot.features import export, privacy
 from bot.rules import Scope
@@ -27,7 +28,7 @@ from tests.bot.studio import Studio, labels_of, said, text_of, until
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(privacy, "PACE_S", 0.0)
+    monkeypatch.setattr(delivery, "PACE_S", 0.0)
 
 
 async def drawn(studio: Studio, who: Any, *, prompt: str, seed: int, count: int = 1) -> None:

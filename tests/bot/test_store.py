@@ -179,7 +179,7 @@ async def test_a_deleted_job_leaves_nothing_and_its_rerolls_stay(path: Path) -> 
         await store.jobs.add(job)
         await store.jobs.add(reroll)
         await store.jobs.finish(job.id, drawn(job))
-        assert await store.jobs.delete(job.id) == [picture_id(job.id, 0), picture_id(job.id, 1)]
+        assert (await store.jobs.delete(job.id)).pictures == [picture_id(job.id, 0), picture_id(job.id, 1)]
         assert await store.jobs.get(job.id) is None
         assert await store.jobs.picture_ids() == set()
         left = await store.jobs.get(reroll.id)
