@@ -33,6 +33,7 @@ from bot.ordering.limits import Limits
 from bot.preview import PreviewError, preview
 from bot.settings import ROOT, Settings
 from bot.store import DatabaseError, Store, open_store
+from bot.store.database import remove_copies
 from inference.catalog import Catalog, CatalogError
 from inference.dispatch.dispatcher import Dispatcher
 from inference.dispatch.queue import FairQueue
@@ -43,6 +44,8 @@ from inference.processes.handle import WorkerGone, WorkerProcess, WorkerSpec
 
 log = logging.getLogger("bot.app")
 
+COPIES_DAYS = 14
+"""How long the database from before an upgrade is kept."""
 DAY_S = 24 * 60 * 60.0
 
 
@@ -275,12 +278,15 @@ async def remove_strangers(settings: Settings, store: Store, examples: set[str])
 
 
 async def remove_old(settings: Settings, examples: set[str]) -> None:
-    """Remove pictures that are older than they are to be kept, now and every day; the examples of models stay."""
+    """Remove pictures that are older than they are to be kept, and copies of the database from before upgrades, now and
+    every day; the examples of models stay."""
     gallery = Gallery(settings.pictures_dir)
-    while settings.keep_pictures_days:
-        gone = await gallery.remove_older(time.time() - settings.keep_pictures_days * DAY_S, but=examples)
+    while True:
+        remove_copies(settings.database_path, older_than=time.time() - COPIES_DAYS * DAY_S)
+        days = settings.keep_pictures_days
+        gone = await gallery.remove_older(time.time() - days * DAY_S, but=examples) if days else 0
         if gone:
-            log.info("removed %d pictures that are older than %g days", gone, settings.keep_pictures_days)
+            log.info("removed %d pictures that are older than %g days", gone, days)
         await asyncio.sleep(DAY_S)
 
 

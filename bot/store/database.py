@@ -141,6 +141,14 @@ async def _keep_copy(connection: aiosqlite.Connection, path: Path, number: int) 
             older.unlink()
 
 
+def remove_copies(path: Path, *, older_than: float) -> None:
+    """Remove what was kept of the database at ``path`` before ``older_than`` (Unix seconds): it still holds what people
+    have had deleted since."""
+    for copy in _copies(path):
+        if copy.stat().st_mtime < older_than:
+            copy.unlink(missing_ok=True)
+
+
 def _copies(path: Path) -> list[Path]:
     """What was kept of the database at ``path``."""
     return [found for found in path.parent.glob(f"{path.name}.before-*") if re.fullmatch(r".+-\d{4}", found.name)]

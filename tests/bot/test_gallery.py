@@ -63,11 +63,17 @@ async def test_pictures_outlive_an_older_copy_of_their_database(
     assert "put that one back" in caplog.text
 
 
-async def test_pictures_are_kept_as_long_as_is_set(settings: Settings) -> None:
+async def test_pictures_are_kept_as_long_as_is_set_and_copies_of_the_database_a_fortnight(settings: Settings) -> None:
     old, example = (a_file(settings.pictures_dir, age_s=8 * app.DAY_S) for _ in range(2))
     young, foreign = (a_file(settings.pictures_dir, name, age_s=6 * app.DAY_S) for name in ("", "holiday.png"))
-    await app.remove_old(settings, {example.stem})
+    copies = [settings.database_path.with_name(f"bot.sqlite3.before-000{number}") for number in (1, 2)]
+    for copy, days in zip(copies, (13, 15), strict=True):
+        copy.touch()
+        os.utime(copy, (time.time() - days * app.DAY_S,) * 2)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(app.remove_old(settings, {example.stem}), 0.5)
     assert old.exists()
+    assert [copy.exists() for copy in copies] == [True, False]
     daily = asyncio.create_task(app.remove_old(replace(settings, keep_pictures_days=7.0), {example.stem}))
     await until(lambda: not old.exists(), lambda: "the old picture is still there")
     daily.cancel()
