@@ -137,7 +137,7 @@ class Loop:
 
     @torch.no_grad()
     def _resume(self) -> None:
-        state = torch.load(self.checkpoint, weights_only=True)
+        state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
         self.step, self.seconds = state["step"], state["seconds"]
         self.optimizer.load_state_dict(state["optimizer"])
         for mine, kept in ((self.parameters, state["parameters"]), (self.average, state["average"])):

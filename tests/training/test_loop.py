@@ -38,3 +38,16 @@ def test_without_a_limit_all_steps_are_done(tmp_path: Path) -> None:
     loop = loop_of(Stage(steps=30, batch=1, rate=1e-2), tmp_path)
     loop.run(lambda draw: loop.parameters[0].square().sum())
     assert loop.step == 30
+
+
+def test_a_gpus_checkpoint_goes_on_without_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage(steps=30, batch=1, rate=1e-2)
+    loop = loop_of(stage, tmp_path)
+    with monkeypatch.context() as on_a_gpu:
+        on_a_gpu.setattr("torch.serialization.location_tag", lambda storage: "cuda:0")
+        loop.run(lambda draw: loop.parameters[0].square().sum())
+    resumed = loop_of(stage, tmp_path)
+    state = resumed.optimizer.state[resumed.parameters[0]]
+    assert resumed.step == 30
+    assert state["exp_avg"].device == resumed.parameters[0].device
+    assert torch.equal(resumed.average[0], loop.parameters[0])
