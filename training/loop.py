@@ -42,7 +42,8 @@ class Draw:
 class Loop:
     """Trains ``groups`` for a stage and keeps their moving average.
 
-    ``folder`` is where the checkpoint lies; with one there, training goes on from it.
+    On CUDA few kernels update all parameters at once: launching some for each takes longer than they run. From a
+    ``checkpoint`` that is there, perhaps another device's, training goes on.
     """
 
     def __init__(self, name: str, stage: Stage, groups: Iterable[Group], checkpoint: Path, *, seed: int) -> None:
@@ -55,6 +56,7 @@ class Loop:
             lr=stage.rate,
             betas=(0.9, 0.99),
             weight_decay=0.01 if stage.steps > 2000 else 0.0,
+            fused=True if self.parameters[0].is_cuda else None,
         )
         self.step, self.seconds = 0, 0.0
         if checkpoint.exists():
@@ -139,6 +141,8 @@ class Loop:
     def _resume(self) -> None:
         state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
         self.step, self.seconds = state["step"], state["seconds"]
+        for saved, group in zip(state["optimizer"]["param_groups"], self.optimizer.param_groups, strict=True):
+            saved["fused"] = group["fused"]  # else the saving device's: it also says where step counts lie
         self.optimizer.load_state_dict(state["optimizer"])
         for mine, kept in ((self.parameters, state["parameters"]), (self.average, state["average"])):
             for tensor, value in zip(mine, kept, strict=True):

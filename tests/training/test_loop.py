@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from training.loop import Group, Loop
 from training.recipe import Stage
@@ -45,9 +46,20 @@ def test_a_gpus_checkpoint_goes_on_without_one(tmp_path: Path, monkeypatch: pyte
     loop = loop_of(stage, tmp_path)
     with monkeypatch.context() as on_a_gpu:
         on_a_gpu.setattr("torch.serialization.location_tag", lambda storage: "cuda:0")
+        loop.optimizer.param_groups[0]["fused"] = True
         loop.run(lambda draw: loop.parameters[0].square().sum())
     resumed = loop_of(stage, tmp_path)
     state = resumed.optimizer.state[resumed.parameters[0]]
     assert resumed.step == 30
+    assert resumed.optimizer.param_groups[0]["fused"] is None, "as on a processor"
     assert state["exp_avg"].device == resumed.parameters[0].device
     assert torch.equal(resumed.average[0], loop.parameters[0])
+
+
+@pytest.mark.parametrize(("device", "fused"), [("cuda", True), ("cpu", None)])
+def test_a_gpu_updates_all_parameters_at_once(device: str, fused: bool | None, tmp_path: Path) -> None:
+    stage = Stage(steps=1, batch=1, rate=1e-2)
+    with FakeTensorMode():
+        weight = nn.Parameter(torch.ones(3, device=device))
+        loop = Loop("test", stage, [Group(parameters=(weight,))], tmp_path / "checkpoint.pt", seed=1)
+    assert loop.optimizer.param_groups[0]["fused"] is fused
