@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from training.loop import Group, Loop
+from training.loop import Group, Loop, kernels
 from training.recipe import Stage
 
 
@@ -63,3 +63,10 @@ def test_a_gpu_updates_all_parameters_at_once(device: str, fused: bool | None, t
         weight = nn.Parameter(torch.ones(3, device=device))
         loop = Loop("test", stage, [Group(parameters=(weight,))], tmp_path / "checkpoint.pt", seed=1)
     assert loop.optimizer.param_groups[0]["fused"] is fused
+
+
+@pytest.mark.parametrize(("device", "tried_out"), [("cuda", True), ("cpu", False)])
+def test_convolutions_are_tried_out_on_a_gpu_while_it_trains(device: str, tried_out: bool) -> None:
+    with kernels(torch.device(device)):
+        assert torch.backends.cudnn.benchmark is tried_out
+    assert not torch.backends.cudnn.benchmark
