@@ -91,7 +91,7 @@ GPU = Recipe(
     backgrounds=8,
     colours=6,
     ways_limit_s=60,
-    vae=Stage(steps=4000, batch=96, rate=1.2e-3, limit_s=90),
+    vae=Stage(steps=8000, batch=32, rate=1e-3, limit_s=90),
     text=Stage(steps=2000, batch=256, rate=1e-3, warmup=50, limit_s=25),
     base=Stage(steps=12_000, batch=256, rate=1.5e-3, warmup=300, average=0.9995, limit_s=200),
     native=Stage(steps=1500, batch=192, rate=3e-4, warmup=50, average=0.995, limit_s=40),
