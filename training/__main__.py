@@ -13,6 +13,7 @@ from training.work import DEFAULT, Work
 
 MODELS = Path(__file__).parents[1] / "models"
 STAGES = ("data", "vae", "text", "base", "distil native", "distil lora", "style", "export", "evaluate")
+OF_ANY_RECIPE = {"data", "export", "evaluate"}
 
 
 def main(arguments: list[str]) -> int:
@@ -24,6 +25,8 @@ def main(arguments: list[str]) -> int:
     if not stages:
         print(f"No stage is called “{chosen}”: {', '.join(STAGES)}, all", file=sys.stderr)
         return 2
+    if not OF_ANY_RECIPE.issuperset(stages):
+        work.claim(recipe.name)
     for stage in stages:
         for act in _acts(stage, recipe, work, options.models):
             act()
@@ -34,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     parser.add_argument("stage", nargs="+", help=f"one of: {', '.join(STAGES)}, all")
     parser.add_argument("--recipe", choices=tuple(RECIPES), help="gpu where there is one, else cpu")
-    parser.add_argument("--work", type=Path, default=DEFAULT, help="where stages leave what they made")
+    parser.add_argument("--work", type=Path, default=DEFAULT, help="where stages leave what they made: one recipe's")
     parser.add_argument("--models", type=Path, default=MODELS, help="where the shipped files go")
     return parser
 

@@ -31,7 +31,6 @@ from training.loop import Draw, Group, Loop, half, save
 from training.recipe import TIMESTEPS, Recipe, Stage, device
 from training.schedule import Schedule
 from training.text import Captioner
-from training.tokenizer import ids
 from training.work import Work
 
 STRIDE = TIMESTEPS // 50
@@ -181,6 +180,6 @@ def _train(
 def _teacher(work: Work, captioner: Captioner, schedule: Schedule) -> tuple[CLIPTextModel, Teacher]:
     where = device()
     encoder = CLIPTextModel.from_pretrained(work.base / "text_encoder").to(where).requires_grad_(False)
-    empty = encoder(ids(captioner.tokenizer, [""]).to(where)).last_hidden_state
+    empty = encoder(captioner.reader.ids([""]).to(where)).last_hidden_state
     frozen = UNet2DConditionModel.from_pretrained(work.base / "unet").to(where).requires_grad_(False)
     return encoder, Teacher(network=frozen, schedule=schedule, empty=empty)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,8 @@ class Draw:
 class Loop:
     """Trains ``groups`` for a stage and keeps their moving average.
 
-    ``folder`` is where the checkpoint lies; with one there, training goes on from it.
+    On CUDA few kernels update all parameters at once: launching some for each takes longer than they run. From a
+    ``checkpoint`` that is there, perhaps another device's, training goes on.
     """
 
     def __init__(self, name: str, stage: Stage, groups: Iterable[Group], checkpoint: Path, *, seed: int) -> None:
@@ -55,6 +56,7 @@ class Loop:
             lr=stage.rate,
             betas=(0.9, 0.99),
             weight_decay=0.01 if stage.steps > 2000 else 0.0,
+            fused=True if self.parameters[0].is_cuda else None,
         )
         self.step, self.seconds = 0, 0.0
         if checkpoint.exists():
@@ -63,7 +65,7 @@ class Loop:
     def run(self, loss_of: Callable[[Draw], Tensor], on_pause: Callable[[], None] = lambda: None) -> None:
         """Train to the stage's end; the parameters then hold their moving average. ``on_pause`` is called with the
         average in place every ``EVERY`` steps, ``PAUSE_S`` seconds apart, and at the end, for sample sheets."""
-        with attention(self.parameters[0].device):
+        with kernels(self.parameters[0].device):
             self._train(loss_of, on_pause)
         self._save()
         self._swap()
@@ -137,8 +139,10 @@ class Loop:
 
     @torch.no_grad()
     def _resume(self) -> None:
-        state = torch.load(self.checkpoint, weights_only=True)
+        state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
         self.step, self.seconds = state["step"], state["seconds"]
+        for saved, group in zip(state["optimizer"]["param_groups"], self.optimizer.param_groups, strict=True):
+            saved["fused"] = group["fused"]  # else the saving device's: it also says where step counts lie
         self.optimizer.load_state_dict(state["optimizer"])
         for mine, kept in ((self.parameters, state["parameters"]), (self.average, state["average"])):
             for tensor, value in zip(mine, kept, strict=True):
@@ -158,6 +162,14 @@ def half(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16)
 
 
-def attention(device: torch.device) -> AbstractContextManager[None]:
-    """The plain attention on a processor: for 64 positions it trains a fifth faster than the blockwise one."""
-    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
+@contextmanager
+def kernels(device: torch.device) -> Iterator[None]:
+    """The fastest ones for training. On a processor the plain attention: for 64 positions it trains a fifth faster than
+    the blockwise one. On CUDA the convolutions that are, tried out once for each of a stage's few shapes."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = before or device.type == "cuda"
+    try:
+        with sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext():
+            yield
+    finally:
+        torch.backends.cudnn.benchmark = before

@@ -11,7 +11,7 @@ from transformers import CLIPTextModel
 
 from training import denoiser
 from training.base import velocity_loss
-from training.captions import UNCONDITIONAL, Variant, caption
+from training.captions import Variant
 from training.colour import BACKGROUNDS, inked
 from training.latents import Latents, encoded, picture_of
 from training.loop import Draw, Group, Loop, half
@@ -19,7 +19,6 @@ from training.pictures import load
 from training.recipe import TIMESTEPS, Recipe, device
 from training.schedule import Schedule
 from training.text import Captioner
-from training.tokenizer import ids
 from training.work import Work
 
 DRAWN_AS = {"flat": "flat", "ink": "3d"}
@@ -43,12 +42,8 @@ def train(style: str, recipe: Recipe, work: Work) -> None:
     def loss_of(draw: Draw) -> Tensor:
         chosen = torch.randint(len(shown), (recipe.style.batch,), generator=draw.generator)
         t = torch.randint(TIMESTEPS, (recipe.style.batch,), generator=draw.generator).to(where)
-        rng = random.Random(draw.step)
-        said = [
-            "" if rng.random() < UNCONDITIONAL else caption(captioner.labels[variant.entry], variant, rng)
-            for variant in (shown[i] for i in chosen.tolist())
-        ]
-        words = encoder(ids(captioner.tokenizer, said).to(where)).last_hidden_state
+        said = captioner.ids_of((shown[i] for i in chosen.tolist()), draw.step)
+        words = encoder(said.to(where)).last_hidden_state
         with half(where):
             return velocity_loss(unet, schedule, z[chosen.to(where)], t, words)
 

@@ -7,6 +7,7 @@ components (InfoNCE, arXiv 2103.00020) and regression onto them give every name 
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from training import tokenizer as tokens
-from training.captions import UNCONDITIONAL, caption
+from training.captions import UNCONDITIONAL, Variant, caption
 from training.latents import Latents
 from training.loop import Draw, Group, Loop, half
 from training.pictures import Picture, load
@@ -32,15 +33,18 @@ class Captioner:
         self.labels: tuple[Picture, ...] = tuple(rows[index] for index in latents.vocabulary)
         self.variants = latents.variants
         self.tokenizer: CLIPTokenizer = CLIPTokenizer.from_pretrained(work.tokenizer)
+        self.reader = tokens.Reader(self.tokenizer)
 
     def ids(self, chosen: Tensor, seed: int, empty: float = UNCONDITIONAL) -> Tensor:
         """(B, tokens) for places ``chosen`` (B,) among the variants; a share of ``empty`` is left without words."""
+        return self.ids_of((self.variants[i] for i in chosen.tolist()), seed, empty)
+
+    def ids_of(self, shown: Iterable[Variant], seed: int, empty: float = UNCONDITIONAL) -> Tensor:
+        """The same for any variants of the vocabulary's emoji."""
         rng = random.Random(seed)
-        words = [
-            "" if rng.random() < empty else caption(self.labels[variant.entry], variant, rng)
-            for variant in (self.variants[i] for i in chosen.tolist())
-        ]
-        return tokens.ids(self.tokenizer, words)
+        return self.reader.ids(
+            "" if rng.random() < empty else caption(self.labels[variant.entry], variant, rng) for variant in shown
+        )
 
 
 class Aligner(nn.Module):

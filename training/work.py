@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from training.recipe import CPU
+
 DEFAULT = Path(__file__).parent / "work"
 
 
@@ -13,6 +15,31 @@ class Work:
     """Paths under ``root``; folders hold what diffusers and transformers save."""
 
     root: Path
+
+    def claim(self, recipe: str) -> None:
+        """Note that ``recipe`` fills this folder; raises ``SystemExit`` where another has begun to."""
+        other = self.filled_by
+        if other not in (None, recipe):
+            raise SystemExit(
+                f"{self.root} holds what the recipe “{other}” made, which “{recipe}” cannot go on from. "
+                f"Name another folder with --work, remove this one, or go on with --recipe {other}."
+            )
+        self.root.mkdir(parents=True, exist_ok=True)
+        self.note.write_text(f"{recipe}\n", encoding="utf-8")
+
+    @property
+    def filled_by(self) -> str | None:
+        """Whose recipe's stages left something here. None: nobody's, pictures are the same for all. A folder that does
+        not say is of a time when only one for a processor had been run."""
+        left = set(self.root.iterdir()) if self.root.is_dir() else set()
+        if left <= {self.note, self.pictures}:
+            return None
+        return self.note.read_text(encoding="utf-8").strip() if self.note.exists() else CPU.name
+
+    @property
+    def note(self) -> Path:
+        """The name of the recipe that fills this folder."""
+        return self.root / "recipe"
 
     @property
     def pictures(self) -> Path:
