@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gettext
 import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -15,8 +16,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from inference.errors import Failure, describe
+
 LOCALES = Path(__file__).parent / "locale"
 ENGLISH = "en-US"
+FOLDERS = re.compile(r"""(?<![\w.:/\\])([A-Za-z]:)?[/\\]([^\s/\\:'"“”()]+[/\\])+(?=[^\s/\\])""")
+"""The folders of an absolute path."""
 
 _locale: ContextVar[str] = ContextVar("locale", default=ENGLISH)
 
@@ -29,6 +34,11 @@ def _(message: str, /, **values: Any) -> str:
 def steps_of(count: int) -> str:
     """A number of steps in words."""
     return _("1 step") if count == 1 else _("{steps} steps", steps=count)
+
+
+def told(failure: Failure) -> str:
+    """What went wrong, for people to read: where files lie on this machine is for its owner, and for the log."""
+    return FOLDERS.sub("…/", describe(failure, _))
 
 
 def N_(message: str) -> str:  # noqa: N802 (gettext's own name for it)

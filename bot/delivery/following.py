@@ -19,7 +19,7 @@ from bot.delivery.lateness import late_note
 from bot.ordering.access import Showing
 from bot.store import Job, Jobs
 from bot.ui.cards import progress_card, retry_note
-from bot.words import _, speaking
+from bot.words import speaking, told
 from inference.contract import (
     Cancelled,
     Downloading,
@@ -163,7 +163,8 @@ class Follower:
                 if not await _patiently(job, partial(self._jobs.finish, job.id, outcome)):
                     await self._gallery.remove(picture.id for picture in outcome.pictures)
             case Failed(failure=failure):
-                await _patiently(job, partial(self._jobs.fail, job.id, describe(failure, _)))
+                log.info("job %s failed: %s", job.id, describe(failure))
+                await _patiently(job, partial(self._jobs.fail, job.id, told(failure)))
             case Cancelled():
                 await _patiently(job, partial(self._jobs.cancel, job.id))
                 await self._gallery.remove(picture_id(job.id, index) for index in range(job.request.count))

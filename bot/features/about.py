@@ -26,7 +26,7 @@ def about(catalog: Catalog) -> str:
 
 def help_text(tree: app_commands.CommandTree[Any]) -> str:
     """Every command with its description."""
-    lines = [f"`/{command.qualified_name}` – {_(command.description)}" for command in _commands(tree.get_commands())]
+    lines = [f"`/{_named(command)}` – {_(command.description)}" for command in _commands(tree.get_commands())]
     menus = [command.name for command in tree.get_commands() if isinstance(command, app_commands.ContextMenu)]
     if menus:
         names = ", ".join(f"**{_(name)}**" for name in menus)
@@ -42,6 +42,11 @@ def _commands(found: Iterable[Any]) -> Iterator[app_commands.Command[Any, ..., A
             yield from _commands(command.commands)
         elif isinstance(command, app_commands.Command):
             yield command
+
+
+def _named(command: app_commands.Command[Any, ..., Any]) -> str:
+    """As Discord shows it in this language."""
+    return " ".join(_(name) for name in command.qualified_name.split())
 
 
 def _version() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ import discord
 from discord import ui
 
 from bot.background import Background
-from bot.delivery.delivery import NOBODY
+from bot.delivery.delivery import NOBODY, TROUBLE
 from bot.features.examples import Example, Examples
 from bot.ordering.access import Refused, Showing, require_may_choose, showing_in
 from bot.ordering.orders import asker, is_age_restricted, where
@@ -23,15 +24,16 @@ from bot.store import Preferences
 from bot.ui.cards import inert, why_withheld
 from bot.ui.items import Pressable
 from bot.ui.suggestions import triggers_of
-from bot.words import N_, _, speaking, steps_of
+from bot.words import N_, _, speaking, steps_of, told
 from inference.catalog import Catalog
 from inference.catalog.entries import AdapterEntry, Kind, ModelEntry
 from inference.dispatch.dispatcher import Dispatcher
 from inference.dispatch.ticket import Ticket
-from inference.errors import describe
 
 if TYPE_CHECKING:
     from bot.client import PictureBot
+
+log = logging.getLogger("bot.features.models")
 
 ON_A_PAGE = 4
 MOST_LORAS, LORA_CHARACTERS = 8, 50
@@ -181,7 +183,7 @@ class Models:
             container.add_item(ui.TextDisplay("🎨 " + _("An example is being drawn…")))
         lines = [f"- {fact}" for fact in [*await self._facts(entry), *_details(entry)]]
         if entry.name in self._dispatcher.ailing:
-            lines.append(inert(describe(self._dispatcher.ailing[entry.name], _)))
+            lines.append(inert(told(self._dispatcher.ailing[entry.name])))
         lines += _loras(self._catalog.adapters(entry.family))
         container.add_item(ui.TextDisplay("\n".join(lines)))
         container.add_item(ui.ActionRow(Use(entry.name)))
@@ -192,7 +194,10 @@ class Models:
     async def _add_example(self, interaction: discord.Interaction, entry: ModelEntry, ticket: Ticket) -> None:
         await self.examples.ending(entry, ticket)
         with speaking(str(interaction.locale)):
-            await self._show_info(interaction, entry, await self.examples.find(entry), drawing=False)
+            try:
+                await self._show_info(interaction, entry, await self.examples.find(entry), drawing=False)
+            except TROUBLE as error:  # whoever asked is gone, or it took longer than the answer can be edited
+                log.info("the example of %s is not shown: %s", entry.name, error)
 
     def _shown(self, interaction: discord.Interaction, entry: ModelEntry, example: Example | None) -> Showing:
         """How an example is shown here: as if it had been ordered here."""

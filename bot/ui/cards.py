@@ -18,7 +18,7 @@ from bot.ordering.access import Showing
 from bot.store import Job, StoredPicture
 from bot.ui.buttons import Cancel, Delete, Edit, OneOf, OtherModel, Reroll, SameSeed
 from bot.ui.quoting import TURNING
-from bot.words import _, steps_of
+from bot.words import _, steps_of, told
 from inference.amounts import readable
 from inference.catalog.entries import Kind, ModelEntry
 from inference.contract import (
@@ -33,7 +33,7 @@ from inference.contract import (
     Variation,
     Waiting,
 )
-from inference.errors import describe, shortened
+from inference.errors import shortened
 
 PROMPT_CHARACTERS = 300
 """Of a prompt on a card; the whole of it is in the picture's description."""
@@ -210,7 +210,7 @@ def state_line(event: Standing) -> str:
         case Running(progress=progress):
             return _progress(progress)
         case Retrying(failure=failure):
-            return f"🔁 {describe(failure, _)} " + _("Trying once more.")
+            return f"🔁 {told(failure)} " + _("Trying once more.")
 
 
 def _eta(eta_s: float | None) -> str:

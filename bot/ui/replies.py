@@ -10,8 +10,8 @@ import discord
 
 from bot.ordering.access import Refused
 from bot.ui.quoting import quoted
-from bot.words import _
-from inference.errors import InferenceError, describe, shortened, unexpected
+from bot.words import _, told
+from inference.errors import InferenceError, shortened, unexpected
 
 log = logging.getLogger("bot.ui.replies")
 
@@ -84,10 +84,10 @@ def _with(sentence: str, typed: str | None) -> str:
 def _sentence(cause: BaseException) -> str:
     match cause:
         case InferenceError(failure=failure):
-            return describe(failure, _)
+            return told(failure)
         case Refused():
             return str(cause)
         case discord.app_commands.TransformerError(value=value):
             return _("“{value}” cannot be used here.", value=shortened(str(value), VALUE_CHARACTERS))
         case _:
-            return describe(unexpected(cause, log), _)
+            return told(unexpected(cause, log))

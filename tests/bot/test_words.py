@@ -12,15 +12,17 @@ from typing import Any, TypeGuard
 import pytest
 import simcord.interactions
 from babel.messages.pofile import read_po
+from discord import app_commands
 
 from bot import translations, words
 from bot.words import LOCALES, _, speaking
-from inference.errors import FIELDS, InferenceError, UnknownModel, describe
+from inference.errors import FIELDS, InferenceError, UnknownModel, WeightsUnreadable, describe
 from tests.bot.studio import Studio, labels_of, said, text_of, until
 
 ROOT = Path(__file__).parents[2]
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
 COMMAND_NAME = re.compile(r"^[-_'\w]{1,32}$")
+GROUPS = {command.name for command in translations.commands() if isinstance(command, app_commands.Group)}
 WANTED = translations.sentences() | set(translations.command_words(translations.commands()))
 
 
@@ -42,10 +44,38 @@ def test_every_sentence_is_translated_and_none_is_left_over(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", sorted(LOCALES.glob("*.po")), ids=lambda path: path.stem)
-def test_a_translation_has_the_same_places_and_the_same_commands(path: Path) -> None:
-    for message, string in catalogue(path).items():
+def test_a_translation_has_the_same_places_and_the_commands_as_discord_shows_them(path: Path) -> None:
+    found = catalogue(path)
+    for message, string in found.items():
         assert places(string) == places(message), message
-        assert sorted(re.findall(r"`[^`]*`", string)) == sorted(re.findall(r"`[^`]*`", message)), message
+        wanted = sorted(shown(code, found) for code in re.findall(r"`[^`]*`", message))
+        assert sorted(re.findall(r"`[^`]*`", string)) == wanted, message
+
+
+def shown(code: str, found: dict[str, str]) -> str:
+    """What is to be typed, with the names of commands and options as Discord shows them to who speaks this language."""
+    if not code.startswith("`/"):
+        return code
+    command, *words = code.strip("`/").split(" ")
+    if words and command in GROUPS:
+        words[0] = found[words[0]]
+    typed = (re.sub("^([a-z]+):", lambda option: f"{found[option[1]]}:", word) for word in words)
+    return f"`/{' '.join([found[command], *typed])}`"
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/home/alice/bot/models/fox.safetensors", "…/fox.safetensors"),
+        (r"C:\Users\alice\models\fox.safetensors", "…/fox.safetensors"),
+        ("models/fox.safetensors", "models/fox.safetensors"),
+        ("someone/fox", "someone/fox"),
+    ],
+)
+def test_where_files_lie_on_the_machine_is_told_to_nobody(path: str, said: str) -> None:
+    failure = WeightsUnreadable(model="fox", path=path, reason=f"see {path}, or https://huggingface.co/a/b/c")
+    wanted = f"The weights of “fox” cannot be used: {said}: see {said}, or https://huggingface.co/a/b/c"
+    assert words.told(failure) == wanted
 
 
 def test_what_the_sources_say_is_found() -> None:
