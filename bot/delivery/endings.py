@@ -12,7 +12,7 @@ from bot.delivery.attachments import Attachment
 from bot.delivery.delivery import Delivery, Parcel
 from bot.delivery.gallery import Gallery
 from bot.delivery.lateness import late_note
-from bot.ordering.access import Judged, Showing, showing, showing_prompt
+from bot.ordering.access import Judged, Showing, not_their_own, showing, showing_prompt
 from bot.ordering.comparing import labels
 from bot.ordering.preferences import visible
 from bot.store import Job, Jobs, JobState, Origin, Place, Preferences, StoredPicture
@@ -124,6 +124,11 @@ class Endings:
     def ruled(self, job: Job, pictures: Sequence[Judged]) -> Showing:
         """How the rules of its place would have them shown, were it not for what their owner wanted."""
         return self.shown(replace(job, spoiler=False), pictures)
+
+    async def require_readable(self, job: Job, user_id: int) -> None:
+        """Raise ``Refused`` if the place of ``job`` shows its prompt to nobody but its owner."""
+        if job.user_id != user_id and self.shown(job, await self._jobs.pictures(job.id)) is Showing.WITHHELD:
+            raise not_their_own()
 
     async def _pictures(self, job: Job) -> Parcel:
         pictures = await self._jobs.pictures(job.id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import discord
@@ -29,7 +30,7 @@ async def show_recipe(interaction: discord.Interaction[PictureBot], message: dis
     """Tell the person alone how a message's picture was drawn."""
     recipes = interaction.client.recipes
     await interaction.response.defer(ephemeral=True, thinking=True)
-    job = await _job(interaction, message)
+    job = await _readable(interaction, message)
     found = await recipes.read(message, within_s=PATIENT_S) if job is None else job.request
     await interaction.edit_original_response(view=recipes.sheet(found), allowed_mentions=NOBODY)
 
@@ -48,7 +49,7 @@ async def draw_again(interaction: discord.Interaction[PictureBot], message: disc
 async def remix(interaction: discord.Interaction[PictureBot], message: discord.Message) -> None:
     """Open the form filled in with a message's recipe. A form has to be the first answer."""
     bot = interaction.client
-    job = await _job(interaction, message)
+    job = await _readable(interaction, message)
     if job is not None:
         modal = remix_modal(options_again(job), parent_id=job.id)
     else:
@@ -76,6 +77,15 @@ async def delete(interaction: discord.Interaction[PictureBot], message: discord.
 async def _job(interaction: discord.Interaction[PictureBot], message: discord.Message) -> Job | None:
     """The order behind a card of ours."""
     return await interaction.client.recipes.job(message) if _is_ours(interaction, message) else None
+
+
+async def _readable(interaction: discord.Interaction[PictureBot], message: discord.Message) -> Job | None:
+    """The same; raises ``Refused`` if its prompt is not shown to this person."""
+    job = await _job(interaction, message)
+    if job is not None:
+        here = replace(job, place=place_of(interaction))
+        await interaction.client.endings.require_readable(here, interaction.user.id)
+    return job
 
 
 async def _orders(interaction: discord.Interaction[PictureBot], message: discord.Message) -> list[Job]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bot.features.about import help_text
+from bot.words import speaking
 from tests.bot.studio import Studio, said
 
 
@@ -12,6 +14,12 @@ async def test_the_help_names_every_command(studio: Studio) -> None:
         assert f"`{command}`" in said(answer)
     assert len(said(answer)) <= 2000
     assert "--seed 5" in said(answer)
+
+
+def test_the_help_names_commands_as_discord_shows_them(studio: Studio) -> None:
+    with speaking("zh-CN"):
+        told = help_text(studio.bot.tree)
+    assert all(command in told for command in ("`/绘图`", "`/种子 锁定`", "`/设置 查看`"))
 
 
 async def test_about_says_what_the_bot_is(studio: Studio) -> None:

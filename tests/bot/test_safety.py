@@ -14,7 +14,7 @@ from bot.store import JobState
 from inference.catalog import Catalog
 from inference.processes.handle import draw_for_parent
 from tests.bot import studio as studio_module
-from tests.bot.studio import Studio, age_restricted, covers, labels_of, menu_of, open_studio, parts_of, text_of
+from tests.bot.studio import Studio, age_restricted, covers, labels_of, menu_of, open_studio, parts_of, said, text_of
 from tests.checkers import save_classifier
 from tests.checkpoints import TinyModels, tiny_models
 
@@ -128,6 +128,24 @@ async def test_words_that_are_compared_are_shown_no_more_plainly_than_their_pict
         ["decent: decent"] if policy == "allow" else []
     )
     assert ("Reroll" in labels_of(card)) is (policy != "block"), "which would show the words again"
+
+
+async def test_what_a_server_does_not_show_is_told_to_nobody_but_its_owner(studio: Studio, boss: Any) -> None:
+    await boss.slash(studio.channel, "settings explicit", policy="block")
+    await imagine(studio, "explicit")
+    card = await studio.card(saying="does not show pictures that may be explicit")
+    refused = [
+        await studio.ben.click(card, label="Edit"),
+        await studio.ben.context_menu(studio.channel, "Remix this", card),
+        await studio.ben.context_menu(studio.channel, "Show recipe", card),
+    ]
+    for answer in refused:
+        assert answer.modal is None
+        assert "Only the person who ordered this" in said(answer)
+        assert "explicit" not in said(answer)
+    assert "explicit" in said(await studio.ann.context_menu(studio.channel, "Show recipe", card))
+    assert (await studio.ann.click(card, label="Edit")).modal is not None
+    studio.env.errors.clear()
 
 
 async def test_the_prompt_of_a_picture_that_nobody_looked_at_is_not_covered(studio: Studio, boss: Any) -> None:
