@@ -127,7 +127,10 @@ class _Captured:
         try:
             with torch.cuda.stream(stream):  # and back to the present one, which torch forgets where capturing fails
                 iterate(network, schedule, self._inputs, _nobody)
-                with torch.cuda.graph(self._graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
+                with (
+                    _workspaces_from_the_pool(),
+                    torch.cuda.graph(self._graph, pool=pool, stream=stream, capture_error_mode="thread_local"),
+                ):
                     self._latents = iterate(network, schedule, self._inputs, _nobody)
         except RuntimeError:
             _forget_capture(stream.device.index, pool)
@@ -146,6 +149,20 @@ class _Captured:
             mine.copy_(theirs)
         self._graph.replay()
         return self._latents.clone()
+
+
+@contextlib.contextmanager
+def _workspaces_from_the_pool() -> Iterator[None]:
+    """What is captured multiplies matrices in memory of the graphs' own pool, which stays as long as any of them.
+
+    torch keeps a workspace for each stream, whose address gets into the graphs. Newer ones give it back with the first
+    graph that goes, and the others would calculate in memory that is no longer there.
+    """
+    torch._C._cuda_clearCublasWorkspaces()
+    try:
+        yield
+    finally:
+        torch._C._cuda_clearCublasWorkspaces()
 
 
 def _forget_capture(device: int, pool: Any) -> None:

@@ -166,6 +166,37 @@ def test_no_more_graphs_of_a_network_are_kept_than_said(network: Network, monkey
 
 
 @needs_gpu
+def test_a_graph_that_multiplies_matrices_draws_on_after_others_have_gone(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Multiplying(Network):
+        """Few numbers from long sums, for which cuBLAS takes a workspace; with a bias it goes by another way."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.plain, self.biased = torch.nn.Linear(4096, 64, bias=False), torch.nn.Linear(4096, 64)
+
+        def forward(self, sample: torch.Tensor, *arguments: Any, **options: Any) -> tuple[Any]:
+            (drawn,) = super().forward(sample, *arguments, **options)
+            long = drawn.reshape(-1, 1).repeat(1, 4096)
+            return ((self.plain(long) + self.biased(long)).mean(dim=1).reshape(drawn.shape),)
+
+    monkeypatch.setattr(graphs_module, "KEPT", 2)
+    loop, multiplying = GraphedLoop(GPU), Multiplying().to("cuda")
+    shapes = [loop_inputs(steps=steps, device="cuda") for steps in (1, 2, 3, 4)]
+    expected = [plain(multiplying, inputs) for inputs in shapes]
+    for inputs in shapes:
+        for _ in range(2):
+            heard_by(loop, multiplying, inputs)
+    assert len(loop) == 2
+    torch.cuda.empty_cache()
+    for inputs, latents in zip(shapes[2:], expected[2:], strict=True):
+        drawn, steps = heard_by(loop, multiplying, inputs)
+        assert steps == [0, len(inputs.noise)], "by its graph"
+        assert torch.equal(drawn, latents)
+
+
+@needs_gpu
 def test_a_slow_shape_has_news_of_every_step_until_it_has_been_quick_once(
     network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
