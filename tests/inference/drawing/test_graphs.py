@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from inference.catalog import Catalog
+from inference.contract import Phase, Progress
 from inference.drawing import graphs as graphs_module
 from inference.drawing.engine import Engine
 from inference.drawing.graphs import GraphedLoop, shape_of, tensors_of
@@ -54,6 +55,12 @@ def test_graphs_are_told_apart_by_all_that_is_fixed_in_them_and_by_no_value() ->
     assert len(list(tensors_of(loop_inputs(count=1)))) == 8
 
 
+def graphs_of(engine: Engine) -> int:
+    """How many there are."""
+    assert isinstance(engine._loop, GraphedLoop)
+    return len(engine._loop)
+
+
 @needs_gpu
 def test_a_graph_draws_the_bits_of_the_loop_that_it_was_captured_from(tiny_models: TinyModels) -> None:
     engine = Engine(catalog=Catalog.load(tiny_models.catalog), device="cuda")
@@ -69,7 +76,9 @@ def test_a_graph_draws_the_bits_of_the_loop_that_it_was_captured_from(tiny_model
         first, *replayed = (engine.draw(order, silent).pixels for _ in range(3))
         assert all(np.array_equal(first, again) for again in replayed)
         assert not np.array_equal(first, engine.draw(other, silent).pixels)
-        assert np.array_equal(first, engine.draw(order, silent).pixels)
+        heard: list[Progress] = []
+        assert np.array_equal(first, engine.draw(order, heard.append).pixels)
+        assert [news.step for news in heard if news.phase is Phase.DRAWING] == [0, 2], "by a graph"
 
 
 @needs_gpu
@@ -77,9 +86,10 @@ def test_graphs_give_way_before_a_batch_is_made_smaller(tiny_models: TinyModels)
     engine = Engine(catalog=Catalog.load(tiny_models.catalog), device="cuda")
     for _ in range(3):
         engine.draw(batch(), silent)
+    assert graphs_of(engine)
 
     def refuse(*_: Any) -> None:
-        if len(engine._loop):  # type: ignore[arg-type]
+        if graphs_of(engine):
             raise torch.OutOfMemoryError("CUDA out of memory")
 
     for slot in engine._models._shelves._slots.values():
