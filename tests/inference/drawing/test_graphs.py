@@ -252,3 +252,33 @@ def test_what_cannot_be_captured_is_drawn_without_a_graph_and_so_is_all_that_has
             assert torch.equal(heard_by(loop, drawing, inputs)[0], plain(drawing, inputs))
         assert len(loop) == 1
     assert torch.cuda.current_stream() == torch.cuda.default_stream()
+
+
+@needs_gpu
+def test_what_a_capture_that_failed_has_taken_is_given_back_and_nothing_else(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Waiting(Network):
+        def forward(self, sample: torch.Tensor, *arguments: Any, **options: Any) -> tuple[Any]:
+            drawn = super().forward(sample, *arguments, **options)
+            torch.cuda.current_stream().synchronize()
+            return drawn
+
+    monkeypatch.setattr(graphs_module.log, "disabled", True)  # pytest keeps warnings with all that they were raised in
+    before, loop, inputs = pools(), GraphedLoop(GPU), loop_inputs(device="cuda")
+    for drawing in (network, Waiting().to("cuda")):
+        for _ in range(3):
+            heard_by(loop, drawing, inputs)
+    assert len(loop) == 1
+    torch.cuda.empty_cache()
+    drawn, steps = heard_by(loop, network, inputs)
+    assert steps == [0, 2], "by its graph"
+    assert torch.equal(drawn, plain(network, inputs))
+    loop.clear()
+    torch.cuda.empty_cache()
+    assert pools() <= before
+
+
+def pools() -> set[tuple[int, int]]:
+    """Those of torch's allocator that have memory: one for all, and what graphs are captured in."""
+    return {segment["segment_pool_id"] for segment in torch.cuda.memory_snapshot()}
