@@ -86,7 +86,7 @@ class GraphedLoop:
     def _capture(self, known: _Known, shape: Shape, network: Any, schedule: Schedule, inputs: LoopInputs) -> None:
         try:
             known.graphs[shape] = _Captured(network, schedule, inputs, self._stream, self._pool())
-        except RuntimeError as error:
+        except (RuntimeError, AttributeError) as error:  # the latter where torch has other names for its own
             if is_out_of_memory(error):  # a graph takes some of its own; without it there may be enough
                 known.too_large.add(shape)
                 log.info("no memory for a graph: %s", error)
