@@ -3,6 +3,8 @@ its live networks."""
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -21,6 +23,7 @@ from inference.memory.slot import Slot
 from tests.checkpoints import TinyModels
 from tests.inference.gpu import ON_GPU_TOO, needs_gpu
 
+CPU = torch.device("cpu")
 ROOMY = 10**9
 Labels = dict[str, Label]
 
@@ -200,8 +203,29 @@ def test_a_model_that_is_larger_than_the_budget_has_the_device_to_itself(
         assert shelves._near.bytes == total(large)
 
 
+@pytest.mark.parametrize("compiler", [None, "eager"])
+def test_a_live_network_that_leaves_is_gone_at_once_compiled_or_not(
+    parts: dict[str, dict[str, Part]], compiler: str | None
+) -> None:
+    torch._dynamo.reset()
+    shelves, one = Shelves(CPU, device_bytes=ROOMY, host_bytes=ROOMY, compiler=compiler, apart=True), parts["tiny"]
+    with used(shelves, one) as live, torch.inference_mode():
+        unet, vae = live("unet"), live("vae")
+        guidance = torch.zeros(1, unet.config.time_cond_proj_dim)
+        drawn = unet(torch.zeros(1, 4, 8, 8), torch.tensor(1), torch.zeros(1, 16, 32), timestep_cond=guidance).sample
+        vae.decode(drawn)
+    networks = [weakref.ref(unet), weakref.ref(vae.decoder)]
+    del unet, vae
+    gc.disable()
+    try:
+        shelves.free()
+        assert [network() for network in networks] == [None, None]
+    finally:
+        gc.enable()
+
+
 def test_a_use_counts_once_however_often_the_network_is_asked_for(parts: dict[str, dict[str, Part]]) -> None:
-    shelves, one = Shelves(torch.device("cpu"), device_bytes=ROOMY, host_bytes=0), parts["tiny"]
+    shelves, one = Shelves(CPU, device_bytes=ROOMY, host_bytes=0), parts["tiny"]
     for _ in range(3):
         with used(shelves, one) as live:
             for _ in range(5):
