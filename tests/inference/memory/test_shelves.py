@@ -25,6 +25,8 @@ from tests.inference.gpu import ON_GPU_TOO, needs_gpu
 
 CPU = torch.device("cpu")
 ROOMY = 10**9
+A_WHILE = 20_000_000
+"""Cycles of a GPU, some ten milliseconds."""
 Labels = dict[str, Label]
 
 
@@ -235,20 +237,31 @@ def test_a_use_counts_once_however_often_the_network_is_asked_for(parts: dict[st
 
 
 @needs_gpu
-def test_weights_that_arrive_beside_the_drawing_are_whole_when_they_are_used(parts: dict[str, dict[str, Part]]) -> None:
-    """Room for one copy only: each takes the memory of the one before, of which the device may still be reading."""
+@pytest.mark.parametrize("late", ["copying", "drawing"])
+def test_weights_that_arrive_beside_the_drawing_are_whole_when_they_are_used(
+    parts: dict[str, dict[str, Part]], late: str
+) -> None:
+    """Room for one copy only: each takes the memory of the one before, of which the device may still be reading.
+
+    Where copying is late, what does not wait for it reads too early; where drawing is, what takes its memory writes too
+    early.
+    """
     device = torch.device("cuda", 0)
     labels = {name: model["unet"].label for name, model in parts.items()}
-    bytes_each = next(iter(labels.values())).bytes
-    shelves = Shelves(device, device_bytes=2 * bytes_each, host_bytes=ROOMY)
+    shelves = Shelves(device, device_bytes=2 * labels["tiny"].bytes, host_bytes=ROOMY)
     for model in parts.values():
         shelves.keep([model["unet"].settled(pinned=True)], seconds=1.0)
-    busy = torch.randn(4096, 4096, device=device)
-    for name in ("tiny", "tiny-flat") * 20:
+    stream = shelves._side if late == "copying" else torch.cuda.current_stream(device)
+    seen: list[tuple[str, dict[str, torch.Tensor]]] = []
+    for name in ("tiny", "tiny-flat") * 10:
+        with torch.cuda.stream(stream):
+            torch.cuda._sleep(A_WHILE)
         with shelves.hold([labels[name]]):
-            for _ in range(20):
-                busy = (busy @ busy).clamp(-1.0, 1.0)
-            assert_holds(shelves.live(labels[name], {}), parts[name]["unet"])
+            network = shelves.live(labels[name], {})
+        seen.append((name, {tensor: value.clone() for tensor, value in network.named_parameters()}))
+    for name, tensors in seen:
+        theirs = parts[name]["unet"].views
+        assert all(torch.equal(tensor.cpu(), theirs[key]) for key, tensor in tensors.items())
 
 
 @needs_gpu
