@@ -76,6 +76,8 @@ class Engine:
         self._prompts = PromptCache()
         if self._device.type == "cpu":
             torch.set_num_threads(threads or steady_threads())
+        if self._device.type == "cuda" and torch.version.hip is None:
+            torch.backends.cudnn.deterministic = True  # else it may take an engine that adds up in any order
         self._models = model_store(
             catalog, device=self._device, precision=self._precision, budgets=budgets or Budgets(), compiler=compiler
         )

@@ -28,6 +28,7 @@ QUICK_S = 2.0
 """What takes longer gains nothing from a graph."""
 KEPT = 16
 """Graphs of one network: their inputs and results take memory, megabytes each."""
+_KEEPS_SHARES = torch.__version__.partition("+")[0] == "2.13.0"
 Shape: TypeAlias = tuple[Schedule, tuple[tuple[torch.Size, torch.dtype], ...], int]
 
 
@@ -85,7 +86,7 @@ class GraphedLoop:
     def _capture(self, known: _Known, shape: Shape, network: Any, schedule: Schedule, inputs: LoopInputs) -> None:
         try:
             known.graphs[shape] = _Captured(network, schedule, inputs, self._stream, self._pool())
-        except RuntimeError as error:
+        except (RuntimeError, AttributeError) as error:  # the latter where torch has other names for its own
             if is_out_of_memory(error):  # a graph takes some of its own; without it there may be enough
                 known.too_large.add(shape)
                 log.info("no memory for a graph: %s", error)
@@ -122,15 +123,19 @@ class _Captured:
         graph. Other threads may bring models up meanwhile."""
         self._inputs = _cloned(inputs)
         self._graph = torch.cuda.CUDAGraph()
-        present = torch.cuda.current_stream(stream.device)
+        present, has_begun = torch.cuda.current_stream(stream.device), False
         stream.wait_stream(present)
         try:
             with torch.cuda.stream(stream):  # and back to the present one, which torch forgets where capturing fails
                 iterate(network, schedule, self._inputs, _nobody)
-                with torch.cuda.graph(self._graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
+                with (
+                    _workspaces_from_the_pool(),
+                    torch.cuda.graph(self._graph, pool=pool, stream=stream, capture_error_mode="thread_local"),
+                ):
+                    has_begun = True
                     self._latents = iterate(network, schedule, self._inputs, _nobody)
         except RuntimeError:
-            _forget_capture(stream.device.index, pool)
+            _forget_capture(self._graph, stream.device.index, pool, has_begun=has_begun)
             raise
         finally:
             present.wait_stream(stream)
@@ -148,12 +153,43 @@ class _Captured:
         return self._latents.clone()
 
 
-def _forget_capture(device: int, pool: Any) -> None:
+@contextlib.contextmanager
+def _workspaces_from_the_pool() -> Iterator[None]:
+    """What is captured multiplies matrices in memory of the graphs' own pool, which stays as long as any of them.
+
+    torch keeps a workspace for each stream, whose address gets into the graphs. Newer ones give it back with the first
+    graph that goes, and the others would calculate in memory that is no longer there.
+    """
+    torch._C._cuda_clearCublasWorkspaces()
+    try:
+        yield
+    finally:
+        torch._C._cuda_clearCublasWorkspaces()
+
+
+def _forget_capture(graph: torch.cuda.CUDAGraph, device: int, pool: Any, *, has_begun: bool) -> None:
     """Where CUDA breaks a capture off, torch's allocator goes on believing in it, and then gives no memory back that
-    another stream has read, ever again."""
-    with contextlib.suppress(RuntimeError):  # it ended as it should
+    another stream has read, ever again; and the graph's share keeps the pool.
+
+    torch 2.13.0 sees to all but the share, 2.14 to that as well. One that is given back twice is another graph's.
+    """
+    has_ended = _has_ended(graph)
+    graph.reset()
+    try:
         torch._C._cuda_endAllocateToPool(device, pool)
-        torch._C._cuda_releasePool(device, pool)
+    except RuntimeError:  # torch has seen to that
+        if has_ended or not has_begun or not _KEEPS_SHARES:
+            return
+    torch._C._cuda_releasePool(device, pool)
+
+
+def _has_ended(graph: torch.cuda.CUDAGraph) -> bool:
+    """Whether its capture ended as it should: then it gives its share of the pool back by itself."""
+    try:
+        graph.pool()
+    except RuntimeError:
+        return False
+    return True
 
 
 def shape_of(schedule: Schedule, inputs: LoopInputs) -> Shape:

@@ -200,6 +200,7 @@ class Shelves:
     def _left(self, key: str, value: Slot | Part | Copy) -> None:
         if isinstance(value, Slot):
             del self._slots[value.architecture.digest]
+            value.leave()
             return
         slot = self._slots.get(value.label.architecture.digest)
         if slot is not None:

@@ -6,6 +6,7 @@ memory whose addresses stay, which is what compiled code and captured graphs ref
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import torch
@@ -44,6 +45,7 @@ class Slot:
             spec.name: torch.empty(0, dtype=getattr(torch, spec.dtype), device=device) for spec in architecture.tensors
         }
         self._tensors = _give_memory(self.network, self._nothing if self._pointed else architecture.views(self._memory))
+        self._compiles = compiler is not None
         if compiler is not None:
             _compile(self.network, compiler)
         self._convolutions = {
@@ -74,6 +76,12 @@ class Slot:
         if self._pointed and self.holds == digest:
             self._point(self._nothing)
             self.holds = None
+
+    def leave(self) -> None:
+        """Let go of the network. What was compiled refers to itself, and its memory waits for the collector."""
+        del self.network
+        if self._compiles:
+            gc.collect()
 
     def _point(self, views: dict[str, Tensor]) -> None:
         for name, tensor in self._tensors.items():

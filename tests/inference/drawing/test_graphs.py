@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from inference.catalog import Catalog
+from inference.contract import Phase, Progress
 from inference.drawing import graphs as graphs_module
 from inference.drawing.engine import Engine
 from inference.drawing.graphs import GraphedLoop, shape_of, tensors_of
@@ -54,6 +55,12 @@ def test_graphs_are_told_apart_by_all_that_is_fixed_in_them_and_by_no_value() ->
     assert len(list(tensors_of(loop_inputs(count=1)))) == 8
 
 
+def graphs_of(engine: Engine) -> int:
+    """How many there are."""
+    assert isinstance(engine._loop, GraphedLoop)
+    return len(engine._loop)
+
+
 @needs_gpu
 def test_a_graph_draws_the_bits_of_the_loop_that_it_was_captured_from(tiny_models: TinyModels) -> None:
     engine = Engine(catalog=Catalog.load(tiny_models.catalog), device="cuda")
@@ -69,7 +76,9 @@ def test_a_graph_draws_the_bits_of_the_loop_that_it_was_captured_from(tiny_model
         first, *replayed = (engine.draw(order, silent).pixels for _ in range(3))
         assert all(np.array_equal(first, again) for again in replayed)
         assert not np.array_equal(first, engine.draw(other, silent).pixels)
-        assert np.array_equal(first, engine.draw(order, silent).pixels)
+        heard: list[Progress] = []
+        assert np.array_equal(first, engine.draw(order, heard.append).pixels)
+        assert [news.step for news in heard if news.phase is Phase.DRAWING] == [0, 2], "by a graph"
 
 
 @needs_gpu
@@ -77,9 +86,10 @@ def test_graphs_give_way_before_a_batch_is_made_smaller(tiny_models: TinyModels)
     engine = Engine(catalog=Catalog.load(tiny_models.catalog), device="cuda")
     for _ in range(3):
         engine.draw(batch(), silent)
+    assert graphs_of(engine)
 
     def refuse(*_: Any) -> None:
-        if len(engine._loop):  # type: ignore[arg-type]
+        if graphs_of(engine):
             raise torch.OutOfMemoryError("CUDA out of memory")
 
     for slot in engine._models._shelves._slots.values():
@@ -166,6 +176,37 @@ def test_no_more_graphs_of_a_network_are_kept_than_said(network: Network, monkey
 
 
 @needs_gpu
+def test_a_graph_that_multiplies_matrices_draws_on_after_others_have_gone(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Multiplying(Network):
+        """Few numbers from long sums, for which cuBLAS takes a workspace; with a bias it goes by another way."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.plain, self.biased = torch.nn.Linear(4096, 64, bias=False), torch.nn.Linear(4096, 64)
+
+        def forward(self, sample: torch.Tensor, *arguments: Any, **options: Any) -> tuple[Any]:
+            (drawn,) = super().forward(sample, *arguments, **options)
+            long = drawn.reshape(-1, 1).repeat(1, 4096)
+            return ((self.plain(long) + self.biased(long)).mean(dim=1).reshape(drawn.shape),)
+
+    monkeypatch.setattr(graphs_module, "KEPT", 2)
+    loop, multiplying = GraphedLoop(GPU), Multiplying().to("cuda")
+    shapes = [loop_inputs(steps=steps, device="cuda") for steps in (1, 2, 3, 4)]
+    expected = [plain(multiplying, inputs) for inputs in shapes]
+    for inputs in shapes:
+        for _ in range(2):
+            heard_by(loop, multiplying, inputs)
+    assert len(loop) == 2
+    torch.cuda.empty_cache()
+    for inputs, latents in zip(shapes[2:], expected[2:], strict=True):
+        drawn, steps = heard_by(loop, multiplying, inputs)
+        assert steps == [0, len(inputs.noise)], "by its graph"
+        assert torch.equal(drawn, latents)
+
+
+@needs_gpu
 def test_a_slow_shape_has_news_of_every_step_until_it_has_been_quick_once(
     network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -211,3 +252,33 @@ def test_what_cannot_be_captured_is_drawn_without_a_graph_and_so_is_all_that_has
             assert torch.equal(heard_by(loop, drawing, inputs)[0], plain(drawing, inputs))
         assert len(loop) == 1
     assert torch.cuda.current_stream() == torch.cuda.default_stream()
+
+
+@needs_gpu
+def test_what_a_capture_that_failed_has_taken_is_given_back_and_nothing_else(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Waiting(Network):
+        def forward(self, sample: torch.Tensor, *arguments: Any, **options: Any) -> tuple[Any]:
+            drawn = super().forward(sample, *arguments, **options)
+            torch.cuda.current_stream().synchronize()
+            return drawn
+
+    monkeypatch.setattr(graphs_module.log, "disabled", True)  # pytest keeps warnings with all that they were raised in
+    before, loop, inputs = pools(), GraphedLoop(GPU), loop_inputs(device="cuda")
+    for drawing in (network, Waiting().to("cuda")):
+        for _ in range(3):
+            heard_by(loop, drawing, inputs)
+    assert len(loop) == 1
+    torch.cuda.empty_cache()
+    drawn, steps = heard_by(loop, network, inputs)
+    assert steps == [0, 2], "by its graph"
+    assert torch.equal(drawn, plain(network, inputs))
+    loop.clear()
+    torch.cuda.empty_cache()
+    assert pools() <= before
+
+
+def pools() -> set[tuple[int, int]]:
+    """Those of torch's allocator that have memory: one for all, and what graphs are captured in."""
+    return {segment["segment_pool_id"] for segment in torch.cuda.memory_snapshot()}

@@ -17,9 +17,11 @@ from inference.batching import guided_bucket_for
 from inference.catalog import Catalog
 from inference.contract import Adapter, Batch, Row, Variation
 from inference.drawing.engine import Engine
+from inference.drawing.graphs import GraphedLoop
 from inference.memory.budgets import Budgets
 from inference.pictures.recipe import Recipe
 from tests.inference.batches import batch, row
+from tests.inference.gpu import ON_GPU_TOO
 
 CATALOG = Path(__file__).resolve().parents[3] / "models" / "models.toml"
 ROOM_FOR_TWO = 55_000_000
@@ -40,9 +42,9 @@ CHOICES: tuple[tuple[str, tuple[Adapter, ...], tuple[float, ...]], ...] = (
 class Easel:
     """An engine that has room for two of the models, and remembers what each recipe gave the first time."""
 
-    def __init__(self, folder: Path, threads: int | None = None) -> None:
-        budgets = Budgets(device=ROOM_FOR_TWO, disk=10**9, folder=folder)
-        self.engine = Engine(catalog=Catalog.load(CATALOG), device="cpu", budgets=budgets, threads=threads)
+    def __init__(self, folder: Path, threads: int | None = None, device: str = "cpu") -> None:
+        budgets = Budgets(device=ROOM_FOR_TWO, host=0, disk=10**9, folder=folder)
+        self.engine = Engine(catalog=Catalog.load(CATALOG), device=device, budgets=budgets, threads=threads)
         self.first: dict[Batch, str] = {}
 
     def draw(self, order: Batch) -> list[tuple[str, Recipe]]:
@@ -123,6 +125,32 @@ def assert_same_in_company(easel: Easel, data: st.DataObject) -> None:
     place = data.draw(st.integers(0, len(rows) - 1))
     drawn, recipe = easel.draw(order)[place]
     assert drawn == easel.alone(rows[place], recipe)
+
+
+@pytest.fixture(scope="module", params=ON_GPU_TOO)
+def any_easel(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Easel:
+    return Easel(tmp_path_factory.mktemp("weights"), device=request.param)
+
+
+@pytest.mark.parametrize(("model", "guidances"), [("emoji", NATIVE), ("emoji-lora", GUIDED)])
+def test_on_any_device_a_row_is_the_same_at_any_place_and_after_its_model_has_left(
+    any_easel: Easel, model: str, guidances: tuple[float, ...]
+) -> None:
+    """On a GPU each batch is drawn by a graph as well, the third time at the latest."""
+    low, middle, high = guidances
+    mine, guided = row(guidance=high), row(1, prompt="a rocket", seed=1, guidance=middle)
+    others = [row(index, prompt=PROMPTS[index], seed=index, guidance=low) for index in (1, 2)]
+    away, loop = batch(model="emoji-flat"), any_easel.engine._loop
+    times, graphs = (3, loop) if isinstance(loop, GraphedLoop) else (1, None)
+    for _ in range(2):
+        for rows in ((mine,), (guided, mine), (*others, guided, mine), (mine, guided, *others)):
+            for _ in range(times):
+                drawn, recipe = any_easel.draw(batch(*rows, model=model))[rows.index(mine)]
+                assert drawn == any_easel.alone(mine, recipe)
+            assert graphs is None or len(graphs) > 0
+        any_easel.draw(away)
+        any_easel.engine._make_room(away)
+        assert model not in any_easel.engine.resident
 
 
 @pytest.mark.parametrize(("model", "guidance"), [("emoji", 8.0), ("emoji-lora", 1.0), ("emoji-lora", 1.5)])

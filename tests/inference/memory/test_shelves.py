@@ -3,6 +3,8 @@ its live networks."""
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -21,7 +23,10 @@ from inference.memory.slot import Slot
 from tests.checkpoints import TinyModels
 from tests.inference.gpu import ON_GPU_TOO, needs_gpu
 
+CPU = torch.device("cpu")
 ROOMY = 10**9
+A_WHILE = 20_000_000
+"""Cycles of a GPU, some ten milliseconds."""
 Labels = dict[str, Label]
 
 
@@ -200,8 +205,29 @@ def test_a_model_that_is_larger_than_the_budget_has_the_device_to_itself(
         assert shelves._near.bytes == total(large)
 
 
+@pytest.mark.parametrize("compiler", [None, "eager"])
+def test_a_live_network_that_leaves_is_gone_at_once_compiled_or_not(
+    parts: dict[str, dict[str, Part]], compiler: str | None
+) -> None:
+    torch._dynamo.reset()
+    shelves, one = Shelves(CPU, device_bytes=ROOMY, host_bytes=ROOMY, compiler=compiler, apart=True), parts["tiny"]
+    with used(shelves, one) as live, torch.inference_mode():
+        unet, vae = live("unet"), live("vae")
+        guidance = torch.zeros(1, unet.config.time_cond_proj_dim)
+        drawn = unet(torch.zeros(1, 4, 8, 8), torch.tensor(1), torch.zeros(1, 16, 32), timestep_cond=guidance).sample
+        vae.decode(drawn)
+    networks = [weakref.ref(unet), weakref.ref(vae.decoder)]
+    del unet, vae
+    gc.disable()
+    try:
+        shelves.free()
+        assert [network() for network in networks] == [None, None]
+    finally:
+        gc.enable()
+
+
 def test_a_use_counts_once_however_often_the_network_is_asked_for(parts: dict[str, dict[str, Part]]) -> None:
-    shelves, one = Shelves(torch.device("cpu"), device_bytes=ROOMY, host_bytes=0), parts["tiny"]
+    shelves, one = Shelves(CPU, device_bytes=ROOMY, host_bytes=0), parts["tiny"]
     for _ in range(3):
         with used(shelves, one) as live:
             for _ in range(5):
@@ -211,20 +237,31 @@ def test_a_use_counts_once_however_often_the_network_is_asked_for(parts: dict[st
 
 
 @needs_gpu
-def test_weights_that_arrive_beside_the_drawing_are_whole_when_they_are_used(parts: dict[str, dict[str, Part]]) -> None:
-    """Room for one copy only: each takes the memory of the one before, of which the device may still be reading."""
+@pytest.mark.parametrize("late", ["copying", "drawing"])
+def test_weights_that_arrive_beside_the_drawing_are_whole_when_they_are_used(
+    parts: dict[str, dict[str, Part]], late: str
+) -> None:
+    """Room for one copy only: each takes the memory of the one before, of which the device may still be reading.
+
+    Where copying is late, what does not wait for it reads too early; where drawing is, what takes its memory writes too
+    early.
+    """
     device = torch.device("cuda", 0)
     labels = {name: model["unet"].label for name, model in parts.items()}
-    bytes_each = next(iter(labels.values())).bytes
-    shelves = Shelves(device, device_bytes=2 * bytes_each, host_bytes=ROOMY)
+    shelves = Shelves(device, device_bytes=2 * labels["tiny"].bytes, host_bytes=ROOMY)
     for model in parts.values():
         shelves.keep([model["unet"].settled(pinned=True)], seconds=1.0)
-    busy = torch.randn(4096, 4096, device=device)
-    for name in ("tiny", "tiny-flat") * 20:
+    stream = shelves._side if late == "copying" else torch.cuda.current_stream(device)
+    seen: list[tuple[str, dict[str, torch.Tensor]]] = []
+    for name in ("tiny", "tiny-flat") * 10:
+        with torch.cuda.stream(stream):
+            torch.cuda._sleep(A_WHILE)
         with shelves.hold([labels[name]]):
-            for _ in range(20):
-                busy = (busy @ busy).clamp(-1.0, 1.0)
-            assert_holds(shelves.live(labels[name], {}), parts[name]["unet"])
+            network = shelves.live(labels[name], {})
+        seen.append((name, {tensor: value.clone() for tensor, value in network.named_parameters()}))
+    for name, tensors in seen:
+        theirs = parts[name]["unet"].views
+        assert all(torch.equal(tensor.cpu(), theirs[key]) for key, tensor in tensors.items())
 
 
 @needs_gpu
