@@ -126,13 +126,16 @@ def _vae_levels(levels: int) -> Iterator[Pair]:
 
 # -- OpenCLIP's text encoder -------------------------------------------------------------------------------------------
 
+PROJECTION = "text_projection"
+"""A matrix, which stands the other way round than the layer's weight that files made from a diffusers folder have."""
 OPEN_CLIP = Names(
     (
         ("token_embedding", "embeddings.token_embedding"),
         ("positional_embedding", "embeddings.position_embedding.weight"),
         ("transformer.resblocks", "encoder.layers"),
         ("ln_final", "final_layer_norm"),
-        ("text_projection", "text_projection.weight"),
+        (PROJECTION, "text_projection.weight"),
+        ("text_projection.weight", "text_projection.weight"),
     ),
     (
         ("ln_1", "layer_norm1"),

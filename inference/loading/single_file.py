@@ -24,7 +24,7 @@ from inference.catalog.undrawable import other_noise
 from inference.loading.clip_words import END, clip_tokenizer
 from inference.loading.fingerprint import FileHashes, combine
 from inference.loading.folder import TEXT_STAGES
-from inference.loading.ldm import OPEN_CLIP, Names, unet_names_of, vae_names_of
+from inference.loading.ldm import OPEN_CLIP, PROJECTION, Names, unet_names_of, vae_names_of
 from inference.loading.schedule import schedule_of
 from inference.loading.shapes import text_config, unet_config, vae_config
 from inference.loading.unsupported import UnsupportedError
@@ -194,7 +194,8 @@ class SingleFile:
             for name, short in shorter.items():
                 translated = names.rename(short) if names else short
                 if translated is not None:
-                    weights[translated] = file.get_tensor(name).float()
+                    tensor = file.get_tensor(name).float()
+                    weights[translated] = tensor.T.contiguous() if short == PROJECTION else tensor
         if section.without_last:
             weights = _without_last(weights)
         return _open_clip_apart(weights) if section.open_clip else weights
@@ -207,7 +208,7 @@ def _without_last(weights: Weights) -> Weights:
 
 
 def _open_clip_apart(weights: Weights) -> Weights:
-    """Query, key and value, which OpenCLIP keeps in one matrix, apart; its projection is the other way round."""
+    """Query, key and value, which OpenCLIP keeps in one matrix, apart."""
     apart = {}
     for name, tensor in weights.items():
         layer, joined, kind = name.partition(".in_proj_")
@@ -216,7 +217,7 @@ def _open_clip_apart(weights: Weights) -> Weights:
                 {f"{layer}.{letter}_proj.{kind}": third for letter, third in zip("qkv", tensor.chunk(3), strict=True)}
             )
         else:
-            apart[name] = tensor.T.contiguous() if name.startswith("text_projection") else tensor
+            apart[name] = tensor
     return apart
 
 

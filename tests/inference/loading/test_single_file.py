@@ -1,0 +1,40 @@
+"""Single files as they are handed round: names of several programs, and what the file itself says of the model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from inference.catalog.entries import Family, Kind
+from inference.loading.single_file import SingleFile
+from tests.inference.likeness import model
+from tests.layouts import save_single_file
+
+
+def original(family: Family, path: Path) -> dict[str, Tensor]:
+    """The tensors of a file in the original names, to be given others."""
+    save_single_file(model(family, Kind.MERGED), path)
+    return load_file(path)
+
+
+def assert_reads(path: Path, part: str, family: Family) -> None:
+    """Assert that ``part`` is what it is in the model that the file was made from."""
+    read, expected = SingleFile.open(path).network(part).state_dict(), getattr(model(family, Kind.MERGED), part)
+    assert all(torch.equal(read[name], tensor) for name, tensor in expected.state_dict().items())
+
+
+def test_the_projection_of_sdxls_text_is_turned_only_where_it_is_named_as_the_matrix_that_it_was(
+    tmp_path: Path,
+) -> None:
+    """Files made from a diffusers folder, SSD-1B's for one, have a layer's weight instead."""
+    path, second = tmp_path / "model.safetensors", "conditioner.embedders.1.model"
+    tensors = original(Family.SDXL, path)
+    assert_reads(path, "text_encoder_2", Family.SDXL)
+    matrix = tensors.pop(f"{second}.text_projection")
+    tensors[f"{second}.text_projection.weight"] = matrix.T.contiguous()
+    tensors[f"{second}.text_model.embeddings.position_ids"] = torch.arange(77)
+    save_file(tensors, path)
+    assert_reads(path, "text_encoder_2", Family.SDXL)
