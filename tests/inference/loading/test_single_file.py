@@ -38,3 +38,19 @@ def test_the_projection_of_sdxls_text_is_turned_only_where_it_is_named_as_the_ma
     tensors[f"{second}.text_model.embeddings.position_ids"] = torch.arange(77)
     save_file(tensors, path)
     assert_reads(path, "text_encoder_2", Family.SDXL)
+
+
+NEW_NAMES = {".q.": ".to_q.", ".k.": ".to_k.", ".v.": ".to_v.", ".proj_out.": ".to_out.0."}
+
+
+def test_an_autoencoders_attention_may_have_the_names_that_diffusers_gave_it_in_2023(tmp_path: Path) -> None:
+    """As EveryDream2 and diffusers' conversion of that year write it: linear, and half renamed."""
+    path, renamed = tmp_path / "model.safetensors", {}
+    for name, tensor in original(Family.SD15, path).items():
+        if ".mid.attn_1." in name:
+            for old, new in NEW_NAMES.items():
+                name = name.replace(old, new)
+        renamed[name] = tensor.flatten(1) if ".mid.attn_1.to_" in name and name.endswith("weight") else tensor
+    assert "first_stage_model.decoder.mid.attn_1.to_out.0.weight" in renamed
+    save_file(renamed, path)
+    assert_reads(path, "vae", Family.SD15)
