@@ -122,7 +122,7 @@ class Dropped:
     def _model(self, path: Path, info: FileInfo, name: str) -> ModelEntry:
         family = _checkpoint_family(info)
         kind = _kind(path, info)
-        if family is Family.SD21 and path.is_file():
+        if family is Family.SD21 and path.is_file() and info.prediction is None:
             raise HeaderError(SD2_UNSAID)
         if kind is Kind.LORA and family not in self._folders.lcm_loras:
             raise HeaderError(f"a checkpoint of {FAMILY_TITLES[family]}, for which no LCM-LoRA is given under [scan]")

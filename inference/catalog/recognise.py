@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from inference.catalog.entries import Family
+from inference.catalog.entries import Family, Prediction
 from inference.catalog.header import Header, read_header
 from inference.catalog.parts import classes_named
 from inference.catalog.sources import PIPELINE_INDEX
@@ -47,9 +47,17 @@ CHECKPOINTS: tuple[tuple[Family, tuple[str, ...], tuple[str, ...]], ...] = (
 """Families of checkpoints in one file, the first that fits: beginnings of names that are there, and that are not."""
 
 SD2_UNSAID = (
-    "a single file of Stable Diffusion 2 does not say how it predicts: name it in the catalogue with "
+    "this file of Stable Diffusion 2 does not say how it predicts: name it in the catalogue with "
     "prediction = “v_prediction” (trained for 768 pixels) or “epsilon” (512), or use its diffusers folder"
 )
+SAYS_VELOCITY = "v_pred"
+"""The tensor by which a file of SDXL's kind says so."""
+PREDICTIONS = {
+    "epsilon": Prediction.EPSILON,
+    "v": Prediction.VELOCITY,
+    "v_prediction": Prediction.VELOCITY,
+}
+"""As the ModelSpec has it, which kohya's trainer writes."""
 CONTEXT_WIDTHS = {768: Family.SD15, 1024: Family.SD21, 2048: Family.SDXL}
 """Width of the text that cross-attention reads."""
 MIDDLE_OF_SDXL = ("mid_block_attentions_", "middle_block_1_")
@@ -95,13 +103,14 @@ LARGEST_NOTE = 4 * 2**20
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileInfo:
     """What a file is. ``native`` marks a checkpoint distilled as a whole, with its guidance built in; ``undrawable``
-    says why a checkpoint of its family cannot be drawn with."""
+    says why a checkpoint of its family cannot be drawn with; ``prediction`` is what a file itself says of that."""
 
     what: What
     undrawable: str | None = None
     algorithm: str | None = None
     family: Family | None = None
     native: bool = False
+    prediction: Prediction | None = None
     title: str = ""
     triggers: tuple[str, ...] = ()
 
@@ -153,9 +162,17 @@ def recognise(header: Header) -> FileInfo:
         algorithm=None if what is What.CHECKPOINT else _algorithm(header),
         family=family,
         native=any("cond_proj" in name for name in header.shapes),
+        prediction=prediction_said(header),
         title=_title(header.metadata),
         triggers=trigger_words(header.metadata),
     )
+
+
+def prediction_said(header: Header) -> Prediction | None:
+    """What a file says of how its denoiser predicts; None where it says nothing."""
+    if SAYS_VELOCITY in header.shapes:
+        return Prediction.VELOCITY
+    return PREDICTIONS.get(header.metadata.get("modelspec.prediction_type", ""))
 
 
 def _undrawable(header: Header) -> str | None:

@@ -231,6 +231,13 @@ def test_a_file_that_is_still_being_copied_appears_when_it_is_whole(catalog: Cat
     assert (catalog["x"].name, catalog.unusable) == ("x", ())
 
 
+def test_a_file_of_stable_diffusion_2_that_says_how_it_predicts_is_a_model(catalog: Catalog, folder: Path) -> None:
+    path = folder / "checkpoints" / "x_LCM.safetensors"
+    save_single_file(model(Family.SD21, Kind.MERGED), path, **{"modelspec.prediction_type": "v"})
+    assert (catalog["x-lcm"].family, catalog.unusable) == (Family.SD21, ())
+    draws_like_diffusers(catalog, catalog["x-lcm"], Family.SD21, Kind.MERGED)
+
+
 def lora_among_checkpoints(folder: Path) -> None:
     made = real_text(Family.SD15)
     save_kohya_lora(made, folder / "checkpoints" / "x.safetensors", draw_changes(made, 1))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
+from diffusers import LCMScheduler
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from inference.catalog.entries import Family, Kind
+from inference.catalog.entries import Family, Kind, Prediction
+from inference.loading.schedule import schedule_of
 from inference.loading.single_file import SingleFile
 from tests.inference.likeness import model
 from tests.layouts import save_single_file
@@ -54,3 +57,27 @@ def test_an_autoencoders_attention_may_have_the_names_that_diffusers_gave_it_in_
     assert "first_stage_model.decoder.mid.attn_1.to_out.0.weight" in renamed
     save_file(renamed, path)
     assert_reads(path, "vae", Family.SD15)
+
+
+@pytest.mark.parametrize(
+    ("said", "prediction"), [("v", "v_prediction"), ("v_prediction", "v_prediction"), ("epsilon", "epsilon")]
+)
+@pytest.mark.parametrize("family", [Family.SD15, Family.SD21, Family.SDXL])
+def test_how_a_model_predicts_may_be_said_in_the_metadata(
+    family: Family, said: str, prediction: str, tmp_path: Path
+) -> None:
+    """As kohya's trainer writes it. Nothing is said there of a schedule that ends in nothing but noise."""
+    made, path = model(family, Kind.MERGED), tmp_path / "model.safetensors"
+    save_single_file(made, path, **{"modelspec.prediction_type": said})
+    expected = LCMScheduler.from_config(made.scheduler.config, prediction_type=prediction)
+    assert SingleFile.open(path).predicting(None).schedule() == schedule_of(expected)
+
+
+def test_a_mark_among_the_tensors_and_the_catalogue_say_more_than_the_metadata(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_single_file(
+        model(Family.SDXL, Kind.MERGED), path, marks=["v_pred"], **{"modelspec.prediction_type": "epsilon"}
+    )
+    file = SingleFile.open(path)
+    assert file.predicting(None).schedule().prediction == "v_prediction"
+    assert file.predicting(Prediction.EPSILON).schedule().prediction == "epsilon"
