@@ -42,9 +42,13 @@ SIDES = {
 }
 """What a family draws best, and the smallest and largest side that are accepted, in pixels."""
 
-LCM_IN_ITS_NAME = re.compile(r"LCM|(?i:lcm(?![a-z])|(?<![a-z])lcm)")
-"""How checkpoints with an LCM-LoRA already merged in are called; nothing in the file tells. In capitals it may stand
-anywhere, else where a word begins or ends."""
+FEW_STEPS_IN_ITS_NAME = re.compile(
+    r"LCM|(?i:lcm(?![a-z])|(?<![a-z])lcm)"
+    r"|(?i:dmd2|lightning|turbo)"
+    r"|(?i:hyper)(?![a-z])(?!(?i:[ _-]?real))"
+)
+"""How checkpoints are called that draw in a few steps already; nothing in the file tells. “LCM” in capitals may stand
+anywhere, else where a word begins or ends; after “hyper” a word ends, and it is none of “hyper-realism”."""
 
 Glimpse = tuple[str, int, int]
 """Path, size and time (in ns): what tells that a file has changed."""
@@ -200,7 +204,7 @@ def _read(file: Glimpse) -> FileInfo:
 def _kind(path: Path, info: FileInfo) -> Kind:
     if info.native:
         return Kind.NATIVE
-    return Kind.MERGED if LCM_IN_ITS_NAME.search(_stem(path)) else Kind.LORA
+    return Kind.MERGED if FEW_STEPS_IN_ITS_NAME.search(_stem(path)) else Kind.LORA
 
 
 def _checkpoint_family(info: FileInfo) -> Family:

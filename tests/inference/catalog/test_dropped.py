@@ -103,17 +103,27 @@ MERGED_NAMES = (
     "cyberphotonlcm_v10",
     "lcmphoton",
     "photon_Lcm",
+    "realisticVisionV60B1_v51HyperVAE",
+    "RealVisXL_V5.0_Hyper",
+    "sdxl-hyper-8step",
+    "juggernautXL_v9Rdphoto2Lightning",
+    "dreamshaperXL_sfwLightningDPMSDE",
+    "sdxl_lightning_4step",
+    "dreamshaperXL_v21TurboDPMSDE",
+    "sd_xl_turbo_1.0_fp16",
+    "turbovisionxl_v431",
+    "lustifySDXLNSFW_ggwpV7DMD2",
+    "anythingxl_dmd2",
 )
+OTHER_NAMES = ("calcmix_v1", "hyperrealism_v30", "HyperRealism_v2", "hyper-realistic", "Hyperion")
 
 
-def test_names_as_checkpoints_with_an_lcm_lora_inside_have_them_get_no_second_one(
-    catalog: Catalog, folder: Path
-) -> None:
-    made = drop_checkpoint(folder, Family.SD15, Kind.LORA, "calcmix_v1")
-    for name in MERGED_NAMES:
-        made.with_stem(name).hardlink_to(made)
+def test_names_as_checkpoints_for_few_steps_have_them_get_no_lcm_lora_on_top(catalog: Catalog, folder: Path) -> None:
+    made = drop_checkpoint(folder, Family.SD15, Kind.LORA, OTHER_NAMES[0])
+    for name in (*MERGED_NAMES, *OTHER_NAMES[1:]):
+        made.with_name(f"{name}.safetensors").hardlink_to(made)
     kinds = {entry.title: entry.kind for entry in catalog if entry.name != "named"}
-    assert kinds == dict.fromkeys(MERGED_NAMES, Kind.MERGED) | {"calcmix_v1": Kind.LORA}
+    assert kinds == dict.fromkeys(MERGED_NAMES, Kind.MERGED) | dict.fromkeys(OTHER_NAMES, Kind.LORA)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
