@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from inference.catalog.entries import Family, Prediction
 from inference.catalog.header import Header, read_header
+from inference.catalog.lora_family import CONTEXT_WIDTHS, lora_family
 from inference.catalog.parts import classes_named
 from inference.catalog.sources import PIPELINE_INDEX
 from inference.catalog.undrawable import other_inputs, other_noise, other_scheduler
@@ -58,13 +58,6 @@ PREDICTIONS = {
     "v_prediction": Prediction.VELOCITY,
 }
 """As the ModelSpec has it, which kohya's trainer writes."""
-CONTEXT_WIDTHS = {768: Family.SD15, 1024: Family.SD21, 2048: Family.SDXL}
-"""Width of the text that cross-attention reads."""
-MIDDLE_OF_SDXL = ("mid_block_attentions_", "middle_block_1_")
-"""Layers that SDXL's distilled relatives do without."""
-LOWEST_OF_SDXL = re.compile(r"(?:down_blocks_2_attentions_[01]|input_blocks_[78]_1)_transformer_blocks_(\d+)_")
-"""The lowest level on the way down, where they differ in depth: ten blocks in SDXL, four in SSD-1B, two in Vega."""
-
 DENOISER_CONFIG = Path("unet", "config.json")
 """In a diffusers folder, what tells the family."""
 _FULL_MIDDLE = "UNetMidBlock2DCrossAttn"
@@ -155,7 +148,7 @@ def read_folder_info(path: Path) -> FileInfo:
 def recognise(header: Header) -> FileInfo:
     """What a file with this header is."""
     what = _what(header)
-    family = {What.CHECKPOINT: _checkpoint_family, What.LORA: _lora_family}.get(what, lambda _: None)(header)
+    family = {What.CHECKPOINT: _checkpoint_family, What.LORA: lora_family}.get(what, lambda _: None)(header)
     return FileInfo(
         what=what,
         undrawable=_undrawable(header) if what is What.CHECKPOINT else None,
@@ -207,36 +200,10 @@ def _checkpoint_family(header: Header) -> Family | None:
     return None
 
 
-def _lora_family(header: Header) -> Family | None:
-    flat = {name.replace(".", "_"): shape for name, shape in header.shapes.items()}
-    widths = {name: _inputs(shape) for name, shape in flat.items() if "down_weight" in name or "lora_A" in name}
-    by_attention = [CONTEXT_WIDTHS.get(widths[name]) for name in widths if "attn2_to_k" in name or "attn2_to_v" in name]
-    family: Family | None = by_attention[0] if by_attention else None
-    if family is None and any(name.startswith(("lora_te1_", "lora_te2_", "text_encoder_2_")) for name in flat):
-        family = Family.SDXL
-    elif family is None:
-        family = next((CONTEXT_WIDTHS.get(widths[name]) for name in widths if "self_attn" in name), None)
-    return _relative_of_sdxl(flat) if family is Family.SDXL else family
-
-
-def _relative_of_sdxl(layers: Collection[str]) -> Family:
-    """SDXL, unless the layers that a LoRA changes reach just as deep as a distilled relative is."""
-    if any(middle in layer for layer in layers for middle in MIDDLE_OF_SDXL):
-        return Family.SDXL
-    depths = [int(found[1]) + 1 for layer in layers if (found := LOWEST_OF_SDXL.search(layer))]
-    if not depths or max(depths) > 4:
-        return Family.SDXL
-    return Family.SSD1B if max(depths) > 2 else Family.VEGA
-
-
 def _title(metadata: Mapping[str, str]) -> str:
     """What its author calls it, as written by the ModelSpec and by kohya's trainer; empty where they say nothing."""
     said = (" ".join(metadata.get(key, "").split()) for key in ("modelspec.title", "ss_output_name"))
     return next(filter(None, said), "")
-
-
-def _inputs(shape: tuple[int, ...]) -> int:
-    return shape[1] if len(shape) > 1 else 0
 
 
 def trigger_words(metadata: Mapping[str, str]) -> tuple[str, ...]:
