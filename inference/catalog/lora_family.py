@@ -18,7 +18,7 @@ LOWEST_OF_SDXL = re.compile(r"(?:down_blocks_2_attentions_[01]|input_blocks_[78]
 
 def lora_family(header: Header) -> Family | None:
     """Which models a LoRA with this header was made for; None for others than these, or if nothing tells."""
-    flat = {name.replace(".", "_"): shape for name, shape in header.shapes.items()}
+    flat = {name.replace(".processor.", ".").replace(".", "_"): shape for name, shape in header.shapes.items()}
     widths = {name: _inputs(shape) for name, shape in flat.items() if "down_weight" in name or "lora_A" in name}
     by_attention = [CONTEXT_WIDTHS.get(widths[name]) for name in widths if "attn2_to_k" in name or "attn2_to_v" in name]
     family: Family | None = by_attention[0] if by_attention else None

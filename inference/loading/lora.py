@@ -25,6 +25,8 @@ COMPONENTS = {
     "text_encoder.": "text_encoder",
 }
 """How a key begins, and which network it belongs to: kohya's names, then diffusers'."""
+BLOCKS = ("down_blocks.", "mid_block.", "up_blocks.")
+"""How a key begins that names no network: they are the denoiser's."""
 
 PARTS = {
     ".lora_down.weight": "down",
@@ -103,10 +105,11 @@ def merge_lora(networks: Mapping[str, torch.nn.Module], changes: Mapping[Target,
 
 
 def _parse(key: str) -> tuple[Target, str]:
+    name = f"unet.{key}" if key.startswith(BLOCKS) else key
     for ending, part in PARTS.items():
         for beginning, component in COMPONENTS.items():
-            if key.startswith(beginning) and key.endswith(ending):
-                return Target(component, _flat(key[len(beginning) : -len(ending)])), part
+            if name.startswith(beginning) and name.endswith(ending):
+                return Target(component, _flat(name[len(beginning) : -len(ending)])), part
     raise UnfitError(f"it has “{key[:100]}”")
 
 

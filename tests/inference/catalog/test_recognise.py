@@ -50,3 +50,19 @@ def test_sdxl_and_its_relatives_are_told_by_their_depth(lowest: int, middle: int
 )
 def test_a_lora_that_changes_only_some_blocks_of_sdxl_is_one_for_sdxl(names: list[str]) -> None:
     assert family_of(names) is Family.SDXL
+
+
+BLOCK = "down_blocks.1.attentions.0.transformer_blocks.0.attn2"
+NAMINGS = (
+    f"unet.{BLOCK}.to_k.lora_A.weight",
+    f"unet.{BLOCK}.to_k.lora.down.weight",
+    f"unet.{BLOCK}.processor.to_k_lora.down.weight",
+    f"{BLOCK}.processor.to_k_lora.down.weight",
+    f"lora_unet_{BLOCK.replace('.', '_')}_to_k.lora_down.weight",
+)
+
+
+@pytest.mark.parametrize("name", NAMINGS)
+def test_the_width_of_the_text_that_a_lora_reads_tells_its_family_in_every_naming_scheme(name: str) -> None:
+    for width, family in ((768, Family.SD15), (1024, Family.SD21), (2048, Family.SDXL), (4096, None)):
+        assert recognise(Header(shapes={name: (4, width)}, metadata={})).family is family

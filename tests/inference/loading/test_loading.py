@@ -212,6 +212,10 @@ RENAMED: list[tuple[str, Callable[[str, str], str]]] = [
         "attention processors",
         lambda path, part: f"unet.{path.replace('.to_q', '.processor.to_q')}_lora.{part}.weight",
     ),
+    (
+        "attention processors of no network",
+        lambda path, part: f"{path.replace('.to_q', '.processor.to_q')}_lora.{part}.weight",
+    ),
 ]
 
 
