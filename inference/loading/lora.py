@@ -23,8 +23,10 @@ COMPONENTS = {
     "unet.": "unet",
     "text_encoder_2.": "text_encoder_2",
     "text_encoder.": "text_encoder",
+    "base_model.model.": "unet",
+    "diffusion_model.": "unet",
 }
-"""How a key begins, and which network it belongs to: kohya's names, then diffusers'."""
+"""How a key begins, and which network it belongs to: kohya's names, diffusers', peft's and ComfyUI's."""
 BLOCKS = ("down_blocks.", "mid_block.", "up_blocks.")
 """How a key begins that names no network: they are the denoiser's."""
 

@@ -58,7 +58,9 @@ NAMINGS = (
     f"unet.{BLOCK}.to_k.lora.down.weight",
     f"unet.{BLOCK}.processor.to_k_lora.down.weight",
     f"{BLOCK}.processor.to_k_lora.down.weight",
+    f"base_model.model.{BLOCK}.to_k.lora_A.weight",
     f"lora_unet_{BLOCK.replace('.', '_')}_to_k.lora_down.weight",
+    "diffusion_model.input_blocks.4.1.transformer_blocks.0.attn2.to_k.lora_down.weight",
 )
 
 
