@@ -68,3 +68,37 @@ NAMINGS = (
 def test_the_width_of_the_text_that_a_lora_reads_tells_its_family_in_every_naming_scheme(name: str) -> None:
     for width, family in ((768, Family.SD15), (1024, Family.SD21), (2048, Family.SDXL), (4096, None)):
         assert recognise(Header(shapes={name: (4, width)}, metadata={})).family is family
+
+
+def slider(*blocks: str) -> dict[str, tuple[int, ...]]:
+    """What a slider changes that was trained to leave alone all that reads text."""
+    return {f"lora_unet_{block}_transformer_blocks_0_attn1_to_k.lora_down.weight": (4, 320) for block in blocks}
+
+
+SD_TOP = "down_blocks_0_attentions_0"
+PROJ_IN = f"lora_unet_{SD_TOP}_proj_in.lora_down.weight"
+DEEP = "lora_unet_{}_attn1_to_k.lora_down.weight"
+
+
+@pytest.mark.parametrize(
+    ("shapes", "metadata", "family"),
+    [
+        (slider(SD_TOP, "mid_block_attentions_0"), {}, Family.SD15),
+        (slider("input_blocks_1_1"), {"ss_v2": "False"}, Family.SD15),
+        (slider(SD_TOP) | {PROJ_IN: (4, 320, 1, 1)}, {}, Family.SD15),
+        (slider(SD_TOP) | {PROJ_IN: (4, 320)}, {}, Family.SD21),
+        (slider(SD_TOP), {"ss_v2": "True"}, Family.SD21),
+        (slider("input_blocks_2_1"), {"modelspec.architecture": "stable-diffusion-v2-768-v/lora"}, Family.SD21),
+        ({DEEP.format("down_blocks_2_attentions_1_transformer_blocks_9"): (4, 1280)}, {}, Family.SDXL),
+        ({DEEP.format("middle_block_1_transformer_blocks_1"): (4, 1280)}, {}, Family.SDXL),
+        ({DEEP.format("input_blocks_8_1_transformer_blocks_3"): (4, 1280)}, {}, Family.SSD1B),
+        ({DEEP.format("down_blocks_2_attentions_0_transformer_blocks_1"): (4, 1280)}, {}, Family.VEGA),
+        (slider("down_blocks_1_attentions_0"), {}, None),
+        (slider(SD_TOP) | {DEEP.format(SD_TOP).replace("attn1", "attn2"): (4, 4096)}, {}, None),
+        ({"transformer.transformer_blocks.12.attn.to_q.lora_A.weight": (4, 1536)}, {}, None),
+    ],
+)
+def test_a_lora_that_leaves_the_text_alone_is_told_by_the_blocks_it_changes(
+    shapes: dict[str, tuple[int, ...]], metadata: dict[str, str], family: Family | None
+) -> None:
+    assert recognise(Header(shapes=shapes, metadata=metadata)).family is family
