@@ -210,10 +210,10 @@ def _kind(path: Path, info: FileInfo) -> Kind:
 def _checkpoint_family(info: FileInfo) -> Family:
     if info.what is What.LORA:
         raise HeaderError(f"{info.words}: it belongs into the folder of LoRAs")
-    if info.what is not What.CHECKPOINT or info.family is None or info.family not in SIDES:
-        raise HeaderError(f"{info.words}: no checkpoint of {_listed(SIDES)}")
     if info.undrawable is not None:
         raise HeaderError(info.undrawable)
+    if info.what is not What.CHECKPOINT or info.family is None or info.family not in SIDES:
+        raise HeaderError(f"{info.words}: no checkpoint of {_listed(SIDES)}")
     return info.family
 
 

@@ -14,7 +14,7 @@ from inference.catalog.header import Header, read_header
 from inference.catalog.lora_family import CONTEXT_WIDTHS, lora_family
 from inference.catalog.parts import classes_named
 from inference.catalog.sources import PIPELINE_INDEX
-from inference.catalog.undrawable import other_inputs, other_noise, other_scheduler
+from inference.catalog.undrawable import lacking, other_inputs, other_noise, other_scheduler
 
 
 class What(StrEnum):
@@ -170,8 +170,9 @@ def prediction_said(header: Header) -> Prediction | None:
 
 def _undrawable(header: Header) -> str | None:
     first, last = (header.shapes.get(f"{_UNET}{name}.weight", ()) for name in ("input_blocks.0.0", "out.2"))
-    more = other_inputs(first[1], last[0]) if len(first) > 1 and last else None
-    return more or other_noise(header.shapes)
+    if len(first) < 2 or not last:
+        return other_noise(header.shapes)
+    return other_inputs(first[1], last[0]) or other_noise(header.shapes) or lacking(header.shapes)
 
 
 def _algorithm(header: Header) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import EDMDPMSolverMultistepScheduler
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from inference.catalog import Catalog
 from inference.catalog.entries import Family, Kind
@@ -291,6 +291,23 @@ def silent_about_its_prediction(folder: Path) -> None:
     save_single_file(model(Family.SD21, Kind.NATIVE), folder / "checkpoints" / "x.safetensors")
 
 
+def drop_without(folder: Path, *beginnings: str) -> None:
+    path = drop_checkpoint(folder, Family.SDXL, Kind.LORA, "x")
+    save_file({name: tensor for name, tensor in load_file(path).items() if not name.startswith(beginnings)}, path)
+
+
+def no_autoencoder(folder: Path) -> None:
+    drop_without(folder, "first_stage_model.")
+
+
+def no_text_encoder(folder: Path) -> None:
+    drop_without(folder, "conditioner.")
+
+
+def only_a_denoiser(folder: Path) -> None:
+    drop_without(folder, "conditioner.", "first_stage_model.")
+
+
 def inpainting(folder: Path) -> None:
     save_single_file(pipeline(Family.SD15, channels=9), folder / "checkpoints" / "x.safetensors")
 
@@ -321,6 +338,9 @@ UNUSABLE: list[tuple[Callable[[Path], None], str]] = [
     (lora_among_checkpoints, "a LoRA for Stable Diffusion 1.5: it belongs into the folder of LoRAs"),
     (checkpoint_among_loras, "a whole checkpoint for Stable Diffusion 1.5: it belongs into the folder of checkpoints"),
     (silent_about_its_prediction, "name it in the catalogue with prediction = “v_prediction”"),
+    (no_autoencoder, "there is no autoencoder in it: name it in the catalogue, with one as its “vae”"),
+    (no_text_encoder, "there is no text encoder in it: name it in the catalogue as the “unet” of a whole model"),
+    (only_a_denoiser, "there is no text encoder in it"),
     (inpainting, "an inpainting model (9 channels in, 4 out)"),
     (editing, "a model that edits pictures (8 channels in, 4 out)"),
     (inpainting_folder, "an inpainting model (9 channels in, 4 out)"),

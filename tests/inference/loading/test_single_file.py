@@ -13,8 +13,8 @@ from torch import Tensor
 from inference.catalog.entries import Family, Kind, Prediction
 from inference.loading.schedule import schedule_of
 from inference.loading.single_file import SingleFile
-from tests.inference.likeness import model
-from tests.layouts import save_single_file
+from tests.inference.likeness import assert_same, model, ours, reference
+from tests.layouts import pipeline, save_single_file
 
 
 def original(family: Family, path: Path) -> dict[str, Tensor]:
@@ -81,3 +81,30 @@ def test_a_mark_among_the_tensors_and_the_catalogue_say_more_than_the_metadata(t
     file = SingleFile.open(path)
     assert file.predicting(None).schedule().prediction == "v_prediction"
     assert file.predicting(Prediction.EPSILON).schedule().prediction == "epsilon"
+
+
+def leave_out(beginning: str, path: Path) -> None:
+    """Save the file again without the tensors whose names begin so."""
+    save_file({name: tensor for name, tensor in load_file(path).items() if not name.startswith(beginning)}, path)
+
+
+@pytest.mark.parametrize("family", [Family.SD15, Family.SDXL])
+def test_a_file_without_autoencoder_draws_with_the_one_that_the_catalogue_gives_it(
+    family: Family, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.safetensors"
+    original(family, path)
+    leave_out("first_stage_model.", path)
+    model(family, Kind.MERGED).vae.save_pretrained(tmp_path / "vae")
+    sources = 'weights = { path = "model.safetensors" }\nvae = { path = "vae" }'
+    assert_same(ours(tmp_path, family, Kind.MERGED, sources), reference(family, Kind.MERGED))
+
+
+def test_a_file_without_text_encoder_draws_as_the_denoiser_of_another_model(tmp_path: Path) -> None:
+    path, made = tmp_path / "unet.safetensors", model(Family.SD15, Kind.MERGED)
+    original(Family.SD15, path)
+    leave_out("cond_stage_model.", path)
+    other = pipeline(Family.SD15, seed=99).unet
+    type(made)(**{**made.components, "unet": other}).save_pretrained(tmp_path / "model")
+    sources = 'weights = { path = "model" }\nunet = { path = "unet.safetensors" }'
+    assert_same(ours(tmp_path, Family.SD15, Kind.MERGED, sources), reference(Family.SD15, Kind.MERGED))
