@@ -136,7 +136,7 @@ class Dropped:
             title=_title(path, info),
             family=family,
             kind=kind,
-            weights=Source(path=path, marker=PIPELINE_INDEX),
+            weights=Source(path=path, variant=info.variant, marker=PIPELINE_INDEX),
             lcm_lora=self._folders.lcm_loras[family] if kind is Kind.LORA else None,
             steps=STEPS,
             guidance=GUIDANCE[kind],
@@ -177,7 +177,7 @@ def _glance(folder: Path | None) -> Seen:
 
 
 def _glimpse(name: str, *, is_folder: bool) -> Glimpse | None:
-    """None for what is neither; of a folder, the size and time of both files that tell what it is."""
+    """None for what is neither; of a folder, size and time of all that tells what it is."""
     path = Path(name)
     marker = path / PIPELINE_INDEX if is_folder else path
     if not is_folder and path.suffix not in (FILE, *PICKLES):
@@ -188,7 +188,7 @@ def _glimpse(name: str, *, is_folder: bool) -> Glimpse | None:
         return None
     if is_folder:
         with suppress(OSError):  # still being copied, or a pipeline without a denoiser
-            stats.append((path / DENOISER_CONFIG).stat())
+            stats += [(path / DENOISER_CONFIG).stat(), (path / DENOISER_CONFIG.parent).stat()]
     return name, sum(stat.st_size for stat in stats), max(stat.st_mtime_ns for stat in stats)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from inference.catalog.entries import Family, Prediction
 from inference.catalog.header import Header, read_header
 from inference.catalog.lora_family import CONTEXT_WIDTHS, lora_family
-from inference.catalog.parts import classes_named
+from inference.catalog.parts import HALF, classes_named, weights_in
 from inference.catalog.sources import PIPELINE_INDEX
 from inference.catalog.undrawable import lacking, other_inputs, other_noise, other_scheduler
 
@@ -96,7 +96,8 @@ LARGEST_NOTE = 4 * 2**20
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileInfo:
     """What a file is. ``native`` marks a checkpoint distilled as a whole, with its guidance built in; ``undrawable``
-    says why a checkpoint of its family cannot be drawn with; ``prediction`` is what a file itself says of that."""
+    says why a checkpoint of its family cannot be drawn with; ``prediction`` is what a file itself says of that;
+    ``variant`` tells the weights of a folder that has no others."""
 
     what: What
     undrawable: str | None = None
@@ -104,6 +105,7 @@ class FileInfo:
     family: Family | None = None
     native: bool = False
     prediction: Prediction | None = None
+    variant: str | None = None
     title: str = ""
     triggers: tuple[str, ...] = ()
 
@@ -142,7 +144,14 @@ def read_folder_info(path: Path) -> FileInfo:
         undrawable=other_inputs(inputs, outputs) or other_scheduler(classes.get("scheduler", "")),
         family=family,
         native=bool(config.get("time_cond_proj_dim")),
+        variant=_variant(path / DENOISER_CONFIG.parent),
     )
+
+
+def _variant(folder: Path) -> str | None:
+    """``fp16`` where a network's weights are there in half precision alone."""
+    files = [*folder.iterdir()]
+    return HALF if weights_in(folder, files, HALF) and not weights_in(folder, files, None) else None
 
 
 def recognise(header: Header) -> FileInfo:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from inference.catalog import Catalog
 from inference.catalog.entries import Family, Kind
 from inference.cli.check import check_all
+from inference.drawing.models import load_model
 from inference.errors import InferenceError
 from tests.inference.likeness import draws_like_diffusers, model
 from tests.layouts import denoiser, draw_changes, pipeline, save_kohya_lora, save_single_file
@@ -149,6 +151,16 @@ def test_a_diffusers_folder_appears_once_it_has_been_copied_far_enough(catalog: 
     assert [file.path for file in catalog.unusable] == [whole]
     config.rename(whole / "unet" / "config.json")
     assert ([entry.name for entry in catalog], catalog.unusable) == (["named", "whole"], ())
+
+
+def test_a_diffusers_folder_that_has_only_halves_is_drawn_with(catalog: Catalog, folder: Path) -> None:
+    half = copy.deepcopy(real_text(Family.SD15)).to(torch.float16)
+    half.save_pretrained(folder / "checkpoints" / "x_lcm", variant="fp16")
+    entry = catalog["x-lcm"]
+    loaded = load_model(catalog, entry, (), device=torch.device("cpu"), precision=torch.float32)
+    assert torch.equal(loaded.unet.conv_in.weight, half.unet.conv_in.weight.float())
+    half.to(torch.float32).unet.save_pretrained(folder / "checkpoints" / "x_lcm" / "unet")
+    assert (entry.weights.variant, catalog["x-lcm"].weights.variant) == ("fp16", None)
 
 
 def test_what_was_dropped_is_drawn_with(catalog: Catalog, folder: Path) -> None:
