@@ -1,12 +1,10 @@
-"""Files that people drop into the models folder: each is a model or a LoRA of its own, told from its header alone."""
+"""What people drop into the models folders: each is a model or a LoRA of its own, told from its header alone."""
 
 from __future__ import annotations
 
 import itertools
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -21,9 +19,9 @@ from inference.catalog.entries import (
     Kind,
     ModelEntry,
 )
+from inference.catalog.glance import Glimpse, Seen, glance
 from inference.catalog.header import HeaderError
 from inference.catalog.recognise import (
-    DENOISER_CONFIG,
     FAMILY_TITLES,
     SD2_UNSAID,
     FileInfo,
@@ -50,10 +48,6 @@ FEW_STEPS_IN_ITS_NAME = re.compile(
 """How checkpoints are called that draw in a few steps already; nothing in the file tells. “LCM” in capitals may stand
 anywhere, else where a word begins or ends; after “hyper” a word ends, and it is none of “hyper-realism”."""
 
-Glimpse = tuple[str, int, int]
-"""Path, size and time (in ns): what tells that a file has changed."""
-Seen = tuple[Glimpse, ...]
-"""Everything in a folder."""
 REMEMBERED = 4096
 """Files whose headers need not be read again."""
 
@@ -99,7 +93,7 @@ class Dropped:
 
     def look(self) -> Found:
         """What is there now; the same object as long as nothing changes. Blocks for the reading of new headers."""
-        seen = (_glance(self._folders.checkpoints), _glance(self._folders.loras))
+        seen = (glance(self._folders.checkpoints), glance(self._folders.loras))
         if seen != self._seen:
             self._found = self._read(*seen)
             self._seen = seen
@@ -166,30 +160,6 @@ class Dropped:
                 description=path.name,
                 triggers=info.triggers,
             )
-
-
-def _glance(folder: Path | None) -> Seen:
-    """Files and diffusers folders, without looking into them."""
-    if folder is None or not folder.is_dir():
-        return ()
-    found = (_glimpse(item.path, is_folder=item.is_dir()) for item in os.scandir(folder))
-    return tuple(sorted(filter(None, found)))
-
-
-def _glimpse(name: str, *, is_folder: bool) -> Glimpse | None:
-    """None for what is neither; of a folder, size and time of all that tells what it is."""
-    path = Path(name)
-    marker = path / PIPELINE_INDEX if is_folder else path
-    if not is_folder and path.suffix not in (FILE, *PICKLES):
-        return None
-    try:
-        stats = [marker.stat()]
-    except OSError:  # no diffusers folder, or gone meanwhile
-        return None
-    if is_folder:
-        with suppress(OSError):  # still being copied, or a pipeline without a denoiser
-            stats += [(path / DENOISER_CONFIG).stat(), (path / DENOISER_CONFIG.parent).stat()]
-    return name, sum(stat.st_size for stat in stats), max(stat.st_mtime_ns for stat in stats)
 
 
 @lru_cache(REMEMBERED)

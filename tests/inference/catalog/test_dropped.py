@@ -178,6 +178,35 @@ def test_names_that_are_taken_get_a_number(catalog: Catalog, folder: Path) -> No
     assert catalog["named-2"].title == "Named!"
 
 
+def test_folders_in_the_folders_are_looked_into_after_what_lies_on_top(catalog: Catalog, folder: Path) -> None:
+    for name in ("x", "anime/x", "anime/late/y"):
+        drop_checkpoint(folder, Family.SD15, Kind.NATIVE, name)
+    made = real_text(Family.SD15)
+    (folder / "loras" / "styles").mkdir()
+    save_kohya_lora(made, folder / "loras" / "styles" / "ink.safetensors", draw_changes(made, 1))
+    places = {entry.name: entry.weights.path for entry in catalog if entry.name != "named"}
+    checkpoints = folder / "checkpoints"
+    assert places == {
+        "x": checkpoints / "x.safetensors",
+        "x-2": checkpoints / "anime" / "x.safetensors",
+        "y": checkpoints / "anime" / "late" / "y.safetensors",
+    }
+    assert [adapter.name for adapter in catalog.adapters(Family.SD15)] == ["ink"]
+
+
+def test_nothing_is_looked_for_inside_of_models_networks_and_hidden_folders(catalog: Catalog, folder: Path) -> None:
+    real_text(Family.SD15).save_pretrained(folder / "checkpoints" / "sub" / "whole_lcm")
+    denoiser(Family.SD15).save_pretrained(folder / "checkpoints" / "unet")
+    drop_checkpoint(folder, Family.SD15, Kind.NATIVE, ".trash/x")
+    assert ([entry.name for entry in catalog], catalog.unusable) == (["named", "whole-lcm"], ())
+
+
+def test_a_link_back_is_not_followed_for_ever(catalog: Catalog, folder: Path) -> None:
+    drop_checkpoint(folder, Family.SD15, Kind.NATIVE, "anime/x")
+    (folder / "checkpoints" / "anime" / "back").symlink_to(folder / "checkpoints", target_is_directory=True)
+    assert [entry.name for entry in catalog] == ["named", "x"]
+
+
 @pytest.mark.parametrize("stem", ["DreamShaper_8_pruned", "Long_Name_" * 8])
 def test_a_dropped_file_is_found_by_its_own_name(catalog: Catalog, folder: Path, stem: str) -> None:
     drop_checkpoint(folder, Family.SD15, Kind.NATIVE, stem)
