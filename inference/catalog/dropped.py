@@ -1,12 +1,10 @@
-"""Files that people drop into the models folder: each is a model or a LoRA of its own, told from its header alone."""
+"""What people drop into the models folders: each is a model or a LoRA of its own, told from its header alone."""
 
 from __future__ import annotations
 
 import itertools
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -21,9 +19,9 @@ from inference.catalog.entries import (
     Kind,
     ModelEntry,
 )
+from inference.catalog.glance import Glimpse, Seen, glance
 from inference.catalog.header import HeaderError
 from inference.catalog.recognise import (
-    DENOISER_CONFIG,
     FAMILY_TITLES,
     SD2_UNSAID,
     FileInfo,
@@ -42,14 +40,14 @@ SIDES = {
 }
 """What a family draws best, and the smallest and largest side that are accepted, in pixels."""
 
-LCM_IN_ITS_NAME = re.compile(r"LCM|(?i:lcm(?![a-z])|(?<![a-z])lcm)")
-"""How checkpoints with an LCM-LoRA already merged in are called; nothing in the file tells. In capitals it may stand
-anywhere, else where a word begins or ends."""
+FEW_STEPS_IN_ITS_NAME = re.compile(
+    r"LCM|(?i:lcm(?![a-z])|(?<![a-z])lcm)"
+    r"|(?i:dmd2|lightning|turbo)"
+    r"|(?i:hyper)(?![a-z])(?!(?i:[ _-]?real))"
+)
+"""How checkpoints are called that draw in a few steps already; nothing in the file tells. “LCM” in capitals may stand
+anywhere, else where a word begins or ends; after “hyper” a word ends, and it is none of “hyper-realism”."""
 
-Glimpse = tuple[str, int, int]
-"""Path, size and time (in ns): what tells that a file has changed."""
-Seen = tuple[Glimpse, ...]
-"""Everything in a folder."""
 REMEMBERED = 4096
 """Files whose headers need not be read again."""
 
@@ -95,7 +93,7 @@ class Dropped:
 
     def look(self) -> Found:
         """What is there now; the same object as long as nothing changes. Blocks for the reading of new headers."""
-        seen = (_glance(self._folders.checkpoints), _glance(self._folders.loras))
+        seen = (glance(self._folders.checkpoints), glance(self._folders.loras))
         if seen != self._seen:
             self._found = self._read(*seen)
             self._seen = seen
@@ -122,7 +120,7 @@ class Dropped:
     def _model(self, path: Path, info: FileInfo, name: str) -> ModelEntry:
         family = _checkpoint_family(info)
         kind = _kind(path, info)
-        if family is Family.SD21 and path.is_file():
+        if family is Family.SD21 and path.is_file() and info.prediction is None:
             raise HeaderError(SD2_UNSAID)
         if kind is Kind.LORA and family not in self._folders.lcm_loras:
             raise HeaderError(f"a checkpoint of {FAMILY_TITLES[family]}, for which no LCM-LoRA is given under [scan]")
@@ -132,7 +130,7 @@ class Dropped:
             title=_title(path, info),
             family=family,
             kind=kind,
-            weights=Source(path=path, marker=PIPELINE_INDEX),
+            weights=Source(path=path, variant=info.variant, marker=PIPELINE_INDEX),
             lcm_lora=self._folders.lcm_loras[family] if kind is Kind.LORA else None,
             steps=STEPS,
             guidance=GUIDANCE[kind],
@@ -164,30 +162,6 @@ class Dropped:
             )
 
 
-def _glance(folder: Path | None) -> Seen:
-    """Files and diffusers folders, without looking into them."""
-    if folder is None or not folder.is_dir():
-        return ()
-    found = (_glimpse(item.path, is_folder=item.is_dir()) for item in os.scandir(folder))
-    return tuple(sorted(filter(None, found)))
-
-
-def _glimpse(name: str, *, is_folder: bool) -> Glimpse | None:
-    """None for what is neither; of a folder, the size and time of both files that tell what it is."""
-    path = Path(name)
-    marker = path / PIPELINE_INDEX if is_folder else path
-    if not is_folder and path.suffix not in (FILE, *PICKLES):
-        return None
-    try:
-        stats = [marker.stat()]
-    except OSError:  # no diffusers folder, or gone meanwhile
-        return None
-    if is_folder:
-        with suppress(OSError):  # still being copied, or a pipeline without a denoiser
-            stats.append((path / DENOISER_CONFIG).stat())
-    return name, sum(stat.st_size for stat in stats), max(stat.st_mtime_ns for stat in stats)
-
-
 @lru_cache(REMEMBERED)
 def _read(file: Glimpse) -> FileInfo:
     """What a file is; size and time are only there so that it is read again once they differ."""
@@ -200,16 +174,16 @@ def _read(file: Glimpse) -> FileInfo:
 def _kind(path: Path, info: FileInfo) -> Kind:
     if info.native:
         return Kind.NATIVE
-    return Kind.MERGED if LCM_IN_ITS_NAME.search(_stem(path)) else Kind.LORA
+    return Kind.MERGED if FEW_STEPS_IN_ITS_NAME.search(_stem(path)) else Kind.LORA
 
 
 def _checkpoint_family(info: FileInfo) -> Family:
     if info.what is What.LORA:
         raise HeaderError(f"{info.words}: it belongs into the folder of LoRAs")
-    if info.what is not What.CHECKPOINT or info.family is None or info.family not in SIDES:
-        raise HeaderError(f"{info.words}: no checkpoint of {_listed(SIDES)}")
     if info.undrawable is not None:
         raise HeaderError(info.undrawable)
+    if info.what is not What.CHECKPOINT or info.family is None or info.family not in SIDES:
+        raise HeaderError(f"{info.words}: no checkpoint of {_listed(SIDES)}")
     return info.family
 
 

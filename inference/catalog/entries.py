@@ -28,7 +28,7 @@ class Kind(StrEnum):
     LORA = "lora"
     """Any checkpoint with an LCM-LoRA merged in."""
     MERGED = "merged"
-    """A checkpoint that was published with an LCM-LoRA already merged in."""
+    """A checkpoint that was published with an LCM-LoRA, or another distillation, already merged in."""
 
 
 class Prediction(StrEnum):

@@ -18,6 +18,8 @@ NETWORKS = ("text_encoder", "text_encoder_2", "unet", "vae")
 """The parts with weights. Others, such as safety checkers, are never read."""
 WEIGHTS = re.compile(r"(?:diffusion_pytorch_model|model)(?:-\d{5}-of-\d{5})?")
 """What diffusers and transformers call the weights that they read, without ending and variant."""
+HALF = "fp16"
+"""The variant that people keep instead of the whole."""
 SPLIT = re.compile(r"-\d{5}-of-(\d{5})")
 """In the name of one of several files that the weights are split over."""
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from inference.catalog.entries import Family
+from inference.catalog.entries import Family, Prediction
 from inference.catalog.header import Header, read_header
-from inference.catalog.parts import classes_named
+from inference.catalog.lora_family import CONTEXT_WIDTHS, lora_family
+from inference.catalog.parts import HALF, classes_named, weights_in
 from inference.catalog.sources import PIPELINE_INDEX
-from inference.catalog.undrawable import other_inputs, other_noise, other_scheduler
+from inference.catalog.undrawable import lacking, other_inputs, other_noise, other_scheduler
 
 
 class What(StrEnum):
@@ -47,16 +47,17 @@ CHECKPOINTS: tuple[tuple[Family, tuple[str, ...], tuple[str, ...]], ...] = (
 """Families of checkpoints in one file, the first that fits: beginnings of names that are there, and that are not."""
 
 SD2_UNSAID = (
-    "a single file of Stable Diffusion 2 does not say how it predicts: name it in the catalogue with "
+    "this file of Stable Diffusion 2 does not say how it predicts: name it in the catalogue with "
     "prediction = “v_prediction” (trained for 768 pixels) or “epsilon” (512), or use its diffusers folder"
 )
-CONTEXT_WIDTHS = {768: Family.SD15, 1024: Family.SD21, 2048: Family.SDXL}
-"""Width of the text that cross-attention reads."""
-MIDDLE_OF_SDXL = ("mid_block_attentions_", "middle_block_1_")
-"""Layers that SDXL's distilled relatives do without."""
-LOWEST_OF_SDXL = re.compile(r"(?:down_blocks_2_attentions_[01]|input_blocks_[78]_1)_transformer_blocks_(\d+)_")
-"""The lowest level on the way down, where they differ in depth: ten blocks in SDXL, four in SSD-1B, two in Vega."""
-
+SAYS_VELOCITY = "v_pred"
+"""The tensor by which a file of SDXL's kind says so."""
+PREDICTIONS = {
+    "epsilon": Prediction.EPSILON,
+    "v": Prediction.VELOCITY,
+    "v_prediction": Prediction.VELOCITY,
+}
+"""As the ModelSpec has it, which kohya's trainer writes."""
 DENOISER_CONFIG = Path("unet", "config.json")
 """In a diffusers folder, what tells the family."""
 _FULL_MIDDLE = "UNetMidBlock2DCrossAttn"
@@ -95,13 +96,16 @@ LARGEST_NOTE = 4 * 2**20
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileInfo:
     """What a file is. ``native`` marks a checkpoint distilled as a whole, with its guidance built in; ``undrawable``
-    says why a checkpoint of its family cannot be drawn with."""
+    says why a checkpoint of its family cannot be drawn with; ``prediction`` is what a file itself says of that;
+    ``variant`` tells the weights of a folder that has no others."""
 
     what: What
     undrawable: str | None = None
     algorithm: str | None = None
     family: Family | None = None
     native: bool = False
+    prediction: Prediction | None = None
+    variant: str | None = None
     title: str = ""
     triggers: tuple[str, ...] = ()
 
@@ -140,28 +144,44 @@ def read_folder_info(path: Path) -> FileInfo:
         undrawable=other_inputs(inputs, outputs) or other_scheduler(classes.get("scheduler", "")),
         family=family,
         native=bool(config.get("time_cond_proj_dim")),
+        variant=_variant(path / DENOISER_CONFIG.parent),
     )
+
+
+def _variant(folder: Path) -> str | None:
+    """``fp16`` where a network's weights are there in half precision alone."""
+    files = [*folder.iterdir()]
+    return HALF if weights_in(folder, files, HALF) and not weights_in(folder, files, None) else None
 
 
 def recognise(header: Header) -> FileInfo:
     """What a file with this header is."""
     what = _what(header)
-    family = {What.CHECKPOINT: _checkpoint_family, What.LORA: _lora_family}.get(what, lambda _: None)(header)
+    family = {What.CHECKPOINT: _checkpoint_family, What.LORA: lora_family}.get(what, lambda _: None)(header)
     return FileInfo(
         what=what,
         undrawable=_undrawable(header) if what is What.CHECKPOINT else None,
         algorithm=None if what is What.CHECKPOINT else _algorithm(header),
         family=family,
         native=any("cond_proj" in name for name in header.shapes),
+        prediction=prediction_said(header),
         title=_title(header.metadata),
         triggers=trigger_words(header.metadata),
     )
 
 
+def prediction_said(header: Header) -> Prediction | None:
+    """What a file says of how its denoiser predicts; None where it says nothing."""
+    if SAYS_VELOCITY in header.shapes:
+        return Prediction.VELOCITY
+    return PREDICTIONS.get(header.metadata.get("modelspec.prediction_type", ""))
+
+
 def _undrawable(header: Header) -> str | None:
     first, last = (header.shapes.get(f"{_UNET}{name}.weight", ()) for name in ("input_blocks.0.0", "out.2"))
-    more = other_inputs(first[1], last[0]) if len(first) > 1 and last else None
-    return more or other_noise(header.shapes)
+    if len(first) < 2 or not last:
+        return other_noise(header.shapes)
+    return other_inputs(first[1], last[0]) or other_noise(header.shapes) or lacking(header.shapes)
 
 
 def _algorithm(header: Header) -> str | None:
@@ -190,36 +210,10 @@ def _checkpoint_family(header: Header) -> Family | None:
     return None
 
 
-def _lora_family(header: Header) -> Family | None:
-    flat = {name.replace(".", "_"): shape for name, shape in header.shapes.items()}
-    widths = {name: _inputs(shape) for name, shape in flat.items() if "down_weight" in name or "lora_A" in name}
-    by_attention = [CONTEXT_WIDTHS.get(widths[name]) for name in widths if "attn2_to_k" in name or "attn2_to_v" in name]
-    family: Family | None = by_attention[0] if by_attention else None
-    if family is None and any(name.startswith(("lora_te1_", "lora_te2_", "text_encoder_2_")) for name in flat):
-        family = Family.SDXL
-    elif family is None:
-        family = next((CONTEXT_WIDTHS.get(widths[name]) for name in widths if "self_attn" in name), None)
-    return _relative_of_sdxl(flat) if family is Family.SDXL else family
-
-
-def _relative_of_sdxl(layers: Collection[str]) -> Family:
-    """SDXL, unless the layers that a LoRA changes reach just as deep as a distilled relative is."""
-    if any(middle in layer for layer in layers for middle in MIDDLE_OF_SDXL):
-        return Family.SDXL
-    depths = [int(found[1]) + 1 for layer in layers if (found := LOWEST_OF_SDXL.search(layer))]
-    if not depths or max(depths) > 4:
-        return Family.SDXL
-    return Family.SSD1B if max(depths) > 2 else Family.VEGA
-
-
 def _title(metadata: Mapping[str, str]) -> str:
     """What its author calls it, as written by the ModelSpec and by kohya's trainer; empty where they say nothing."""
     said = (" ".join(metadata.get(key, "").split()) for key in ("modelspec.title", "ss_output_name"))
     return next(filter(None, said), "")
-
-
-def _inputs(shape: tuple[int, ...]) -> int:
-    return shape[1] if len(shape) > 1 else 0
 
 
 def trigger_words(metadata: Mapping[str, str]) -> tuple[str, ...]:

@@ -11,6 +11,8 @@ from inference.catalog.parts import NETWORKS, are_whole, parts_named, weights_in
 
 PIPELINE_INDEX = "model_index.json"
 """Marks a diffusers folder."""
+NETWORK_CONFIG = "config.json"
+"""Marks the folder of a single network."""
 FILE = ".safetensors"
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 """Files that are recognised, to be refused."""

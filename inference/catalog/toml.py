@@ -23,11 +23,10 @@ from inference.catalog.entries import (
     Prediction,
     SafetyEntry,
 )
-from inference.catalog.sources import PIPELINE_INDEX, Source
+from inference.catalog.sources import NETWORK_CONFIG, PIPELINE_INDEX, Source
 from inference.contract import MAX_STEPS, SIZE_MULTIPLE, Adapter
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
-NETWORK_CONFIG = "config.json"
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 
 EXPLICIT_LABELS = ("nsfw",)

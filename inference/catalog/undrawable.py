@@ -1,4 +1,5 @@
-"""Models of a known family that cannot be drawn with: they take more than a noisy latent, or know other noise. Pure."""
+"""Models of a known family that cannot be drawn with: they take more than a noisy latent, know other noise, or are not
+whole. Pure."""
 
 from __future__ import annotations
 
@@ -12,6 +13,12 @@ OTHER_SCHEDULERS = ("EDM", "FlowM")
 EDM_MARK = "edm_"
 """How tensors begin by which a single file says so, as those of Playground v2.5 and CosXL."""
 OTHER_NOISE = "it was trained with another kind of noise ({name}) than Stable Diffusion's"
+
+TEXTS = ("cond_stage_model.", "conditioner.embedders.")
+AUTOENCODERS = ("first_stage_model.", "decoder.")
+"""How tensors of these begin in a single file."""
+NO_TEXT = "there is no text encoder in it: name it in the catalogue as the “unet” of a whole model"
+NO_AUTOENCODER = "there is no autoencoder in it: name it in the catalogue, with one as its “vae”"
 
 
 def other_inputs(channels_in: int, channels_out: int) -> str | None:
@@ -30,3 +37,11 @@ def other_scheduler(name: str) -> str | None:
 def other_noise(tensors: Iterable[str]) -> str | None:
     """Why a single file with tensors of these names cannot be drawn with; None if it can."""
     return OTHER_NOISE.format(name="EDM") if any(name.startswith(EDM_MARK) for name in tensors) else None
+
+
+def lacking(tensors: Iterable[str]) -> str | None:
+    """Why a single file with a denoiser and tensors of these names is no whole model, and what to do; None if it is."""
+    names = tuple(tensors)
+    if not any(name.startswith(TEXTS) for name in names):
+        return NO_TEXT
+    return None if any(name.startswith(AUTOENCODERS) for name in names) else NO_AUTOENCODER

@@ -86,18 +86,17 @@ def embed(model: LoadedModel, prompt: str) -> Embedding:
     it. AUTOMATIC1111 scales z itself and then restores the mean of all, which may be next to nothing: the built-in
     models' is.
     """
-    meant = read_weights(prompt)
-    read = [_encode(stage, meant) for stage in model.text]
-    tokens = torch.cat([_states(model, each.output) for each in read], dim=-1)
-    weights = read[0].weights  # a second tokenizer divides words like the first
-    if (weights != 1).any():
+    words = _divided(model.text[0].tokenizer, read_weights(prompt))
+    outputs = [_encode(stage, words) for stage in model.text]
+    tokens = torch.cat([_states(model, output) for output in outputs], dim=-1)
+    if (words.weights != 1).any():
         empty = embed(model, "").tokens
-        tokens = torch.lerp(empty.float(), tokens.float(), weights.to(tokens.device)).to(tokens.dtype)
+        tokens = torch.lerp(empty.float(), tokens.float(), words.weights.to(tokens.device)).to(tokens.dtype)
     return Embedding(
         tokens=tokens.flatten(0, 1).unsqueeze(0),
-        pooled=read[1].output[0][:1] if model.two_encoders else None,
+        pooled=outputs[1][0][:1] if model.two_encoders else None,
         chunks=len(tokens),
-        unread=prompt[min(each.end for each in read) :].strip(),
+        unread=prompt[words.end :].strip(),
     )
 
 
@@ -112,35 +111,49 @@ def _negative_acts(model: LoadedModel, row: Row) -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Read:
-    """What an encoder made of a prompt's chunks. ``weights``: (chunks, tokens, 1). ``end``: where in the prompt it
-    stopped."""
+class _Words:
+    """A prompt as all encoders of a model read it, which have one vocabulary.
 
-    output: Any
+    ``numbers``: of each chunk, with its beginning and its end. ``length``: of a chunk once it is filled up.
+    ``weights``: (chunks, length, 1). ``end``: where in the prompt the last chunk ends.
+    """
+
+    numbers: tuple[tuple[int, ...], ...]
+    length: int
     weights: Tensor
     end: int
+
+
+def _divided(tokenizer: Any, prompt: Weighted) -> _Words:
+    said = tokenizer(prompt.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    ends = [end for _, end in said["offset_mapping"]]
+    length = tokenizer.model_max_length
+    room = length - 2
+    count = min(max(1, -(-len(ends) // room)), MOST_CHUNKS)
+    parts = [slice(chunk * room, (chunk + 1) * room) for chunk in range(count)]
+    weights = torch.ones(count, length, 1)
+    for chunk, part in enumerate(parts):
+        weighed = torch.tensor([prompt.weights[end - 1] for end in ends[part]])
+        weights[chunk, 1 : len(weighed) + 1, 0] = weighed
+    return _Words(
+        numbers=tuple((tokenizer.bos_token_id, *said["input_ids"][part], tokenizer.eos_token_id) for part in parts),
+        length=length,
+        weights=weights,
+        end=prompt.places[ends[count * room - 1] if len(ends) > count * room else -1],
+    )
+
+
+def _encode(stage: TextStage, words: _Words) -> Any:
+    """What the encoder makes of the chunks, filled up as it knows them.
+
+    Nothing else of its tokenizer counts: SDXL's second one fills up with “!” and takes each for a word of its own.
+    """
+    tokens = torch.full((len(words.numbers), words.length), stage.tokenizer.pad_token_id)
+    for row, numbers in zip(tokens, words.numbers, strict=True):
+        row[: len(numbers)] = torch.tensor(numbers)
+    return stage.encoder(tokens.to(stage.encoder.device), output_hidden_states=True)
 
 
 def _states(model: LoadedModel, output: Any) -> Tensor:
     states: Tensor = output.hidden_states[-2] if model.two_encoders else output[0]
     return states
-
-
-def _encode(stage: TextStage, prompt: Weighted) -> _Read:
-    tokenizer = stage.tokenizer
-    said = tokenizer(prompt.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    ends = [end for _, end in said["offset_mapping"]]
-    room = tokenizer.model_max_length - 2
-    count = min(max(1, -(-len(ends) // room)), MOST_CHUNKS)
-    tokens = torch.full((count, tokenizer.model_max_length), tokenizer.pad_token_id)
-    weights = torch.ones(count, tokenizer.model_max_length, 1)
-    for chunk in range(count):
-        here = slice(chunk * room, (chunk + 1) * room)
-        numbers = said["input_ids"][here]
-        tokens[chunk, : len(numbers) + 2] = torch.tensor([tokenizer.bos_token_id, *numbers, tokenizer.eos_token_id])
-        weights[chunk, 1 : len(numbers) + 1, 0] = torch.tensor([prompt.weights[end - 1] for end in ends[here]])
-    return _Read(
-        output=stage.encoder(tokens.to(stage.encoder.device), output_hidden_states=True),
-        weights=weights,
-        end=prompt.places[ends[count * room - 1] if len(ends) > count * room else -1],
-    )

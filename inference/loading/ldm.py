@@ -98,6 +98,17 @@ def _up(levels: int, layers: int) -> Iterator[Pair]:
 # -- the autoencoder ---------------------------------------------------------------------------------------------------
 
 
+VAE_ATTENTION = (
+    ("norm", "group_norm"),
+    ("q", "to_q"),
+    ("k", "to_k"),
+    ("v", "to_v"),
+    ("proj_out", "to_out.0"),
+    *((name, name) for name in ("to_q", "to_k", "to_v", "to_out.0")),
+)
+"""The last four are diffusers' own, which its conversion of 2023 left in the files that it wrote."""
+
+
 def vae_names_of(originals: Iterable[str]) -> Names:
     """The names in the autoencoder whose original names these are."""
     levels = len({name.split(".")[2] for name in originals if name.startswith("decoder.up.")})
@@ -111,7 +122,7 @@ def _vae_ends() -> Iterator[Pair]:
         yield f"{half}.norm_out", f"{half}.conv_norm_out"
         yield f"{half}.mid.block_1", f"{half}.mid_block.resnets.0"
         yield f"{half}.mid.block_2", f"{half}.mid_block.resnets.1"
-        for old, new in (("norm", "group_norm"), ("q", "to_q"), ("k", "to_k"), ("v", "to_v"), ("proj_out", "to_out.0")):
+        for old, new in VAE_ATTENTION:
             yield f"{half}.mid.attn_1.{old}", f"{half}.mid_block.attentions.0.{new}"
 
 
@@ -126,13 +137,16 @@ def _vae_levels(levels: int) -> Iterator[Pair]:
 
 # -- OpenCLIP's text encoder -------------------------------------------------------------------------------------------
 
+PROJECTION = "text_projection"
+"""A matrix, which stands the other way round than the layer's weight that files made from a diffusers folder have."""
 OPEN_CLIP = Names(
     (
         ("token_embedding", "embeddings.token_embedding"),
         ("positional_embedding", "embeddings.position_embedding.weight"),
         ("transformer.resblocks", "encoder.layers"),
         ("ln_final", "final_layer_norm"),
-        ("text_projection", "text_projection.weight"),
+        (PROJECTION, "text_projection.weight"),
+        ("text_projection.weight", "text_projection.weight"),
     ),
     (
         ("ln_1", "layer_norm1"),

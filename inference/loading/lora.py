@@ -23,8 +23,12 @@ COMPONENTS = {
     "unet.": "unet",
     "text_encoder_2.": "text_encoder_2",
     "text_encoder.": "text_encoder",
+    "base_model.model.": "unet",
+    "diffusion_model.": "unet",
 }
-"""How a key begins, and which network it belongs to: kohya's names, then diffusers'."""
+"""How a key begins, and which network it belongs to: kohya's names, diffusers', peft's and ComfyUI's."""
+BLOCKS = ("down_blocks.", "mid_block.", "up_blocks.")
+"""How a key begins that names no network: they are the denoiser's."""
 
 PARTS = {
     ".lora_down.weight": "down",
@@ -103,10 +107,11 @@ def merge_lora(networks: Mapping[str, torch.nn.Module], changes: Mapping[Target,
 
 
 def _parse(key: str) -> tuple[Target, str]:
+    name = f"unet.{key}" if key.startswith(BLOCKS) else key
     for ending, part in PARTS.items():
         for beginning, component in COMPONENTS.items():
-            if key.startswith(beginning) and key.endswith(ending):
-                return Target(component, _flat(key[len(beginning) : -len(ending)])), part
+            if name.startswith(beginning) and name.endswith(ending):
+                return Target(component, _flat(name[len(beginning) : -len(ending)])), part
     raise UnfitError(f"it has “{key[:100]}”")
 
 

@@ -19,12 +19,12 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from inference.catalog.entries import Prediction
 from inference.catalog.header import Header, read_header
-from inference.catalog.recognise import SD2_UNSAID
+from inference.catalog.recognise import SD2_UNSAID, prediction_said
 from inference.catalog.undrawable import other_noise
 from inference.loading.clip_words import END, clip_tokenizer
 from inference.loading.fingerprint import FileHashes, combine
 from inference.loading.folder import TEXT_STAGES
-from inference.loading.ldm import OPEN_CLIP, Names, unet_names_of, vae_names_of
+from inference.loading.ldm import OPEN_CLIP, PROJECTION, Names, unet_names_of, vae_names_of
 from inference.loading.schedule import schedule_of
 from inference.loading.shapes import text_config, unet_config, vae_config
 from inference.loading.unsupported import UnsupportedError
@@ -129,7 +129,7 @@ class SingleFile:
 
     def predicting(self, prediction: Prediction | None) -> SingleFile:
         """The same as a whole model, for which has to be known how it predicts; raises ``UnsupportedError``."""
-        if prediction is None and self._text.without_last:
+        if prediction is None and prediction_said(self.header) is None and self._text.without_last:
             raise UnsupportedError(SD2_UNSAID)
         return replace(self, prediction=prediction)
 
@@ -149,10 +149,8 @@ class SingleFile:
         return clip_tokenizer(self._positions, padding="!" if open_clip else END)
 
     def schedule(self) -> Schedule:
-        """The family's noise schedule; files of SDXL's kind that predict velocity carry a mark of that name, and those
-        whose schedule ends in nothing but noise (arXiv 2305.08891) another one beside it."""
-        own = Prediction.VELOCITY if "v_pred" in self.header.shapes else Prediction.EPSILON
-        prediction = self.prediction or own
+        """The family's noise schedule; files whose own ends in nothing but noise (arXiv 2305.08891) carry a mark."""
+        prediction = self.prediction or prediction_said(self.header) or Prediction.EPSILON
         to_pure_noise = prediction is Prediction.VELOCITY and "ztsnr" in self.header.shapes
         return schedule_of(
             LCMScheduler(**NOISE_SCHEDULE, prediction_type=str(prediction), rescale_betas_zero_snr=to_pure_noise)
@@ -194,7 +192,8 @@ class SingleFile:
             for name, short in shorter.items():
                 translated = names.rename(short) if names else short
                 if translated is not None:
-                    weights[translated] = file.get_tensor(name).float()
+                    tensor = file.get_tensor(name).float()
+                    weights[translated] = tensor.T.contiguous() if short == PROJECTION else tensor
         if section.without_last:
             weights = _without_last(weights)
         return _open_clip_apart(weights) if section.open_clip else weights
@@ -207,7 +206,7 @@ def _without_last(weights: Weights) -> Weights:
 
 
 def _open_clip_apart(weights: Weights) -> Weights:
-    """Query, key and value, which OpenCLIP keeps in one matrix, apart; its projection is the other way round."""
+    """Query, key and value, which OpenCLIP keeps in one matrix, apart."""
     apart = {}
     for name, tensor in weights.items():
         layer, joined, kind = name.partition(".in_proj_")
@@ -216,7 +215,7 @@ def _open_clip_apart(weights: Weights) -> Weights:
                 {f"{layer}.{letter}_proj.{kind}": third for letter, third in zip("qkv", tensor.chunk(3), strict=True)}
             )
         else:
-            apart[name] = tensor.T.contiguous() if name.startswith("text_projection") else tensor
+            apart[name] = tensor
     return apart
 
 

@@ -1,80 +1,22 @@
-"""Files that people drop into the folders: what they become, and what is said of those that become nothing."""
+"""Files that people drop into the folders: what they become."""
 
 from __future__ import annotations
 
+import copy
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from diffusers import EDMDPMSolverMultistepScheduler
-from safetensors.torch import save_file
 
 from inference.catalog import Catalog
 from inference.catalog.entries import Family, Kind
-from inference.cli.check import check_all
+from inference.drawing.models import load_model
 from inference.errors import InferenceError
+from tests.inference.catalog.folders import FAMILIES, drop_checkpoint, real_text
 from tests.inference.likeness import draws_like_diffusers, model
-from tests.layouts import denoiser, draw_changes, pipeline, save_kohya_lora, save_single_file
-
-FAMILIES = (Family.SD15, Family.SDXL, Family.SSD1B, Family.VEGA)
-CATALOG = """
-default = "named"
-[models.named]
-family = "sd15"
-kind = "native"
-weights = { path = "checkpoints/named.safetensors" }
-size = [64, 64]
-sides = [64, 64]
-[scan]
-checkpoints = "checkpoints"
-loras = "loras"
-[scan.lcm_loras]
-sd15 = { path = "lcm-sd15.safetensors" }
-sdxl = { path = "lcm-sdxl.safetensors" }
-ssd1b = { path = "lcm-ssd1b.safetensors" }
-vega = { path = "lcm-vega.safetensors" }
-"""
-
-
-def real_text(family: Family) -> Any:
-    """A pipeline to make LoRAs for that tell their family."""
-    made = model(family, Kind.LORA)
-    return type(made)(**{**made.components, "unet": denoiser(family)})
-
-
-NAMES = ("fits", "wider", "absent")
-MODEL = """
-default = "model"
-[models.model]
-family = "sd15"
-kind = "native"
-weights = { path = "model" }
-size = [64, 64]
-sides = [64, 64]
-"""
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "models.toml").write_text(CATALOG)
-    for name in ("checkpoints", "loras"):
-        (tmp_path / name).mkdir()
-    return tmp_path
-
-
-@pytest.fixture
-def catalog(folder: Path) -> Catalog:
-    return Catalog.load(folder / "models.toml")
-
-
-def drop_checkpoint(folder: Path, family: Family, kind: Kind, name: str) -> Path:
-    path = folder / "checkpoints" / f"{name}.safetensors"
-    save_single_file(model(family, kind), path)
-    return path
+from tests.layouts import denoiser, draw_changes, save_kohya_lora, save_single_file
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -103,17 +45,27 @@ MERGED_NAMES = (
     "cyberphotonlcm_v10",
     "lcmphoton",
     "photon_Lcm",
+    "realisticVisionV60B1_v51HyperVAE",
+    "RealVisXL_V5.0_Hyper",
+    "sdxl-hyper-8step",
+    "juggernautXL_v9Rdphoto2Lightning",
+    "dreamshaperXL_sfwLightningDPMSDE",
+    "sdxl_lightning_4step",
+    "dreamshaperXL_v21TurboDPMSDE",
+    "sd_xl_turbo_1.0_fp16",
+    "turbovisionxl_v431",
+    "lustifySDXLNSFW_ggwpV7DMD2",
+    "anythingxl_dmd2",
 )
+OTHER_NAMES = ("calcmix_v1", "hyperrealism_v30", "HyperRealism_v2", "hyper-realistic", "Hyperion")
 
 
-def test_names_as_checkpoints_with_an_lcm_lora_inside_have_them_get_no_second_one(
-    catalog: Catalog, folder: Path
-) -> None:
-    made = drop_checkpoint(folder, Family.SD15, Kind.LORA, "calcmix_v1")
-    for name in MERGED_NAMES:
-        made.with_stem(name).hardlink_to(made)
+def test_names_as_checkpoints_for_few_steps_have_them_get_no_lcm_lora_on_top(catalog: Catalog, folder: Path) -> None:
+    made = drop_checkpoint(folder, Family.SD15, Kind.LORA, OTHER_NAMES[0])
+    for name in (*MERGED_NAMES, *OTHER_NAMES[1:]):
+        made.with_name(f"{name}.safetensors").hardlink_to(made)
     kinds = {entry.title: entry.kind for entry in catalog if entry.name != "named"}
-    assert kinds == dict.fromkeys(MERGED_NAMES, Kind.MERGED) | {"calcmix_v1": Kind.LORA}
+    assert kinds == dict.fromkeys(MERGED_NAMES, Kind.MERGED) | dict.fromkeys(OTHER_NAMES, Kind.LORA)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -141,6 +93,16 @@ def test_a_diffusers_folder_appears_once_it_has_been_copied_far_enough(catalog: 
     assert ([entry.name for entry in catalog], catalog.unusable) == (["named", "whole"], ())
 
 
+def test_a_diffusers_folder_that_has_only_halves_is_drawn_with(catalog: Catalog, folder: Path) -> None:
+    half = copy.deepcopy(real_text(Family.SD15)).to(torch.float16)
+    half.save_pretrained(folder / "checkpoints" / "x_lcm", variant="fp16")
+    entry = catalog["x-lcm"]
+    loaded = load_model(catalog, entry, (), device=torch.device("cpu"), precision=torch.float32)
+    assert torch.equal(loaded.unet.conv_in.weight, half.unet.conv_in.weight.float())
+    half.to(torch.float32).unet.save_pretrained(folder / "checkpoints" / "x_lcm" / "unet")
+    assert (entry.weights.variant, catalog["x-lcm"].weights.variant) == ("fp16", None)
+
+
 def test_what_was_dropped_is_drawn_with(catalog: Catalog, folder: Path) -> None:
     drop_checkpoint(folder, Family.SD15, Kind.NATIVE, "mine")
     draws_like_diffusers(catalog, catalog["mine"], Family.SD15, Kind.NATIVE)
@@ -154,6 +116,35 @@ def test_a_file_that_the_catalogue_names_is_not_a_second_model(catalog: Catalog,
 def test_names_that_are_taken_get_a_number(catalog: Catalog, folder: Path) -> None:
     drop_checkpoint(folder, Family.SD15, Kind.NATIVE, "Named!")
     assert catalog["named-2"].title == "Named!"
+
+
+def test_folders_in_the_folders_are_looked_into_after_what_lies_on_top(catalog: Catalog, folder: Path) -> None:
+    for name in ("x", "anime/x", "anime/late/y"):
+        drop_checkpoint(folder, Family.SD15, Kind.NATIVE, name)
+    made = real_text(Family.SD15)
+    (folder / "loras" / "styles").mkdir()
+    save_kohya_lora(made, folder / "loras" / "styles" / "ink.safetensors", draw_changes(made, 1))
+    places = {entry.name: entry.weights.path for entry in catalog if entry.name != "named"}
+    checkpoints = folder / "checkpoints"
+    assert places == {
+        "x": checkpoints / "x.safetensors",
+        "x-2": checkpoints / "anime" / "x.safetensors",
+        "y": checkpoints / "anime" / "late" / "y.safetensors",
+    }
+    assert [adapter.name for adapter in catalog.adapters(Family.SD15)] == ["ink"]
+
+
+def test_nothing_is_looked_for_inside_of_models_networks_and_hidden_folders(catalog: Catalog, folder: Path) -> None:
+    real_text(Family.SD15).save_pretrained(folder / "checkpoints" / "sub" / "whole_lcm")
+    denoiser(Family.SD15).save_pretrained(folder / "checkpoints" / "unet")
+    drop_checkpoint(folder, Family.SD15, Kind.NATIVE, ".trash/x")
+    assert ([entry.name for entry in catalog], catalog.unusable) == (["named", "whole-lcm"], ())
+
+
+def test_a_link_back_is_not_followed_for_ever(catalog: Catalog, folder: Path) -> None:
+    drop_checkpoint(folder, Family.SD15, Kind.NATIVE, "anime/x")
+    (folder / "checkpoints" / "anime" / "back").symlink_to(folder / "checkpoints", target_is_directory=True)
+    assert [entry.name for entry in catalog] == ["named", "x"]
 
 
 @pytest.mark.parametrize("stem", ["DreamShaper_8_pruned", "Long_Name_" * 8])
@@ -231,125 +222,8 @@ def test_a_file_that_is_still_being_copied_appears_when_it_is_whole(catalog: Cat
     assert (catalog["x"].name, catalog.unusable) == ("x", ())
 
 
-def lora_among_checkpoints(folder: Path) -> None:
-    made = real_text(Family.SD15)
-    save_kohya_lora(made, folder / "checkpoints" / "x.safetensors", draw_changes(made, 1))
-
-
-def checkpoint_among_loras(folder: Path) -> None:
-    save_single_file(model(Family.SD15, Kind.LORA), folder / "loras" / "x.safetensors")
-
-
-def loha(folder: Path) -> None:
-    save_file({"lora_unet_mid_block_x.hada_w1_a": torch.ones(2, 2)}, folder / "loras" / "x.safetensors")
-
-
-def flux(folder: Path) -> None:
-    save_file({"lora_unet_double_blocks_0.lora_down.weight": torch.ones(2, 2)}, folder / "loras" / "x.safetensors")
-
-
-def embedding(folder: Path) -> None:
-    save_file({"emb_params": torch.ones(2, 768)}, folder / "loras" / "x.safetensors")
-
-
-def pickle(folder: Path) -> None:
-    (folder / "checkpoints" / "x.ckpt").write_bytes(b"PK")
-
-
-def nonsense(folder: Path) -> None:
-    (folder / "loras" / "x.safetensors").write_text("<html>Not Found</html>")
-
-
-def huge_header(folder: Path) -> None:
-    (folder / "loras" / "x.safetensors").write_bytes((100 * 2**30).to_bytes(8, "little") + b"{}")
-
-
-def zip_bomb(folder: Path) -> None:
-    """A header that would be 100 GB of tensors, in a few bytes."""
-    header = json.dumps({"x": {"dtype": "F32", "shape": [25 * 2**30], "data_offsets": [0, 100 * 2**30]}}).encode()
-    (folder / "loras" / "x.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
-
-
-def silent_about_its_prediction(folder: Path) -> None:
-    save_single_file(model(Family.SD21, Kind.NATIVE), folder / "checkpoints" / "x.safetensors")
-
-
-def inpainting(folder: Path) -> None:
-    save_single_file(pipeline(Family.SD15, channels=9), folder / "checkpoints" / "x.safetensors")
-
-
-def editing(folder: Path) -> None:
-    save_single_file(pipeline(Family.SDXL, channels=8), folder / "checkpoints" / "x.safetensors")
-
-
-def inpainting_folder(folder: Path) -> None:
-    made = pipeline(Family.SD15, channels=9)
-    type(made)(**{**made.components, "unet": denoiser(Family.SD15, channels=9)}).save_pretrained(
-        folder / "checkpoints" / "x"
-    )
-
-
-def playground(folder: Path) -> None:
-    marks = ("edm_mean", "edm_std")
-    save_single_file(model(Family.SDXL, Kind.LORA), folder / "checkpoints" / "x.safetensors", marks=marks)
-
-
-def playground_folder(folder: Path) -> None:
-    made = model(Family.SDXL, Kind.LORA)
-    parts = {"unet": denoiser(Family.SDXL), "scheduler": EDMDPMSolverMultistepScheduler()}
-    type(made)(**{**made.components, **parts}).save_pretrained(folder / "checkpoints" / "x")
-
-
-UNUSABLE: list[tuple[Callable[[Path], None], str]] = [
-    (lora_among_checkpoints, "a LoRA for Stable Diffusion 1.5: it belongs into the folder of LoRAs"),
-    (checkpoint_among_loras, "a whole checkpoint for Stable Diffusion 1.5: it belongs into the folder of checkpoints"),
-    (silent_about_its_prediction, "name it in the catalogue with prediction = “v_prediction”"),
-    (inpainting, "an inpainting model (9 channels in, 4 out)"),
-    (editing, "a model that edits pictures (8 channels in, 4 out)"),
-    (inpainting_folder, "an inpainting model (9 channels in, 4 out)"),
-    (playground, "another kind of noise (EDM)"),
-    (playground_folder, "another kind of noise (EDMDPMSolverMultistepScheduler)"),
-    (loha, "a LoHa: only LoRAs"),
-    (flux, "made for Flux"),
-    (embedding, "a textual inversion embedding"),
-    (pickle, "can run programs"),
-    (nonsense, "no safetensors file"),
-    (huge_header, "no safetensors file"),
-    (zip_bomb, "cut off"),
-]
-
-
-@pytest.mark.parametrize(("drop", "reason"), UNUSABLE, ids=[drop.__name__ for drop, _ in UNUSABLE])
-def test_a_file_that_cannot_be_used_is_told_with_the_reason(
-    catalog: Catalog, folder: Path, drop: Callable[[Path], None], reason: str
-) -> None:
-    drop(folder)
-    [file] = catalog.unusable
-    assert reason in file.reason
-    assert [entry.name for entry in catalog] == ["named"]
-    said: list[str] = []
-    assert not check_all(catalog, said.append)
-    assert any(str(file.path) in line and reason in line for line in said)
-
-
-def test_the_check_loads_what_is_here_and_names_the_rest(catalog: Catalog, folder: Path) -> None:
-    drop_checkpoint(folder, Family.SD15, Kind.NATIVE, "good")
-    drop_checkpoint(folder, Family.SD15, Kind.LORA, "plain")
-    said: list[str] = []
-    assert check_all(catalog, said.append)
-    for words in ("· named is not here", "✓ good: ", "· plain is not here", "lcm-sd15.safetensors"):
-        assert any(words in line for line in said)
-
-
-def test_the_check_tries_every_lora_on_a_model_of_its_family(tmp_path: Path) -> None:
-    made = model(Family.SD15, Kind.NATIVE)
-    made.save_pretrained(tmp_path / "model")
-    save_kohya_lora(made, tmp_path / "fits.safetensors", draw_changes(made, 1))
-    save_kohya_lora(real_text(Family.SD15), tmp_path / "wider.safetensors", draw_changes(real_text(Family.SD15), 1))
-    adapters = [f'[adapters.{name}]\nfamily = "sd15"\nweights = {{ path = "{name}.safetensors" }}' for name in NAMES]
-    (tmp_path / "models.toml").write_text("\n".join([MODEL, *adapters]))
-    said: list[str] = []
-    assert not check_all(Catalog.load(tmp_path / "models.toml"), said.append)
-    assert any(line.startswith("✓ LoRA fits: fits model") for line in said)
-    assert any(line.startswith("✗ LoRA wider: ") and "attn2" in line for line in said)
-    assert any(line.startswith("· LoRA absent is not here") for line in said)
+def test_a_file_of_stable_diffusion_2_that_says_how_it_predicts_is_a_model(catalog: Catalog, folder: Path) -> None:
+    path = folder / "checkpoints" / "x_LCM.safetensors"
+    save_single_file(model(Family.SD21, Kind.MERGED), path, **{"modelspec.prediction_type": "v"})
+    assert (catalog["x-lcm"].family, catalog.unusable) == (Family.SD21, ())
+    draws_like_diffusers(catalog, catalog["x-lcm"], Family.SD21, Kind.MERGED)

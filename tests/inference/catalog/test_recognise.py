@@ -50,3 +50,55 @@ def test_sdxl_and_its_relatives_are_told_by_their_depth(lowest: int, middle: int
 )
 def test_a_lora_that_changes_only_some_blocks_of_sdxl_is_one_for_sdxl(names: list[str]) -> None:
     assert family_of(names) is Family.SDXL
+
+
+BLOCK = "down_blocks.1.attentions.0.transformer_blocks.0.attn2"
+NAMINGS = (
+    f"unet.{BLOCK}.to_k.lora_A.weight",
+    f"unet.{BLOCK}.to_k.lora.down.weight",
+    f"unet.{BLOCK}.processor.to_k_lora.down.weight",
+    f"{BLOCK}.processor.to_k_lora.down.weight",
+    f"base_model.model.{BLOCK}.to_k.lora_A.weight",
+    f"lora_unet_{BLOCK.replace('.', '_')}_to_k.lora_down.weight",
+    "diffusion_model.input_blocks.4.1.transformer_blocks.0.attn2.to_k.lora_down.weight",
+)
+
+
+@pytest.mark.parametrize("name", NAMINGS)
+def test_the_width_of_the_text_that_a_lora_reads_tells_its_family_in_every_naming_scheme(name: str) -> None:
+    for width, family in ((768, Family.SD15), (1024, Family.SD21), (2048, Family.SDXL), (4096, None)):
+        assert recognise(Header(shapes={name: (4, width)}, metadata={})).family is family
+
+
+def slider(*blocks: str) -> dict[str, tuple[int, ...]]:
+    """What a slider changes that was trained to leave alone all that reads text."""
+    return {f"lora_unet_{block}_transformer_blocks_0_attn1_to_k.lora_down.weight": (4, 320) for block in blocks}
+
+
+SD_TOP = "down_blocks_0_attentions_0"
+PROJ_IN = f"lora_unet_{SD_TOP}_proj_in.lora_down.weight"
+DEEP = "lora_unet_{}_attn1_to_k.lora_down.weight"
+
+
+@pytest.mark.parametrize(
+    ("shapes", "metadata", "family"),
+    [
+        (slider(SD_TOP, "mid_block_attentions_0"), {}, Family.SD15),
+        (slider("input_blocks_1_1"), {"ss_v2": "False"}, Family.SD15),
+        (slider(SD_TOP) | {PROJ_IN: (4, 320, 1, 1)}, {}, Family.SD15),
+        (slider(SD_TOP) | {PROJ_IN: (4, 320)}, {}, Family.SD21),
+        (slider(SD_TOP), {"ss_v2": "True"}, Family.SD21),
+        (slider("input_blocks_2_1"), {"modelspec.architecture": "stable-diffusion-v2-768-v/lora"}, Family.SD21),
+        ({DEEP.format("down_blocks_2_attentions_1_transformer_blocks_9"): (4, 1280)}, {}, Family.SDXL),
+        ({DEEP.format("middle_block_1_transformer_blocks_1"): (4, 1280)}, {}, Family.SDXL),
+        ({DEEP.format("input_blocks_8_1_transformer_blocks_3"): (4, 1280)}, {}, Family.SSD1B),
+        ({DEEP.format("down_blocks_2_attentions_0_transformer_blocks_1"): (4, 1280)}, {}, Family.VEGA),
+        (slider("down_blocks_1_attentions_0"), {}, None),
+        (slider(SD_TOP) | {DEEP.format(SD_TOP).replace("attn1", "attn2"): (4, 4096)}, {}, None),
+        ({"transformer.transformer_blocks.12.attn.to_q.lora_A.weight": (4, 1536)}, {}, None),
+    ],
+)
+def test_a_lora_that_leaves_the_text_alone_is_told_by_the_blocks_it_changes(
+    shapes: dict[str, tuple[int, ...]], metadata: dict[str, str], family: Family | None
+) -> None:
+    assert recognise(Header(shapes=shapes, metadata=metadata)).family is family

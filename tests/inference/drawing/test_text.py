@@ -7,11 +7,13 @@ import torch
 from torch import Tensor
 
 from inference.catalog import Catalog
+from inference.catalog.entries import Family
 from inference.drawing import text
 from inference.drawing.models import load_model
 from inference.drawing.text import MOST_CHUNKS, Embedding, PromptCache, embed
 from inference.memory.model import LoadedModel
 from tests.checkpoints import TinyModels
+from tests.layouts import WIDTH, pipeline, save_single_file
 
 
 @pytest.fixture(params=["tiny", "tiny-xl"])
@@ -112,3 +114,42 @@ def test_the_embeddings_used_last_are_kept_and_long_ones_count_for_more(
     prompts.embed(model, "c" * 40)  # three chunks: with the first that is all
     assert prompts.embed(model, "a") is first
     assert prompts.embed(model, "b") is not second
+
+
+SDXL = """
+default = "model"
+[models.model]
+family = "sdxl"
+kind = "merged"
+weights = { path = "model.safetensors" }
+size = [64, 64]
+sides = [64, 64]
+"""
+
+
+@pytest.fixture(scope="module")
+def sdxl(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
+    """With CLIP's own words, 75 of which it reads at once. Its second tokenizer takes every “!” for padding."""
+    folder = tmp_path_factory.mktemp("sdxl")
+    save_single_file(pipeline(Family.SDXL), folder / "model.safetensors")
+    (folder / "models.toml").write_text(SDXL)
+    catalog = Catalog.load(folder / "models.toml")
+    return load_model(catalog, catalog.default, (), device=torch.device("cpu"), precision=torch.float32)
+
+
+@torch.inference_mode()
+def test_both_encoders_of_sdxl_read_the_same_words_in_the_same_places(sdxl: LoadedModel) -> None:
+    first, second = sdxl.text
+    said = [*first.tokenizer("wow!!! a cat")["input_ids"]]
+    assert len(said) == len(["start", "wow", "!!!", "a", "cat", "end"])
+    filled = torch.tensor([said + [second.tokenizer.pad_token_id] * (77 - len(said))])
+    expected = second.encoder(filled, output_hidden_states=True)
+    embedding = read(sdxl, "wow!!! a cat")
+    assert torch.equal(embedding.tokens[..., WIDTH:], expected.hidden_states[-2])
+    assert embedding.pooled is not None
+    assert torch.equal(embedding.pooled, expected[0])
+
+
+def test_exclamation_marks_where_a_chunk_ends_are_read_in_it(sdxl: LoadedModel) -> None:
+    assert read(sdxl, "cat " * 74 + "!!").chunks == 1
+    assert read(sdxl, "cat " * 75 + "!!").chunks == 2

@@ -212,6 +212,12 @@ RENAMED: list[tuple[str, Callable[[str, str], str]]] = [
         "attention processors",
         lambda path, part: f"unet.{path.replace('.to_q', '.processor.to_q')}_lora.{part}.weight",
     ),
+    (
+        "attention processors of no network",
+        lambda path, part: f"{path.replace('.to_q', '.processor.to_q')}_lora.{part}.weight",
+    ),
+    ("peft alone", lambda path, part: f"base_model.model.{path}.lora_{'A' if part == 'down' else 'B'}.weight"),
+    ("ComfyUI", lambda path, part: f"diffusion_model.{path}.lora_{part}.weight"),
 ]
 
 

@@ -1,0 +1,63 @@
+"""Which models a LoRA fits, told from the names and shapes of what it changes. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+
+from inference.catalog.entries import Family
+from inference.catalog.header import Header
+
+CONTEXT_WIDTHS = {768: Family.SD15, 1024: Family.SD21, 2048: Family.SDXL}
+"""Width of the text that cross-attention reads."""
+MIDDLE_OF_SDXL = ("mid_block_attentions_", "middle_block_1_")
+"""Layers that SDXL's distilled relatives do without."""
+LOWEST_OF_SDXL = re.compile(r"(?:down_blocks_2_attentions_[01]|input_blocks_[78]_1)_transformer_blocks_(\d+)_")
+"""The lowest level on the way down, where they differ in depth: ten blocks in SDXL, four in SSD-1B, two in Vega."""
+SD2_ARCHITECTURE = "stable-diffusion-v2"
+"""How the ModelSpec calls it, without what it was trained for."""
+DEEP_IN_SDXL = re.compile(r"(?:attentions_\d|put_blocks_\d_1|middle_block_1)_transformer_blocks_[1-9]")
+"""Where Stable Diffusion 1 and 2 have a single block after each residual one."""
+HIGHEST_OF_SD = re.compile(r"down_blocks_0_attentions_|input_blocks_[12]_1_")
+"""The highest level, at which SDXL does without attention."""
+
+
+def lora_family(header: Header) -> Family | None:
+    """Which models a LoRA with this header was made for; None for others than these, or if nothing tells."""
+    flat = {name.replace(".processor.", ".").replace(".", "_"): shape for name, shape in header.shapes.items()}
+    widths = {name: _inputs(shape) for name, shape in flat.items() if "down_weight" in name or "lora_A" in name}
+    across = [width for name, width in widths.items() if "attn2_to_k" in name or "attn2_to_v" in name]
+    within = [width for name, width in widths.items() if "self_attn" in name]
+    family = CONTEXT_WIDTHS.get(across[0]) if across else None
+    if family is None and any(name.startswith(("lora_te1_", "lora_te2_", "text_encoder_2_")) for name in flat):
+        family = Family.SDXL
+    elif family is None and within:
+        family = CONTEXT_WIDTHS.get(within[0])
+    elif not across:
+        family = _by_blocks(flat, header.metadata)
+    return _relative_of_sdxl(flat) if family is Family.SDXL else family
+
+
+def _by_blocks(layers: Mapping[str, tuple[int, ...]], metadata: Mapping[str, str]) -> Family | None:
+    """By where it changes the denoiser, of a LoRA that leaves alone all that reads text, as many sliders do."""
+    if any(DEEP_IN_SDXL.search(layer) for layer in layers):
+        return Family.SDXL
+    if not any(HIGHEST_OF_SD.search(layer) for layer in layers):
+        return None
+    said = metadata.get("ss_v2") == "True" or metadata.get("modelspec.architecture", "").startswith(SD2_ARCHITECTURE)
+    linear = any("proj_in" in layer and len(shape) == 2 for layer, shape in layers.items())
+    return Family.SD21 if said or linear else Family.SD15
+
+
+def _relative_of_sdxl(layers: Collection[str]) -> Family:
+    """SDXL, unless the layers that a LoRA changes reach just as deep as a distilled relative is."""
+    if any(middle in layer for layer in layers for middle in MIDDLE_OF_SDXL):
+        return Family.SDXL
+    depths = [int(found[1]) + 1 for layer in layers if (found := LOWEST_OF_SDXL.search(layer))]
+    if not depths or max(depths) > 4:
+        return Family.SDXL
+    return Family.SSD1B if max(depths) > 2 else Family.VEGA
+
+
+def _inputs(shape: tuple[int, ...]) -> int:
+    return shape[1] if len(shape) > 1 else 0
