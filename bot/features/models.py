@@ -285,7 +285,7 @@ _SCOPES = {
 _KINDS = {
     Kind.NATIVE: N_("{family}, native LCM"),
     Kind.LORA: N_("{family} with LCM-LoRA"),
-    Kind.MERGED: N_("{family}, LCM merged in"),
+    Kind.MERGED: N_("{family}, distilled already"),
 }
 
 
