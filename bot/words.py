@@ -12,8 +12,9 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import asdict, replace
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from inference.errors import Failure, describe
@@ -21,7 +22,7 @@ from inference.errors import Failure, describe
 LOCALES = Path(__file__).parent / "locale"
 ENGLISH = "en-US"
 FOLDERS = re.compile(r"""(?<![\w.:/\\])([A-Za-z]:)?[/\\]([^\s/\\:'"“”()]+[/\\])+(?=[^\s/\\])""")
-"""The folders of an absolute path."""
+"""The folders of an absolute path, wherever a reason that comes from elsewhere has one."""
 
 _locale: ContextVar[str] = ContextVar("locale", default=ENGLISH)
 
@@ -38,7 +39,17 @@ def steps_of(count: int) -> str:
 
 def told(failure: Failure) -> str:
     """What went wrong, for people to read: where files lie on this machine is for its owner, and for the log."""
-    return FOLDERS.sub("…/", describe(failure, _))
+    texts = {name: value for name, value in asdict(failure).items() if isinstance(value, str)}
+    for path in filter(_is_absolute, (texts.get(name, "") for name in ("path", "where"))):
+        last = f"…/{PureWindowsPath(path).name}"  # whose parts end at any slash
+        for form in (path, repr(path)[1:-1]):
+            texts = {name: value.replace(form, last) for name, value in texts.items()}
+    shorter: Any = texts
+    return FOLDERS.sub("…/", describe(replace(failure, **shorter), _))
+
+
+def _is_absolute(path: str) -> bool:
+    return PurePosixPath(path).is_absolute() or PureWindowsPath(path).is_absolute()
 
 
 def N_(message: str) -> str:  # noqa: N802 (gettext's own name for it)

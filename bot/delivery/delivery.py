@@ -33,6 +33,8 @@ PACE_S = 1.0
 TOO_MANY_REQUESTS = 429
 """Discord is only busy; the way is open."""
 UNKNOWN_MESSAGE = 10008
+TOO_OLD = 30046
+"""Of a message that is older than an hour, and was edited often since; not soon to pass."""
 NOBODY = discord.AllowedMentions.none()
 TROUBLE = (discord.HTTPException, aiohttp.ClientError, OSError)
 """What a call to Discord may raise."""
@@ -89,15 +91,23 @@ class Delivery:
         """
         for way in self._ways(job, parcel):
             try:
-                return await _patiently(way, wanted)
+                place = await _patiently(way, wanted)
             except discord.HTTPException as error:
                 log.info("job %s: one way to deliver is closed: %s", job.id, error)
             except TakenAway:
                 log.info("job %s: somebody took its card away; it waits in the history", job.id)
                 return None
+            else:
+                if place is not None and place.message_id != job.place.message_id:
+                    await self._say_without_files(job, parcel)
+                return place
+        await self._say_without_files(job, parcel)
+        return None
+
+    async def _say_without_files(self, job: Job, parcel: Parcel) -> None:
+        """On the card that its files could not be brought to: it would look as if it were still waited for."""
         if parcel.without_files is not None:
             await self.show_progress(job, Parcel(view=parcel.without_files))
-        return None
 
     async def remove_cards(self, places: Iterable[Place]) -> None:
         """Take cards out of chat, slowly, as far as they are still there and within reach."""
@@ -195,7 +205,7 @@ def token_lives(place: Place) -> bool:
 
 def is_discords(error: discord.HTTPException) -> bool:
     """Whether the trouble is Discord's own, and passes."""
-    return error.status >= 500 or error.status == TOO_MANY_REQUESTS
+    return error.status >= 500 or (error.status == TOO_MANY_REQUESTS and error.code != TOO_OLD)
 
 
 async def _patiently(way: Way, wanted: Wanted) -> Place | None:

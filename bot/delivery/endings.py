@@ -8,12 +8,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from weakref import WeakValueDictionary
 
+import discord
+
 from bot.delivery.attachments import Attachment
 from bot.delivery.delivery import Delivery, Parcel
 from bot.delivery.gallery import Gallery
 from bot.delivery.lateness import late_note
-from bot.ordering.access import Judged, Showing, not_their_own, showing, showing_prompt
+from bot.ordering.access import Judged, Refused, Showing, showing, showing_prompt
 from bot.ordering.comparing import labels
+from bot.ordering.orders import place_of
 from bot.ordering.preferences import visible
 from bot.store import Job, Jobs, JobState, Origin, Place, Preferences, StoredPicture
 from bot.ui.cards import Finish, cancelled_card, failed_card, finished_card, not_taken, withheld_card
@@ -125,10 +128,14 @@ class Endings:
         """How the rules of its place would have them shown, were it not for what their owner wanted."""
         return self.shown(replace(job, spoiler=False), pictures)
 
-    async def require_readable(self, job: Job, user_id: int) -> None:
-        """Raise ``Refused`` if the place of ``job`` shows its prompt to nobody but its owner."""
-        if job.user_id != user_id and self.shown(job, await self._jobs.pictures(job.id)) is Showing.WITHHELD:
-            raise not_their_own()
+    async def require_readable(self, interaction: discord.Interaction, jobs: Sequence[Job]) -> None:
+        """Raise ``Refused`` if this place shows the prompt of ``jobs``, which share a card, to nobody but their
+        owner."""
+        for job in jobs:
+            here = replace(job, place=place_of(interaction))
+            shown = self.shown(here, await self._jobs.pictures(job.id))
+            if shown is Showing.WITHHELD and job.user_id != interaction.user.id:
+                raise Refused(_("Only the person who ordered this can see what was asked for."))
 
     async def _pictures(self, job: Job) -> Parcel:
         pictures = await self._jobs.pictures(job.id)

@@ -140,7 +140,7 @@ class Follower:
                 if news != told:
                     await self._endings.show_standing(job.comparison_id or "")
                     told = news
-                pictured = any(ticket.settled for ticket in tickets)
+                pictured = any(isinstance(ticket.latest, Finished) for ticket in tickets)
                 await asyncio.sleep(max(self._pause_s(job), WITH_FILES_EVERY_S if pictured else 0.0))
 
     def _pause_s(self, job: Job) -> float:

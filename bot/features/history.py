@@ -6,6 +6,7 @@ import asyncio
 import io
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -13,15 +14,15 @@ import discord
 from discord import ui
 
 from bot.delivery.attachments import Attachment
-from bot.delivery.delivery import NOBODY, is_discords
+from bot.delivery.delivery import NOBODY, TROUBLE, is_discords
 from bot.delivery.endings import Endings
 from bot.delivery.gallery import Gallery
-from bot.features.recipes import custom_ids
 from bot.ordering.access import Refused, Showing, order_deleted, showing_prompt
 from bot.ordering.orders import place_of
 from bot.ordering.requests import options_again
 from bot.store import Job, Jobs, StoredPicture
 from bot.ui.cards import inert, not_taken, why_withheld, worded
+from bot.ui.components import custom_ids
 from bot.ui.items import ID, Pressable, VerbButton, chosen
 from bot.ui.modals import remix_modal
 from bot.ui.replies import acknowledge
@@ -116,7 +117,8 @@ class History:
                 raise
             raise Refused(not_taken()) from error
         if not await self._jobs.posted(job.id, replace(here, message_id=message.id)):  # deleted meanwhile
-            await message.delete()
+            with suppress(*TROUBLE):
+                await message.delete()
 
     async def _page(
         self, interaction: discord.Interaction, page: Page, asking: str | None, *, pictured: bool
@@ -212,9 +214,10 @@ class Act(Pressable, ui.DynamicItem[ui.Select[ui.LayoutView]], template=rf"histo
                 job = await bot.history.own(interaction, self.job_id)
                 await interaction.response.send_modal(remix_modal(options_again(job), parent_id=job.id))
             case "recipe":
-                await interaction.response.defer(ephemeral=True, thinking=True)
+                await acknowledge(interaction)
                 job = await bot.history.own(interaction, self.job_id)
-                await interaction.edit_original_response(view=bot.recipes.sheet(job.request))
+                sheet = bot.recipes.sheet(job.request)
+                await interaction.followup.send(view=sheet, ephemeral=True, allowed_mentions=NOBODY)
             case _:
                 page = re.fullmatch(f"delete:{PAGE}", verb)
                 await acknowledge(interaction)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import discord
 from discord import app_commands
 
 from bot.delivery.delivery import NOBODY
-from bot.features.recipes import card_of
 from bot.ordering.access import Refused
 from bot.ordering.orders import place_of
 from bot.ordering.requests import options_again
 from bot.store import Job
+from bot.ui.components import card_of
 from bot.ui.deleting import withdraw
 from bot.ui.modals import remix_modal
 from bot.words import N_, _
@@ -38,7 +37,7 @@ async def show_recipe(interaction: discord.Interaction[PictureBot], message: dis
 async def draw_again(interaction: discord.Interaction[PictureBot], message: discord.Message) -> None:
     """Order a message's picture once more: one of ours to the pixel, anybody else's as far as it says how."""
     bot = interaction.client
-    job = await _job(interaction, message)
+    job = await _readable(interaction, message)
     if job is not None:
         await bot.generator.same_seed(interaction, job.id)
         return
@@ -80,11 +79,13 @@ async def _job(interaction: discord.Interaction[PictureBot], message: discord.Me
 
 
 async def _readable(interaction: discord.Interaction[PictureBot], message: discord.Message) -> Job | None:
-    """The same; raises ``Refused`` if its prompt is not shown to this person."""
-    job = await _job(interaction, message)
+    """The same; raises ``Refused`` if the card does not show its prompt to this person."""
+    bot, job = interaction.client, await _job(interaction, message)
     if job is not None:
-        here = replace(job, place=place_of(interaction))
-        await interaction.client.endings.require_readable(here, interaction.user.id)
+        alone = job.comparison_id is None or card_of(message) == job.id
+        await bot.endings.require_readable(
+            interaction, [job] if alone else await bot.store.jobs.of_comparison(job.comparison_id or "")
+        )
     return job
 
 

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -23,7 +23,7 @@ from bot.ordering.flags import Options, written
 from bot.ordering.requests import options_from, options_of
 from bot.store import Job, Jobs
 from bot.ui.cards import facts_of, inert, variation_of
-from bot.ui.items import ID
+from bot.ui.components import Message, card_of, media_of
 from bot.ui.quoting import quoted
 from bot.words import _, steps_of
 from inference.catalog import Catalog
@@ -36,13 +36,8 @@ from inference.validation import SEEDS, VARIATION_STRENGTHS
 
 log = logging.getLogger(__name__)
 
-Message: TypeAlias = discord.Message | discord.MessageSnapshot
 Found: TypeAlias = Recipe | Infotext
 
-ON_A_CARD = re.compile(
-    r"(?:reroll|same_seed|edit|delete|cancel|one_of|other_model"
-    rf"|compare_again|cancel_comparison|delete_comparison|go_on):{ID}"
-)
 CDN = "https://cdn.discordapp.com/"
 """Where Discord keeps what was uploaded, as it was uploaded."""
 MOST_PICTURES = 4
@@ -136,35 +131,9 @@ class Recipes:
         return frozenset(adapter.name for adapter in self._catalog.adapters(self._catalog[model].family))
 
 
-def card_of(message: discord.Message) -> str | None:
-    """The id of the order or the comparison whose card a message is, by its buttons; None of a message with those of
-    several."""
-    matches = (ON_A_CARD.fullmatch(custom_id) for custom_id in custom_ids(message))
-    found = {match["id"] for match in matches if match}
-    return found.pop() if len(found) == 1 else None
-
-
-def custom_ids(message: discord.Message) -> Iterator[str]:
-    """Of everything on a message that can be pressed."""
-    return _custom_ids([part.to_dict() for part in message.components])
-
-
 def _sides(message: discord.Message) -> list[Message]:
     """A message, and what it forwards."""
     return [message, *message.message_snapshots]
-
-
-def _custom_ids(parts: list[Any]) -> Iterator[str]:
-    for part in parts:
-        if "custom_id" in part:
-            yield part["custom_id"]
-        yield from _custom_ids(_inside(part))
-
-
-def _inside(part: Any) -> list[Any]:
-    """The components inside of one."""
-    accessory = part.get("accessory")
-    return [*part.get("components", []), *([accessory] if accessory else [])]
 
 
 async def _pictures(message: discord.Message) -> AsyncIterator[bytes]:
@@ -172,7 +141,7 @@ async def _pictures(message: discord.Message) -> AsyncIterator[bytes]:
     sources: list[discord.Attachment | str] = []
     for side in _sides(message):
         sources += [file for file in side.attachments if _may_be_png(file)]
-        sources += [address for address in _media([part.to_dict() for part in side.components]) if _is_a_png(address)]
+        sources += [address for address in media_of(side) if _is_a_png(address)]
         sources += [address for embed in side.embeds for address in _addresses(embed)]
     for source in sources[:MOST_PICTURES]:
         try:
@@ -187,13 +156,6 @@ def _may_be_png(file: discord.Attachment) -> bool:
 
 def _is_a_png(address: str) -> bool:
     return address.startswith(CDN) and urlsplit(address).path.endswith(".png")
-
-
-def _media(parts: list[Any]) -> Iterator[str]:
-    """The addresses of what components show, which Discord does not count among a message's attachments."""
-    for part in parts:
-        yield from (shown["media"]["url"] for shown in [part, *part.get("items", [])] if "media" in shown)
-        yield from _media(_inside(part))
 
 
 def _addresses(embed: discord.Embed) -> Iterator[str]:

@@ -80,6 +80,10 @@ class Jobs:
             )
             return done.rowcount > 0
 
+    async def not_posted(self, message_id: int) -> None:
+        """Forget a message that showed a job once more."""
+        await self._write("DELETE FROM reposts WHERE message_id = ?", (message_id,))
+
     async def forget_cards(self) -> None:
         """No message is a card any more."""
         async with self._database.transaction() as connection:

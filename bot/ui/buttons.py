@@ -47,7 +47,7 @@ class Edit(VerbButton, template=rf"edit:{ID}"):
 
     async def press(self, interaction: discord.Interaction[PictureBot]) -> None:
         job = await interaction.client.generator.job(self.subject)
-        await interaction.client.endings.require_readable(job, interaction.user.id)
+        await interaction.client.endings.require_readable(interaction, [job])
         await interaction.response.send_modal(remix_modal(options_again(job), parent_id=job.id))
 
 

@@ -9,6 +9,7 @@ import discord
 
 from bot.ordering.access import not_their_own
 from bot.store import Job
+from bot.ui.components import names
 from bot.words import _
 
 if TYPE_CHECKING:
@@ -40,10 +41,12 @@ async def withdraw(
         return None
     if any(job.user_id != interaction.user.id for job in jobs):
         _require_may_remove(interaction, message)
+        await bot.store.jobs.not_posted(message.id)
         person = f"<@{jobs[0].user_id}>"
         return _("The message is gone. What was drawn stays with {person}, in their `/history`.", person=person)
     elsewhere = [job for job in jobs if job.place.message_id != message.id]
     if elsewhere and len(jobs) == 1:
+        await bot.store.jobs.not_posted(message.id)
         return _("The message is gone. The picture stays in your `/history`, where **Delete** removes it for good.")
     left = [job.place for job in elsewhere[:1]]  # a comparison whose card was sent anew
     for job in jobs:
@@ -60,6 +63,6 @@ def _require_may_remove(
     asked = message.interaction_metadata
     in_server = interaction.guild_id is not None
     may = interaction.permissions.manage_messages if in_server else is_leftover
-    was_theirs = is_leftover and f"<@{interaction.user.id}>" in str([part.to_dict() for part in message.components])
+    was_theirs = is_leftover and names(message, interaction.user.id)
     if not may and not was_theirs and (asked is None or asked.user.id != interaction.user.id):
         raise not_their_own()

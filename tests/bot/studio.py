@@ -224,14 +224,14 @@ def covers(message: Any) -> list[bool]:
     return galleries + [part.get("spoiler", False) for part in parts if part["type"] == THUMBNAIL]
 
 
-def refuse_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have Discord take no message with files, as if it found what they show explicit."""
+def refuse_files(monkeypatch: pytest.MonkeyPatch, *, but: int | None = None) -> None:
+    """Have Discord take no message with files, as if it found what they show explicit, ``but`` in this channel."""
     check = router._check_faults
 
     def look(backend: simcord.Backend, method: str, path: str) -> None:
         check(backend, method, path)
         body = backend.http_requests[-1].json
-        if isinstance(body, dict) and body.get("attachments"):
+        if isinstance(body, dict) and body.get("attachments") and f"/channels/{but}/" not in path:
             raise simcord.BackendError(403, 20009, "Explicit content cannot be sent to the desired recipient(s)")
 
     monkeypatch.setattr(router, "_check_faults", look)

@@ -125,8 +125,8 @@ async def test_a_menu_is_shown_anew_so_that_the_same_can_be_chosen_again(setting
         for who, words in ((studio.ben, None), (studio.ben, "Please wait")):
             sent = len(studio.env.http_requests)
             answer = await who.select(card, values=["vary_a_lot:0"], custom_id=menu_of(card, "one_of"))
-            first = studio.env.http_requests[sent]
-            assert (first.path.rpartition("/")[2], first.json["type"]) == ("callback", 7)
+            calls = studio.env.http_requests[sent:]
+            assert [call.json["type"] for call in calls if call.path.endswith("/callback")] == [7]
             if words is not None:
                 assert words in text_of(answer.followups[0])
                 assert answer.followups[0].ephemeral

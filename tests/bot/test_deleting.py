@@ -75,6 +75,7 @@ async def test_of_a_card_posted_again_only_the_message_goes(studio: Studio, by: 
     told = await delete(studio, studio.ann, again, by=by)
     assert "stays in your `/history`" in said(told)
     assert len(studio.cards()) == len(await studio.jobs()) == file_count(studio) == 1
+    assert (await studio.store.people.get(studio.ann.id)).reposts == ()
 
 
 @pytest.mark.parametrize("by", ["button", "menu"])

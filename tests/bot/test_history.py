@@ -132,7 +132,7 @@ async def test_a_recipe_is_shown_as_one_would_type_it(studio: Studio) -> None:
     await studio.ann.slash(studio.channel, "imagine", prompt="a fox --no blur --seed 5 --steps 2")
     await studio.pictures()
     told = await do(studio, await the_history(studio), "recipe")
-    assert told.ephemeral
+    assert told.followups[0].ephemeral
     for words in ("a fox", "blur", "--model quick --ar 64x64 --count 1 --steps 2 --guidance 8 --seed 5"):
         assert words in said(told)
 

@@ -130,22 +130,47 @@ async def test_words_that_are_compared_are_shown_no_more_plainly_than_their_pict
     assert ("Reroll" in labels_of(card)) is (policy != "block"), "which would show the words again"
 
 
-async def test_what_a_server_does_not_show_is_told_to_nobody_but_its_owner(studio: Studio, boss: Any) -> None:
-    await boss.slash(studio.channel, "settings explicit", policy="block")
-    await imagine(studio, "explicit")
-    card = await studio.card(saying="does not show pictures that may be explicit")
+async def assert_told_to_its_owner_alone(studio: Studio, card: discord.Message) -> None:
+    before, orders = studio.cards(), await studio.jobs()
     refused = [
-        await studio.ben.click(card, label="Edit"),
-        await studio.ben.context_menu(studio.channel, "Remix this", card),
-        await studio.ben.context_menu(studio.channel, "Show recipe", card),
+        await studio.ben.context_menu(studio.channel, name, card)
+        for name in ("Remix this", "Show recipe", "Draw again")
     ]
+    if "Edit" in labels_of(card):
+        refused += [await studio.ben.click(card, label="Edit"), await studio.mod.click(card, label="Edit")]
     for answer in refused:
         assert answer.modal is None
-        assert "Only the person who ordered this" in said(answer)
-        assert "explicit" not in said(answer)
-    assert "explicit" in said(await studio.ann.context_menu(studio.channel, "Show recipe", card))
-    assert (await studio.ann.click(card, label="Edit")).modal is not None
+        assert "Only the person who ordered this can see" in said(answer)
+    assert studio.cards() == before
+    assert await studio.jobs() == orders
+    assert "an explicit fox" in said(await studio.ann.context_menu(studio.channel, "Show recipe", card))
+    assert (await studio.ann.context_menu(studio.channel, "Remix this", card)).modal is not None
     studio.env.errors.clear()
+
+
+async def test_what_a_server_does_not_show_is_told_to_nobody_but_its_owner(studio: Studio, boss: Any) -> None:
+    await boss.slash(studio.channel, "settings explicit", policy="block")
+    await imagine(studio, "an explicit fox")
+    await assert_told_to_its_owner_alone(studio, await studio.card(saying="does not show pictures that may be"))
+
+
+async def test_what_a_server_does_not_show_of_one_that_is_compared_is_told_to_nobody(studio: Studio, boss: Any) -> None:
+    await boss.slash(studio.channel, "settings explicit", policy="block")
+    await studio.ann.slash(studio.channel, "compare", prompt="an explicit fox", models="quick, guided")
+    await studio.settled(JobState.DONE)
+    await studio.all_delivered()
+    await assert_told_to_its_owner_alone(studio, studio.cards()[-1])
+
+
+async def test_where_a_card_is_decides_who_is_told(studio: Studio, boss: Any) -> None:
+    await imagine(studio, "an explicit fox")
+    await boss.slash(studio.channel, "settings explicit", policy="block")
+    history = (await studio.ann.slash(studio.channel, "history")).response
+    await studio.ann.select(history, ["post_again"], custom_id=menu_of(history, "history_act"))
+    again = await studio.card(saying="does not show pictures that may be")
+    await assert_told_to_its_owner_alone(studio, again)
+    age_restricted(studio)
+    assert (await studio.ben.click(again, label="Edit")).modal is not None
 
 
 async def test_the_prompt_of_a_picture_that_nobody_looked_at_is_not_covered(studio: Studio, boss: Any) -> None:

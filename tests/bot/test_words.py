@@ -16,12 +16,15 @@ from discord import app_commands
 
 from bot import translations, words
 from bot.words import LOCALES, _, speaking
-from inference.errors import FIELDS, InferenceError, UnknownModel, WeightsUnreadable, describe
+from inference.errors import FIELDS, DiskUnwritable, InferenceError, UnknownModel, WeightsUnreadable, describe
 from tests.bot.studio import Studio, labels_of, said, text_of, until
 
 ROOT = Path(__file__).parents[2]
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
 COMMAND_NAME = re.compile(r"^[-_'\w]{1,32}$")
+OPTIONS = {
+    parameter.display_name for command in translations.commands() for parameter in getattr(command, "parameters", [])
+}
 GROUPS = {command.name for command in translations.commands() if isinstance(command, app_commands.Group)}
 WANTED = translations.sentences() | set(translations.command_words(translations.commands()))
 
@@ -55,7 +58,7 @@ def test_a_translation_has_the_same_places_and_the_commands_as_discord_shows_the
 def shown(code: str, found: dict[str, str]) -> str:
     """What is to be typed, with the names of commands and options as Discord shows them to who speaks this language."""
     if not code.startswith("`/"):
-        return code
+        return f"`{found[code.strip('`')]}`" if code.strip("`") in OPTIONS else code
     command, *words = code.strip("`/").split(" ")
     if words and command in GROUPS:
         words[0] = found[words[0]]
@@ -68,6 +71,8 @@ def shown(code: str, found: dict[str, str]) -> str:
     [
         ("/home/alice/bot/models/fox.safetensors", "…/fox.safetensors"),
         (r"C:\Users\alice\models\fox.safetensors", "…/fox.safetensors"),
+        ("/home/Alice Smith/models (old)/fox.safetensors", "…/fox.safetensors"),
+        (r"\\nas\share\Alice Smith\fox.safetensors", "…/fox.safetensors"),
         ("models/fox.safetensors", "models/fox.safetensors"),
         ("someone/fox", "someone/fox"),
     ],
@@ -76,6 +81,8 @@ def test_where_files_lie_on_the_machine_is_told_to_nobody(path: str, said: str) 
     failure = WeightsUnreadable(model="fox", path=path, reason=f"see {path}, or https://huggingface.co/a/b/c")
     wanted = f"The weights of “fox” cannot be used: {said}: see {said}, or https://huggingface.co/a/b/c"
     assert words.told(failure) == wanted
+    unwritable = DiskUnwritable(path=path, reason=f"No space left: {path!r}")
+    assert words.told(unwritable) == f"The picture could not be saved in {said}: No space left: '{said}'"
 
 
 def test_what_the_sources_say_is_found() -> None:
