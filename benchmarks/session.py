@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -101,6 +102,7 @@ class Session:
         self.so_far: Measured | None = None
         self.stalls: Stalls | None = None
         self.peak = Peak(device)
+        self._seeds = itertools.count()
         self._groups: dict[str, Checkpoints] = {}
         self._notebook: tuple[str, Notebook] | None = None
         self._ours: Ours | None = None
@@ -147,6 +149,14 @@ class Session:
         """Give back our engine's memory; the next row starts with an empty one."""
         self._ours = None
         self.without_notebook()
+
+    def new_orders(self, model: str, side: int, count: int = 1) -> list[Order]:
+        """``count`` orders with prompts and seeds that nothing in this run had before: our engine keeps embeddings, and
+        a notebook encodes every time."""
+        return [
+            Order(model=model, prompt=f"a red apple, number {seed}", seed=seed, side=side)
+            for seed in itertools.islice(self._seeds, count)
+        ]
 
     def warm(self, *orders: Order) -> NDArray[np.uint8]:
         """Our pictures of ``orders``, drawn so that the model is there; the notebook makes room while it is loaded."""

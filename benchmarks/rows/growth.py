@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from benchmarks.notebook import Notebook, Reloading
-from benchmarks.ours import Order, Ours
 from benchmarks.results import Measured, Point
-from benchmarks.rows.row import Row, orders_for
+from benchmarks.rows.row import Row
 from benchmarks.session import Session
 from benchmarks.timing import timed
 
@@ -26,13 +25,12 @@ def _by_waiting(session: Session) -> Measured:
     files, side = session.files(workload.many), workload.many_side
     model = files.name()
     for bucket in (1, 2, 4, 8):
-        session.warm(*orders_for(model, side, bucket))
+        session.warm(*session.new_orders(model, side, bucket))
     notebook = session.notebook(files, model)
     notebook.draw("a red apple", 1, side)
     points = []
     for waiting in workload.growth_waiting:
-        orders = orders_for(model, side, waiting, first_seed=5000)
-        ours = _median(partial(session.ours.drain, orders)) / waiting
+        ours = _median(partial(_drain, session, model, side, waiting)) / waiting
         few = min(waiting, ONE_BY_ONE)
         theirs = _median(partial(_one_by_one, notebook, side, few)) / few
         points.append(Point(x=waiting, ours=ours, theirs=theirs))
@@ -40,6 +38,10 @@ def _by_waiting(session: Session) -> Measured:
         if not session.deadline.allows(4 * waiting * ours):
             break
     return Measured(axis=WAITING, points=tuple(points))
+
+
+def _drain(session: Session, model: str, side: int, waiting: int) -> float:
+    return session.ours.drain(session.new_orders(model, side, waiting))
 
 
 def _one_by_one(notebook: Notebook, side: int, count: int) -> float:
@@ -56,8 +58,8 @@ def _by_models(session: Session) -> Measured:
     for count in workload.growth_models:
         names = files.names[:count]
         for name in names:
-            session.ours.draw(*orders_for(name, side, 1))
-        ours = statistics.median(session.ours.draw(*orders_for(name, side, 1)).seconds for name in names * REPEATS)
+            _draw(session, name, side)
+        ours = statistics.median(_draw(session, name, side) for name in names * REPEATS)
         turns = itertools.cycle(names)
         others.draw(next(turns), "an owl", 0, side)
         theirs = _median(partial(_next_of, others, turns, side))
@@ -78,13 +80,12 @@ def _by_size(session: Session) -> Measured:
     workload = session.workload
     files = session.files(workload.many)
     model = files.name()
-    session.warm(*orders_for(model, workload.growth_sides[0], 1))
+    session.warm(*session.new_orders(model, workload.growth_sides[0]))
     notebook = session.notebook(files, model)
     points: list[Point] = []
     for side in workload.growth_sides:
-        order = orders_for(model, side, 1)[0]
-        first = session.ours.draw(order).seconds
-        ours = _median(partial(_seconds, session.ours, order))
+        first = _draw(session, model, side)
+        ours = _median(partial(_draw, session, model, side))
         theirs = _median(partial(_one_by_one, notebook, side, 1))
         points.append(Point(x=side, ours=ours, theirs=theirs))
         session.so_far = Measured(axis=PIXELS, points=tuple(points))
@@ -93,8 +94,8 @@ def _by_size(session: Session) -> Measured:
     return Measured(axis=PIXELS, points=tuple(points))
 
 
-def _seconds(ours: Ours, order: Order) -> float:
-    return ours.draw(order).seconds
+def _draw(session: Session, model: str, side: int) -> float:
+    return session.ours.draw(*session.new_orders(model, side)).seconds
 
 
 def _median(measure: Callable[[], float]) -> float:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
+from functools import partial
 
 from benchmarks.architectures import Architecture
 from benchmarks.results import Measured, Target
-from benchmarks.rows.row import Row, orders_for
+from benchmarks.rows.row import Row
 from benchmarks.session import Session
 from benchmarks.timing import interleave, timed
 
@@ -22,15 +22,14 @@ def _large(session: Session) -> Measured:
 
 def _latency(session: Session, shape: Architecture, side: int) -> Measured:
     files = session.files(shape)
-    order = orders_for(files.name(), side, 1)[0]
+    order = session.new_orders(files.name(), side)[0]
     session.warm(order)
     ours = session.warm(order)[0]
     notebook = session.notebook(files, files.name())
     likeness = session.likeness(ours, notebook.draw(order.prompt, order.seed, side))
-    seeds = itertools.count(2000)
     a, b = interleave(
-        lambda: timed(lambda: notebook.draw(f"a red apple, number {next(seeds)}", 1, side)),
-        lambda: session.ours.draw(*orders_for(order.model, side, 1, first_seed=next(seeds))).seconds,
+        lambda: timed(partial(notebook.draw, order.prompt, order.seed, side)),
+        lambda: session.ours.draw(*session.new_orders(order.model, side)).seconds,
         rounds=session.workload.rounds if session.device.type == "cpu" else 4 * session.workload.rounds,
         deadline=session.deadline,
         peak=session.peak,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Sequence
+from functools import partial
 
 from benchmarks.notebook import Reloading
 from benchmarks.ours import Order
@@ -16,20 +17,22 @@ from benchmarks.timing import interleave, timed
 PEOPLE = 50
 
 
-def zipf_orders(models: Sequence[str], side: int, count: int) -> list[Order]:
-    """Orders of ``PEOPLE``; the k-th model is asked for 1/k as often as the first (Zipf's law). Always the same."""
+def zipf_orders(models: Sequence[str], side: int, count: int, *, turn: int = 0) -> list[Order]:
+    """Orders of ``PEOPLE``; the k-th model is asked for 1/k as often as the first (Zipf's law). In every turn the same,
+    but for prompts and seeds."""
     chance = random.Random(0)
     chosen = chance.choices(models, weights=[1 / rank for rank in range(1, len(models) + 1)], k=count)
     return [
         Order(model=model, prompt=f"a fox, number {i}", seed=i, side=side, owner=f"person {chance.randrange(PEOPLE)}")
-        for i, model in enumerate(chosen)
+        for i, model in enumerate(chosen, start=turn * count)
     ]
 
 
 def _zipf(session: Session) -> Measured:
     workload = session.workload
     files = session.files(workload.many, workload.models)
-    orders = zipf_orders(files.names[: workload.models], workload.many_side, workload.requests)
+    orders_of = partial(zipf_orders, files.names[: workload.models], workload.many_side, workload.requests)
+    orders, turns = orders_of(), itertools.count(1)
     session.without_engine()
     first = session.ours.drain(orders)
     others = Reloading(dict.fromkeys(files.names, files), session.device)
@@ -42,7 +45,7 @@ def _zipf(session: Session) -> Measured:
 
     a, b = interleave(
         lambda: timed(reload_and_draw) / workload.slice,
-        lambda: session.ours.drain(orders) / len(orders),
+        lambda: session.ours.drain(orders_of(turn=next(turns))) / len(orders),
         rounds=workload.rounds,
         deadline=session.deadline,
         peak=session.peak,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from benchmarks.ours import Order
 from benchmarks.results import Measured, Target
 from benchmarks.session import Session
 
@@ -25,11 +24,3 @@ class Row:
     bound_s: Mapping[str, float]
     targets: Mapping[str, Target] = field(default_factory=dict)
     shown: str = "time"
-
-
-def orders_for(model: str, side: int, count: int, *, first_seed: int = 0) -> list[Order]:
-    """``count`` orders with prompts and seeds of their own, so that nothing is embedded or drawn twice."""
-    return [
-        Order(model=model, prompt=f"a red apple, number {seed}", seed=seed, side=side)
-        for seed in range(first_seed, first_seed + count)
-    ]

@@ -7,7 +7,7 @@ import statistics
 
 from benchmarks.ours import Order
 from benchmarks.results import Measured, Target
-from benchmarks.rows.row import Row, orders_for
+from benchmarks.rows.row import Row
 from benchmarks.session import Session
 from benchmarks.timing import interleave, timed
 from inference.contract import Adapter
@@ -27,7 +27,7 @@ def _toggle(session: Session) -> Measured:
         return Order(model=model, prompt="a lighthouse", seed=seed, side=side, adapters=worn)
 
     session.without_notebook()
-    plain = session.warm(*orders_for(model, side, 1))
+    plain = session.warm(*session.new_orders(model, side))
     cold = [session.ours.draw(styled(strength)).load_s for strength in NEW_STRENGTHS]
     ours = session.ours.draw(styled(STRENGTH))
     session.ours.draw(styled(0.0))

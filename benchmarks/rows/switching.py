@@ -10,7 +10,7 @@ from benchmarks.checkpoints import Checkpoints
 from benchmarks.notebook import Reloading
 from benchmarks.ours import Ours, Timed
 from benchmarks.results import Likeness, Measured, Target
-from benchmarks.rows.row import Row, orders_for
+from benchmarks.rows.row import Row
 from benchmarks.session import Session
 from benchmarks.timing import Sample, interleave, timed
 from inference.memory.budgets import Budgets
@@ -23,7 +23,7 @@ def _resident(session: Session) -> Measured:
     shape = session.workload.main
     files = session.files(shape, 2)
     for name in files.names:
-        session.warm(*orders_for(name, session.workload.side, 1))
+        session.warm(*session.new_orders(name, session.workload.side))
     return _switch(session, files, session.ours)
 
 
@@ -33,7 +33,7 @@ def _from_host(session: Session) -> Measured:
     files = session.files(session.workload.main, 2)
     engine = Ours(session.catalog(), session.device, budgets=Budgets(device=1, host=64 * 2**30))
     for name in files.names:
-        engine.draw(*orders_for(name, session.workload.side, 1))
+        engine.draw(*session.new_orders(name, session.workload.side))
     return _switch(session, files, engine)
 
 
@@ -41,7 +41,7 @@ def _switch(session: Session, files: Checkpoints, ours: Ours) -> Measured:
     side = session.workload.side
     others = Reloading(dict.fromkeys(files.names, files), session.device)
     session.without_notebook()
-    models, their_models, seeds = itertools.cycle(files.names), itertools.cycle(files.names), itertools.count(3000)
+    models, their_models = itertools.cycle(files.names), itertools.cycle(files.names)
     switched: list[Timed] = []
 
     def theirs() -> float:
@@ -49,7 +49,7 @@ def _switch(session: Session, files: Checkpoints, ours: Ours) -> Measured:
         return timed(lambda: others.switch(name))
 
     def draw(model: str) -> Timed:
-        return ours.draw(*orders_for(model, side, 1, first_seed=next(seeds)))
+        return ours.draw(*session.new_orders(model, side))
 
     def once() -> float:
         switched.append(draw(next(models)))
@@ -83,8 +83,8 @@ def _plain(switched: Sequence[Timed], extra: float) -> float:
 def _likeness(session: Session, files: Checkpoints, others: Reloading, ours: Ours) -> Likeness:
     """Of a picture drawn right after a switch on both sides."""
     first, second = files.names[:2]
-    order = orders_for(second, session.workload.side, 1)[0]
-    ours.draw(*orders_for(first, order.side, 1))
+    order = session.new_orders(second, session.workload.side)[0]
+    ours.draw(*session.new_orders(first, order.side))
     pixels = ours.draw(order).pixels[0]
     return session.likeness(pixels, others.draw(second, order.prompt, order.seed, order.side))
 

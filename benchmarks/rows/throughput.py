@@ -12,7 +12,7 @@ from benchmarks.architectures import Architecture
 from benchmarks.checkpoints import Checkpoints
 from benchmarks.ours import MAX_BATCH, Order
 from benchmarks.results import Likeness, Measured, Target
-from benchmarks.rows.row import Row, orders_for
+from benchmarks.rows.row import Row
 from benchmarks.session import Session
 from benchmarks.timing import interleave, timed
 
@@ -34,15 +34,14 @@ def _throughput(
 ) -> Measured:
     files = session.files(shape)
     model = files.fast if tiny_vae else files.name()
-    warm = orders_for(model, side, min(MAX_BATCH, waiting))
+    warm = session.new_orders(model, side, min(MAX_BATCH, waiting))
     batch = session.warm(*warm)
     notebook = session.notebook(files, files.name())
     notebook.draw("a red apple", 1, side)
-    queued = orders_for(model, side, waiting, first_seed=1000)
-    one_by_one = orders_for(model, side, theirs, first_seed=1000)
+    one_by_one = session.new_orders(model, side, theirs)
     a, b = interleave(
         lambda: timed(lambda: [notebook.draw(order.prompt, order.seed, side) for order in one_by_one]) / theirs,
-        lambda: session.ours.drain(queued) / waiting,
+        lambda: session.ours.drain(session.new_orders(model, side, waiting)) / waiting,
         rounds=session.workload.rounds,
         deadline=session.deadline,
         peak=session.peak,

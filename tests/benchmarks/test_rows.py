@@ -89,5 +89,11 @@ def test_orders_follow_zipf_and_are_the_same_every_time() -> None:
     assert asked.count("m0") / asked.count("m7") == pytest.approx(8, rel=0.4)
 
 
+def test_no_order_is_embedded_twice(session: Session) -> None:
+    drawn = [order.prompt for _ in range(3) for order in session.new_orders("m", 64, 4)]
+    drawn += [order.prompt for turn in range(3) for order in zipf_orders(["m", "n"], 64, 4, turn=turn)]
+    assert len(set(drawn)) == 24
+
+
 def _row(name: str, measure: object) -> Row:
     return Row(name=name, number="0", title="a row", baseline="", measure=measure, bound_s={"cpu": 10})  # type: ignore[arg-type]
