@@ -11,6 +11,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
@@ -74,7 +75,14 @@ def _measure(row: Row, session: Session, left_s: float) -> Measured:
     # Outside of the handler, whose error holds on to what the row had in memory.
     session.without_engine()
     gc.collect()
-    return session.so_far or Measured(skipped=reason)
+    return _rest_of(session.so_far, reason)
+
+
+def _rest_of(so_far: Measured | None, reason: str) -> Measured:
+    """What is left of a row that came to no end."""
+    if so_far is None:
+        return Measured(skipped=reason)
+    return replace(so_far, notes={**so_far.notes, "broken off": reason})
 
 
 @contextlib.contextmanager

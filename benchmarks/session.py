@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -22,13 +24,13 @@ from benchmarks.memory import Peak
 from benchmarks.notebook import Notebook, Reloading, baseline_precision
 from benchmarks.ours import Order, Ours
 from benchmarks.results import Arithmetic, Likeness, Measured
-from benchmarks.timing import Deadline
+from benchmarks.timing import Deadline, Sample, interleave
 from inference.catalog import Catalog
 from inference.devices import PRECISIONS, name_of
 from inference.memory.budgets import Budgets
 
-Stalls: TypeAlias = dict[str, list[dict[str, Any]]]
-"""What ``benchmarks.probe`` said in each round, of our worker and of a thread."""
+Stalls: TypeAlias = Mapping[str, tuple[dict[str, Any], ...]]
+"""What ``benchmarks.probe`` said in each round, of our ``worker`` and of a ``thread``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,16 +105,12 @@ class Session:
         self.stalls: Stalls | None = None
         self.peak = Peak(device)
         self._seeds = itertools.count()
-        self._groups: dict[str, Checkpoints] = {}
         self._notebook: tuple[str, Notebook] | None = None
         self._ours: Ours | None = None
 
     def files(self, shape: Architecture, count: int = 1) -> Checkpoints:
-        """At least ``count`` checkpoints of ``shape``, written if they are not there."""
-        known = self._groups.get(shape.name)
-        if known is None or known.count < count:
-            self._groups[shape.name] = write_checkpoints(shape, self.folder, count=count, device=self.device)
-        return self._groups[shape.name]
+        """``count`` checkpoints of ``shape``, written if they are not there."""
+        return write_checkpoints(shape, self.folder, count=count, device=self.device)
 
     def catalog(self) -> Catalog:
         """All that the machine's rows may ask for; what is not written yet, no row has asked for."""
@@ -176,17 +174,44 @@ class Session:
         self._notebook = None
         Reloading({}, self.device).drop()
 
+    def keep_stalls(self, stalls: Stalls) -> None:
+        """For the other row that tells of them, too, if the present one is broken off."""
+        self.stalls = stalls
+
+    def side_by_side(
+        self,
+        theirs: Callable[[], float],
+        ours: Callable[[], float],
+        *,
+        rounds: int | None = None,
+        likeness: Likeness | None = None,
+        notes: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Measured:
+        """Both ways in turns, ``rounds`` times (the workload's). What each round adds is kept in ``so_far``; so what
+        the row has found out before, such as the ``likeness``, belongs here."""
+
+        def keep(a: Sample, b: Sample) -> None:
+            self.so_far = Measured(ours=b, theirs=a, likeness=likeness, notes=dict(notes))
+
+        rounds = rounds or self.workload.rounds
+        interleave(theirs, ours, rounds=rounds, deadline=self.deadline, peak=self.peak, on_round=keep)
+        assert self.so_far is not None
+        return self.so_far
+
     def likeness(self, ours: NDArray[np.uint8], theirs: NDArray[np.uint8]) -> Likeness:
         """Whether the pictures are the same but for rounding."""
         precision = self.ours.precision
         both = f"ours {precision}, theirs {name_of(baseline_precision(self.device))}"
         return Likeness(psnr_db=round(psnr(ours, theirs), 1), needed_db=AT_LEAST_DB[precision], precisions=both)
 
-    def arithmetic(self, shape: Architecture, side: int, seconds: float, *, tiny_vae: bool = False) -> Arithmetic:
-        """Of a picture that takes ``seconds``."""
-        tflops = flops_of_picture(shape, side, tiny_vae=tiny_vae) / seconds / 1e12
+    def with_arithmetic(
+        self, measured: Measured, shape: Architecture, side: int, *, tiny_vae: bool = False
+    ) -> Measured:
+        """``measured``, of which ours are seconds per picture, with what they say of the machine's use."""
+        assert measured.ours is not None
+        tflops = flops_of_picture(shape, side, tiny_vae=tiny_vae) / measured.ours.median / 1e12
         fastest = max(self.ceilings[self.ours.precision].values())
-        return Arithmetic(tflops=tflops, ceiling_share=tflops / fastest)
+        return replace(measured, arithmetic=Arithmetic(tflops=tflops, ceiling_share=tflops / fastest))
 
     @cached_property
     def ceilings(self) -> dict[str, dict[str, float]]:

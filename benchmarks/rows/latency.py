@@ -8,7 +8,7 @@ from benchmarks.architectures import Architecture
 from benchmarks.results import Measured, Target
 from benchmarks.rows.row import Row
 from benchmarks.session import Session
-from benchmarks.timing import interleave, timed
+from benchmarks.timing import timed
 
 
 def _main(session: Session) -> Measured:
@@ -27,14 +27,13 @@ def _latency(session: Session, shape: Architecture, side: int) -> Measured:
     ours = session.warm(order)[0]
     notebook = session.notebook(files, files.name())
     likeness = session.likeness(ours, notebook.draw(order.prompt, order.seed, side))
-    a, b = interleave(
+    measured = session.side_by_side(
         lambda: timed(partial(notebook.draw, order.prompt, order.seed, side)),
         lambda: session.ours.draw(*session.new_orders(order.model, side)).seconds,
         rounds=session.workload.rounds if session.device.type == "cpu" else 4 * session.workload.rounds,
-        deadline=session.deadline,
-        peak=session.peak,
+        likeness=likeness,
     )
-    return Measured(ours=b, theirs=a, likeness=likeness, arithmetic=session.arithmetic(shape, side, b.median))
+    return session.with_arithmetic(measured, shape, side)
 
 
 ROWS = (

@@ -9,10 +9,10 @@ from functools import partial
 
 from benchmarks.notebook import Reloading
 from benchmarks.ours import Order
-from benchmarks.results import Measured, Target
+from benchmarks.results import Likeness, Measured, Target
 from benchmarks.rows.row import Row
 from benchmarks.session import Session
-from benchmarks.timing import interleave, timed
+from benchmarks.timing import timed
 
 PEOPLE = 50
 
@@ -36,29 +36,17 @@ def _zipf(session: Session) -> Measured:
     session.without_engine()
     first = session.ours.drain(orders)
     others = Reloading(dict.fromkeys(files.names, files), session.device)
-    others.switch(files.name())
+    likeness = _likeness(session, others, orders[0])
     theirs = itertools.cycle(orders)
 
     def reload_and_draw() -> None:
         for order in itertools.islice(theirs, workload.slice):
             others.draw(order.model, order.prompt, order.seed, order.side)
 
-    a, b = interleave(
+    measured = session.side_by_side(
         lambda: timed(reload_and_draw) / workload.slice,
         lambda: session.ours.drain(orders_of(turn=next(turns))) / len(orders),
-        rounds=workload.rounds,
-        deadline=session.deadline,
-        peak=session.peak,
-    )
-    order = orders[0]
-    theirs_drawn = others.draw(order.model, order.prompt, order.seed, order.side)
-    likeness = session.likeness(session.ours.draw(order).pixels[0], theirs_drawn)
-    others.drop()
-    return Measured(
-        ours=b,
-        theirs=a,
         likeness=likeness,
-        arithmetic=session.arithmetic(workload.many, workload.many_side, b.median),
         notes={
             "requests": len(orders),
             "models": workload.models,
@@ -66,6 +54,13 @@ def _zipf(session: Session) -> Measured:
             "the first time, all models loaded from disk, s per picture": first / len(orders),
         },
     )
+    others.drop()
+    return session.with_arithmetic(measured, workload.many, workload.many_side)
+
+
+def _likeness(session: Session, others: Reloading, order: Order) -> Likeness:
+    theirs = others.draw(order.model, order.prompt, order.seed, order.side)
+    return session.likeness(session.ours.draw(order).pixels[0], theirs)
 
 
 ROWS = (

@@ -9,7 +9,7 @@ from benchmarks.ours import Order
 from benchmarks.results import Measured, Target
 from benchmarks.rows.row import Row
 from benchmarks.session import Session
-from benchmarks.timing import interleave, timed
+from benchmarks.timing import timed
 from inference.contract import Adapter
 
 STRENGTH = 0.8
@@ -27,35 +27,30 @@ def _toggle(session: Session) -> Measured:
         return Order(model=model, prompt="a lighthouse", seed=seed, side=side, adapters=worn)
 
     session.without_notebook()
-    plain = session.warm(*session.new_orders(model, side))
+    session.warm(*session.new_orders(model, side))
     cold = [session.ours.draw(styled(strength)).load_s for strength in NEW_STRENGTHS]
-    ours = session.ours.draw(styled(STRENGTH))
+    session.ours.draw(styled(STRENGTH))
     session.ours.draw(styled(0.0))
+    ours = session.ours.draw(styled(STRENGTH))
     notebook = session.notebook(files, model)
-    turns, their_turns = itertools.cycle((STRENGTH, 0.0)), itertools.cycle((STRENGTH, 0.0))
+    notebook.with_style(files.lcm_lora, files.style_lora, STRENGTH)
+    likeness = session.likeness(ours.pixels[0], notebook.draw("a lighthouse", 5, side))
+    turns, their_turns = itertools.cycle((0.0, STRENGTH)), itertools.cycle((0.0, STRENGTH))
 
     def theirs() -> float:
         on = next(their_turns)
         style = files.style_lora if on else None
         return timed(lambda: notebook.with_style(files.lcm_lora, style, on))
 
-    a, b = interleave(
+    measured = session.side_by_side(
         theirs,
         lambda: session.ours.draw(styled(next(turns))).load_s,
         rounds=2 * workload.rounds,
-        deadline=session.deadline,
-        peak=session.peak,
-    )
-    notebook.with_style(files.lcm_lora, files.style_lora, STRENGTH)
-    likeness = session.likeness(ours.pixels[0], notebook.draw("a lighthouse", 5, side))
-    session.without_notebook()
-    assert plain.size
-    return Measured(
-        ours=b,
-        theirs=a,
         likeness=likeness,
         notes={"the first time, merged anew, s": statistics.median(cold), "first times, s": cold},
     )
+    session.without_notebook()
+    return measured
 
 
 ROWS = (

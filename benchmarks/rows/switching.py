@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import statistics
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from benchmarks.checkpoints import Checkpoints
 from benchmarks.notebook import Reloading
@@ -12,7 +13,7 @@ from benchmarks.ours import Ours, Timed
 from benchmarks.results import Likeness, Measured, Target
 from benchmarks.rows.row import Row
 from benchmarks.session import Session
-from benchmarks.timing import Sample, interleave, timed
+from benchmarks.timing import timed
 from inference.memory.budgets import Budgets
 
 DRAWINGS = 5
@@ -55,19 +56,17 @@ def _switch(session: Session, files: Checkpoints, ours: Ours) -> Measured:
         switched.append(draw(next(models)))
         return switched[-1].load_s
 
-    a, b = interleave(theirs, once, rounds=session.workload.rounds, deadline=session.deadline, peak=session.peak)
-    likeness = _likeness(session, files, others, ours)
+    measured = session.side_by_side(
+        theirs, once, likeness=_likeness(session, files, others, ours), notes={"side": side}
+    )
     others.drop()
     extra = _extra(draw, switched, files.name())
+    b = measured.ours
+    assert b is not None
     if session.device.type == "cuda" and extra > b.median:
         # The device may still be copying when the engine says that the model is up: the whole drawing tells.
-        b = Sample(values=tuple(max(one.load_s, one.seconds - _plain(switched, extra)) for one in switched))
-    return Measured(
-        ours=b,
-        theirs=a,
-        likeness=likeness,
-        notes={"a drawing after a switch took longer by, s": extra, "side": side},
-    )
+        b = replace(b, values=tuple(max(one.load_s, one.seconds - _plain(switched, extra)) for one in switched))
+    return replace(measured, ours=b, notes={"a drawing after a switch took longer by, s": extra, **measured.notes})
 
 
 def _extra(draw: Callable[[str], Timed], switched: Sequence[Timed], model: str) -> float:

@@ -14,7 +14,7 @@ from benchmarks.ours import MAX_BATCH, Order
 from benchmarks.results import Likeness, Measured, Target
 from benchmarks.rows.row import Row
 from benchmarks.session import Session
-from benchmarks.timing import interleave, timed
+from benchmarks.timing import timed
 
 
 def _main(session: Session, *, tiny_vae: bool) -> Measured:
@@ -37,22 +37,16 @@ def _throughput(
     warm = session.new_orders(model, side, min(MAX_BATCH, waiting))
     batch = session.warm(*warm)
     notebook = session.notebook(files, files.name())
+    likeness = _likeness(session, files, warm[0], batch[0], tiny_vae=tiny_vae)
     notebook.draw("a red apple", 1, side)
     one_by_one = session.new_orders(model, side, theirs)
-    a, b = interleave(
+    measured = session.side_by_side(
         lambda: timed(lambda: [notebook.draw(order.prompt, order.seed, side) for order in one_by_one]) / theirs,
         lambda: session.ours.drain(session.new_orders(model, side, waiting)) / waiting,
-        rounds=session.workload.rounds,
-        deadline=session.deadline,
-        peak=session.peak,
-    )
-    return Measured(
-        ours=b,
-        theirs=a,
-        likeness=_likeness(session, files, warm[0], batch[0], tiny_vae=tiny_vae),
-        arithmetic=session.arithmetic(shape, side, b.median, tiny_vae=tiny_vae),
+        likeness=likeness,
         notes={"waiting orders": waiting, "pictures per batch": MAX_BATCH, "side": side},
     )
+    return session.with_arithmetic(measured, shape, side, tiny_vae=tiny_vae)
 
 
 def _likeness(

@@ -78,7 +78,20 @@ def test_a_row_that_fails_half_way_keeps_what_it_has(session: Session, tmp_path:
 
     results = Results(machine=Machine.of(session.device), versions={})
     run_rows([_row("zipf", half)], session, results, tmp_path / "cpu.json")
-    assert results.rows["zipf"].measured.notes == {"the first": "half"}
+    assert results.rows["zipf"].measured.notes == {"the first": "half", "broken off": "RuntimeError: no luck"}
+
+
+def test_a_row_that_is_broken_off_keeps_its_rounds(session: Session, tmp_path: Path) -> None:
+    def late(run: Session) -> Measured:
+        run.side_by_side(lambda: 2.0, lambda: 1.0, rounds=2)
+        raise RuntimeError("no luck")
+
+    results = Results(machine=Machine.of(session.device), versions={})
+    run_rows([_row("zipf", late)], session, results, tmp_path / "cpu.json")
+    kept = results.rows["zipf"].measured
+    assert kept.ours is not None
+    assert kept.theirs is not None
+    assert (kept.ours.values, kept.theirs.values) == ((1.0, 1.0), (2.0, 2.0))
 
 
 def test_orders_follow_zipf_and_are_the_same_every_time() -> None:
