@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import statistics
-from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from benchmarks.checkpoints import Checkpoints
 from benchmarks.notebook import Reloading
@@ -13,11 +12,9 @@ from benchmarks.ours import Ours, Timed
 from benchmarks.results import Likeness, Measured, Target
 from benchmarks.rows.row import Row
 from benchmarks.session import Session
+from benchmarks.switch_time import longer_by, plain_seconds, switch_seconds
 from benchmarks.timing import timed
 from inference.memory.budgets import Budgets
-
-DRAWINGS = 5
-"""Drawings with the same model in a row: the last ones show what a drawing without a switch takes."""
 
 
 def _resident(session: Session) -> Measured:
@@ -54,29 +51,13 @@ def _switch(session: Session, files: Checkpoints, ours: Ours) -> Measured:
 
     def once() -> float:
         switched.append(draw(next(models)))
-        return switched[-1].load_s
+        return switch_seconds(switched[-1], plain_s, session.device)
 
-    measured = session.side_by_side(
-        theirs, once, likeness=_likeness(session, files, others, ours), notes={"side": side}
-    )
+    likeness = _likeness(session, files, others, ours)
+    plain_s = plain_seconds(partial(draw, files.name(1)))
+    measured = session.side_by_side(theirs, once, likeness=likeness, notes={"side": side})
     others.drop()
-    extra = _extra(draw, switched, files.name())
-    b = measured.ours
-    assert b is not None
-    if session.device.type == "cuda" and extra > b.median:
-        # The device may still be copying when the engine says that the model is up: the whole drawing tells.
-        b = replace(b, values=tuple(max(one.load_s, one.seconds - _plain(switched, extra)) for one in switched))
-    return replace(measured, ours=b, notes={"a drawing after a switch took longer by, s": extra, **measured.notes})
-
-
-def _extra(draw: Callable[[str], Timed], switched: Sequence[Timed], model: str) -> float:
-    """By how much a drawing with a switch before it took longer than one without; may be below 0, within the noise."""
-    same = [draw(model).seconds for _ in range(DRAWINGS)][1:]
-    return statistics.median(one.seconds for one in switched) - statistics.median(same)
-
-
-def _plain(switched: Sequence[Timed], extra: float) -> float:
-    return statistics.median(one.seconds for one in switched) - extra
+    return replace(measured, notes={**longer_by(switched, plain_s), **measured.notes})
 
 
 def _likeness(session: Session, files: Checkpoints, others: Reloading, ours: Ours) -> Likeness:
