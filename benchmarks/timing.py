@@ -57,10 +57,10 @@ def interleave(
     sides = (theirs, ours)
     values: tuple[list[float], list[float]] = ([], [])
     peaks = [0, 0]
-    for _ in range(rounds):
+    for turn in range(rounds):
         began = time.monotonic()
         for index, side in enumerate(sides):
-            with peak.watching() as level:
+            with peak.watching(first=turn == 0, graphs=side is ours) as level:
                 values[index].append(side())
             peaks[index] = max(peaks[index], level.above)
         a, b = (Sample(values=tuple(values[index]), peak_bytes=peaks[index]) for index in range(2))
