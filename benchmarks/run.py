@@ -6,8 +6,6 @@ import contextlib
 import gc
 import math
 import signal
-import subprocess
-import sys
 import time
 import traceback
 from collections.abc import Iterator, Sequence
@@ -26,7 +24,6 @@ GRACE = 1.5
 """A row that cannot stop between two rounds is broken off after so many times its bound."""
 LEAST_S = 4.0
 """A row is not begun with less."""
-TESTS_S = 60.0
 
 
 class Overran(Exception):  # noqa: N818 (an event more than an error)
@@ -118,13 +115,3 @@ def _words(workload: Workload) -> dict[str, object]:
 def _in_order(rows: dict[str, Figures]) -> dict[str, Figures]:
     order = [row.name for row in ROWS]
     return dict(sorted(rows.items(), key=lambda pair: order.index(pair[0])))
-
-
-def run_gpu_tests() -> str:
-    """Run the tests that need a GPU, in a process of their own; returns their last words."""
-    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-p", "no:cacheprovider"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TESTS_S, check=False)
-    except subprocess.TimeoutExpired:
-        return f"the tests that need a GPU took longer than {TESTS_S:g} s"
-    return done.stdout[-4000:] if done.returncode else done.stdout.strip().rpartition("\n")[2]
