@@ -106,6 +106,7 @@ def _words(workload: Workload) -> dict[str, object]:
     return {
         "main": workload.main.title,
         "many": f"{workload.many.title} at {workload.many_side}²",
+        "compiled": f"{workload.compiled.title} at {workload.compiled_side}²",
         "side": workload.side,
         "requests": workload.requests,
         "models": workload.models,

@@ -37,9 +37,9 @@ Stalls: TypeAlias = Mapping[str, tuple[dict[str, Any], ...]]
 class Workload:
     """What is drawn, and how much of it.
 
-    ``main`` is drawn at ``side``; ``many`` is for the rows with several models, ``models`` of them. Of ``waiting``
-    orders per round ours draws all and the baseline ``theirs``, one after the other; of the ``requests`` for several
-    models it draws ``slice`` per round.
+    ``main`` is drawn at ``side``; ``many`` is for the rows with several models, ``models`` of them; ``compiled`` for
+    those that compile. Of ``waiting`` orders per round ours draws all and the baseline ``theirs``, one after the other;
+    of the ``requests`` for several models it draws ``slice`` per round.
     """
 
     main: Architecture
@@ -47,6 +47,8 @@ class Workload:
     large: Architecture | None
     many: Architecture
     many_side: int
+    compiled: Architecture
+    compiled_side: int
     waiting: int
     theirs: int
     slice: int
@@ -60,15 +62,21 @@ class Workload:
 
 
 def workload_for(device: torch.device) -> Workload:
-    """The sizes that fit the machine: a processor draws SD 1.5 at 256², and many models in the built-in one's size."""
+    """The sizes that fit the machine: a processor draws SD 1.5 at 256², and many models in the built-in one's size.
+
+    That is what is compiled on a GPU, too: how many graphs there are does not depend on the size of a network, and SD
+    1.5's alone would take a minute.
+    """
+    small = built_in()
     if device.type == "cpu":
-        small = built_in()
         return Workload(
             main=SD15,
             side=256,
             large=None,
             many=small,
             many_side=small.side,
+            compiled=small,
+            compiled_side=small.side,
             waiting=8,
             theirs=1,
             slice=40,
@@ -81,6 +89,8 @@ def workload_for(device: torch.device) -> Workload:
         large=SDXL,
         many=SD15,
         many_side=SD15.side,
+        compiled=small,
+        compiled_side=small.side,
         waiting=64,
         theirs=8,
         slice=4,
@@ -115,12 +125,11 @@ class Session:
     def catalog(self) -> Catalog:
         """All that the machine's rows may ask for; what is not written yet, no row has asked for."""
         workload = self.workload
-        counts = {shape.name: 0 for shape in self._shapes}
-        counts[workload.main.name] = 2
+        counts = {shape.name: 2 for shape in self._shapes}
         counts[workload.many.name] = max(workload.models, *workload.growth_models)
         folder = self.folder.resolve()
         groups = [
-            Checkpoints(architecture=shape, folder=folder / shape.name, count=counts[shape.name] or 1)
+            Checkpoints(architecture=shape, folder=folder / shape.name, count=counts[shape.name])
             for shape in self._shapes
         ]
         return write_catalogue(self.catalog_path, groups)
@@ -132,7 +141,7 @@ class Session:
     @property
     def _shapes(self) -> list[Architecture]:
         workload = self.workload
-        shapes = (workload.main, workload.many, workload.large)
+        shapes = (workload.main, workload.many, workload.compiled, workload.large)
         return list({shape.name: shape for shape in shapes if shape}.values())
 
     @property
