@@ -35,6 +35,7 @@ def run_rows(
 ) -> None:
     """Measure ``rows`` and keep them in ``results`` and at ``path``; all of them in ``seconds``, if that is given."""
     ends = math.inf if seconds is None else time.monotonic() + seconds
+    _write_files(rows, session)
     for row in rows:
         started = time.monotonic()
         measured = _measure(row, session, ends - started)
@@ -54,6 +55,17 @@ def run_rows(
         results.rows = _in_order(results.rows)
         results.ceilings = results.ceilings or (session.ceilings if measured.arithmetic else {})
         results.save(path)
+
+
+def _write_files(rows: Sequence[Row], session: Session) -> None:
+    """All at once and off every row's clock. What cannot be written, its rows try again and tell of."""
+    started = time.monotonic()
+    for row in rows:
+        shape, count = row.needs(session.workload) if row.needs else (None, 0)
+        if shape is not None:
+            with contextlib.suppress(OSError, RuntimeError):
+                session.files(shape, count)
+    print(f"checkpoints were ready after {time.monotonic() - started:.0f} s\n", flush=True)
 
 
 def _measure(row: Row, session: Session, left_s: float) -> Measured:

@@ -73,6 +73,7 @@ ROWS = (
         baseline="",
         measure=_second_checkpoint,
         bound_s={"cpu": 300, "cuda": 45},
+        needs=lambda workload: (workload.compiled, 2),
         targets={"cpu": Target(limit=0), "cuda": Target(limit=0)},
         shown="count",
     ),

@@ -110,11 +110,12 @@ ROWS = tuple(
         baseline=baseline,
         measure=measure,
         bound_s={"cpu": 120, "cuda": 15},
+        needs=needs,
         shown="growth",
     )
-    for name, axis, baseline, measure in (
-        ("waiting", WAITING, "notebook", _by_waiting),
-        ("models", MODELS, "reload", _by_models),
-        ("size", PIXELS, "notebook", _by_size),
+    for name, axis, baseline, measure, needs in (
+        ("waiting", WAITING, "notebook", _by_waiting, lambda workload: (workload.many, 1)),
+        ("models", MODELS, "reload", _by_models, lambda workload: (workload.many, max(workload.growth_models))),
+        ("size", PIXELS, "notebook", _by_size, lambda workload: (workload.many, 1)),
     )
 )

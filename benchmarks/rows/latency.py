@@ -44,6 +44,7 @@ ROWS = (
         baseline="notebook",
         measure=_main,
         bound_s={"cpu": 180, "cuda": 15},
+        needs=lambda workload: (workload.main, 1),
         targets={"cpu": Target(ratio=2), "cuda": Target(ratio=7, limit=0.028)},
     ),
     Row(
@@ -53,6 +54,7 @@ ROWS = (
         baseline="notebook",
         measure=_large,
         bound_s={"cuda": 20},
+        needs=lambda workload: (workload.large, 1),
         targets={"cuda": Target(ratio=5, limit=0.110)},
     ),
 )

@@ -71,6 +71,7 @@ ROWS = (
         baseline="reload",
         measure=_zipf,
         bound_s={"cpu": 420, "cuda": 60},
+        needs=lambda workload: (workload.many, workload.models),
         targets={"cpu": Target(ratio=20), "cuda": Target(ratio=150)},
     ),
 )

@@ -69,6 +69,7 @@ ROWS = (
         baseline="unload, load, fuse",
         measure=_toggle,
         bound_s={"cpu": 300, "cuda": 25},
+        needs=lambda workload: (workload.main, 1),
         targets={"cpu": Target(ratio=10), "cuda": Target(ratio=40)},
     ),
 )

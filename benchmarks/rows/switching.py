@@ -77,6 +77,7 @@ ROWS = (
         baseline="reload",
         measure=_resident,
         bound_s={"cpu": 240, "cuda": 25},
+        needs=lambda workload: (workload.main, 2),
         targets={"cpu": Target(ratio=500), "cuda": Target(ratio=1000, limit=0.005)},
     ),
     Row(
@@ -86,6 +87,7 @@ ROWS = (
         baseline="reload",
         measure=_from_host,
         bound_s={"cuda": 25},
+        needs=lambda workload: (workload.main, 2),
         targets={"cuda": Target(ratio=80, limit=0.050)},
     ),
 )

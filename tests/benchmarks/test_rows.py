@@ -11,7 +11,7 @@ from benchmarks.machine import Machine
 from benchmarks.results import Measured, Results, Target, read_results
 from benchmarks.rows import ROWS
 from benchmarks.rows.many_models import zipf_orders
-from benchmarks.rows.row import Row
+from benchmarks.rows.row import Needs, Row
 from benchmarks.run import run_rows
 from benchmarks.session import Session
 
@@ -58,6 +58,19 @@ def test_a_row_that_fails_does_not_end_the_others(session: Session, tmp_path: Pa
     kept = read_results(tmp_path / "cpu.json").rows
     assert kept["throughput"].measured.skipped == "RuntimeError: no luck"
     assert kept["queue"].measured.notes == {"it": "ran"}
+
+
+def test_checkpoints_are_written_before_the_clock_of_a_row_starts(session: Session, tmp_path: Path) -> None:
+    apart = Session(session.device, session.workload, tmp_path / "checkpoints")
+    found: list[bool] = []
+
+    def looks(run: Session) -> Measured:
+        found.append((run.folder / "miniature" / "miniature-1" / "model_index.json").exists())
+        return Measured()
+
+    row = _row("zipf", looks, needs=lambda workload: (workload.main, 2))
+    run_rows([row], apart, Results(machine=Machine.of(session.device), versions={}), tmp_path / "cpu.json")
+    assert found == [True]
 
 
 def test_a_row_that_never_ends_is_broken_off(session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,5 +121,5 @@ def test_no_order_is_embedded_twice(session: Session) -> None:
     assert len(set(drawn)) == 24
 
 
-def _row(name: str, measure: object) -> Row:
-    return Row(name=name, number="0", title="a row", baseline="", measure=measure, bound_s={"cpu": 10})  # type: ignore[arg-type]
+def _row(name: str, measure: object, needs: Needs | None = None) -> Row:
+    return Row(name=name, number="0", title="a row", baseline="", measure=measure, needs=needs, bound_s={"cpu": 10})  # type: ignore[arg-type]
