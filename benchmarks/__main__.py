@@ -20,7 +20,7 @@ from benchmarks.machine import Machine
 from benchmarks.quiet import quieten
 from benchmarks.report import table_of
 from benchmarks.results import FOLDER, Results
-from benchmarks.rows import ROWS
+from benchmarks.rows import BY_IMPORTANCE, ROWS
 from benchmarks.rows.row import Row
 from benchmarks.run import run_rows
 from benchmarks.session import Session, workload_for
@@ -59,8 +59,9 @@ def main(arguments: list[str]) -> int:
 
 
 def rows_for(names: str, kind: str) -> list[Row]:
-    """The rows with these ``names`` (separated by commas; all, if empty) that a machine of this kind runs."""
-    fit = [row for row in ROWS if kind in row.bound_s]
+    """The rows with these ``names`` (separated by commas; all, if empty) that a machine of this kind runs, the most
+    important ones first."""
+    fit = sorted((row for row in ROWS if kind in row.bound_s), key=lambda row: BY_IMPORTANCE.index(row.name))
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     return [row for row in fit if not wanted or row.name in wanted]
 

@@ -21,13 +21,15 @@ from benchmarks.session import Session, Workload
 from benchmarks.timing import Deadline
 
 GRACE = 1.5
-"""A row that cannot stop between two rounds is broken off after so many times its bound."""
+"""A row that cannot stop between two rounds is broken off after so many times its bound, where time allows."""
 LEAST_S = 4.0
 """A row is not begun with less."""
+FILES_S = 60.0
+"""What writing all checkpoints of a GPU may take: 24 GB."""
 
 
-class Overran(Exception):  # noqa: N818 (an event more than an error)
-    """A row took much longer than it may."""
+class Overran(BaseException):
+    """A row took much longer than it may. No library takes it for an error of its own and goes on."""
 
 
 def run_rows(
@@ -35,16 +37,20 @@ def run_rows(
 ) -> None:
     """Measure ``rows`` and keep them in ``results`` and at ``path``; all of them in ``seconds``, if that is given."""
     ends = math.inf if seconds is None else time.monotonic() + seconds
+    kind = session.device.type
     _write_files(rows, session)
-    for row in rows:
+    kept = bounds_of(rows, kind)
+    for turn, row in enumerate(rows):
         started = time.monotonic()
-        measured = _measure(row, session, ends - started)
+        later = sum(kept[turn + 1 :])
+        allowed = allowance(row.bound_s[kind], kept_s=kept[turn], later_s=later, left_s=ends - started)
+        measured = _measure(row, session, allowed)
         figures = Figures(
             number=row.number,
             title=row.title.format_map(_words(session.workload)),
             baseline=row.baseline,
             shown=row.shown,
-            target=row.targets.get(session.device.type, Target()),
+            target=row.targets.get(kind, Target()),
             measured=measured,
             took_s=round(time.monotonic() - started, 1),
             date=today(),
@@ -55,6 +61,18 @@ def run_rows(
         results.rows = _in_order(results.rows)
         results.ceilings = results.ceilings or (session.ceilings if measured.arithmetic else {})
         results.save(path)
+
+
+def bounds_of(rows: Sequence[Row], kind: str) -> list[float]:
+    """The seconds that are kept for each of ``rows`` in one run: hardly any for what another of them tells."""
+    names = {row.name for row in rows}
+    return [LEAST_S if row.told_by in names else row.bound_s[kind] for row in rows]
+
+
+def allowance(bound_s: float, *, kept_s: float, later_s: float, left_s: float) -> float:
+    """After how many seconds a row is broken off: ``GRACE`` times its bound, if that leaves the rows after it the
+    ``later_s`` that are kept for them; in any case the ``kept_s`` of its own, while there is so much left."""
+    return min(GRACE * bound_s, left_s, max(kept_s, left_s - later_s))
 
 
 def _write_files(rows: Sequence[Row], session: Session) -> None:
@@ -68,16 +86,15 @@ def _write_files(rows: Sequence[Row], session: Session) -> None:
     print(f"checkpoints were ready after {time.monotonic() - started:.0f} s\n", flush=True)
 
 
-def _measure(row: Row, session: Session, left_s: float) -> Measured:
-    bound = min(row.bound_s[session.device.type], left_s / GRACE)
-    if bound < LEAST_S:
+def _measure(row: Row, session: Session, allowed_s: float) -> Measured:
+    if allowed_s < LEAST_S:
         return Measured(skipped="there was no time left")
-    session.deadline, session.so_far = Deadline(bound), None
+    session.deadline, session.so_far = Deadline(allowed_s / GRACE), None
     try:
-        with _alarm(GRACE * bound):
+        with _alarm(allowed_s):
             return row.measure(session)
     except Overran:
-        reason = f"it took longer than {GRACE * bound:g} s"
+        reason = f"it took longer than {allowed_s:.0f} s"
     except Exception as error:
         traceback.print_exc()
         reason = f"{type(error).__name__}: {error}"

@@ -72,7 +72,7 @@ ROWS = (
         title="graphs compiled for a second checkpoint ({compiled})",
         baseline="",
         measure=_second_checkpoint,
-        bound_s={"cpu": 300, "cuda": 45},
+        bound_s={"cpu": 300, "cuda": 35},
         needs=lambda workload: (workload.compiled, 2),
         targets={"cpu": Target(limit=0), "cuda": Target(limit=0)},
         shown="count",

@@ -70,7 +70,7 @@ ROWS = (
         title="{requests} orders for {models} models ({many}), Zipf, per picture",
         baseline="reload",
         measure=_zipf,
-        bound_s={"cpu": 420, "cuda": 60},
+        bound_s={"cpu": 420, "cuda": 58},
         needs=lambda workload: (workload.many, workload.models),
         targets={"cpu": Target(ratio=20), "cuda": Target(ratio=150)},
     ),

@@ -18,7 +18,8 @@ Needs: TypeAlias = Callable[[Workload], tuple[Architecture | None, int]]
 class Row:
     """One claim. It runs on the kinds of machine that ``bound_s`` names, for about so many seconds at most.
 
-    ``needs`` is None for a row that draws nothing. ``targets`` are by kind; ``{side}`` in the title is the workload's.
+    ``told_by`` names the row whose rounds tell this one as well, so that it takes no time where that one ran. ``needs``
+    is None for a row that draws nothing. ``targets`` are by kind; ``{side}`` in the title is the workload's.
     ``shown`` as in ``Figures``.
     """
 
@@ -29,5 +30,6 @@ class Row:
     measure: Callable[[Session], Measured]
     bound_s: Mapping[str, float]
     needs: Needs | None
+    told_by: str = ""
     targets: Mapping[str, Target] = field(default_factory=dict)
     shown: str = "time"

@@ -30,7 +30,7 @@ def _toggle(session: Session) -> Measured:
 
     session.without_notebook()
     session.warm(*session.new_orders(model, side))
-    cold = [session.ours.draw(styled(strength)).load_s for strength in NEW_STRENGTHS]
+    cold = [session.ours.draw(styled(strength)).load_s for strength in NEW_STRENGTHS[: workload.merges]]
     session.ours.draw(styled(STRENGTH))
     session.ours.draw(styled(0.0))
     ours = session.ours.draw(styled(STRENGTH))

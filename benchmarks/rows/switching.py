@@ -86,7 +86,7 @@ ROWS = (
         title="switch to an {main} model in host memory",
         baseline="reload",
         measure=_from_host,
-        bound_s={"cuda": 25},
+        bound_s={"cuda": 28},
         needs=lambda workload: (workload.main, 2),
         targets={"cuda": Target(ratio=80, limit=0.050)},
     ),
