@@ -13,6 +13,8 @@ from pathlib import Path
 
 import torch
 
+SHARED_POOL = (0, 0)
+"""torch's name for the memory that belongs to no graph."""
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -72,7 +74,7 @@ class Peak:
 def _bytes_of_graphs() -> int:
     """What torch has reserved for CUDA graphs: the segments that are in a pool of their own."""
     segments = torch.cuda.memory_snapshot()  # type: ignore[no-untyped-call]
-    return sum(int(segment["total_size"]) for segment in segments if tuple(segment["segment_pool_id"]) != (0, 0))
+    return sum(int(segment["total_size"]) for segment in segments if tuple(segment["segment_pool_id"]) != SHARED_POOL)
 
 
 def _kilobytes(name: str) -> int:

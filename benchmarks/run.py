@@ -24,6 +24,8 @@ GRACE = 1.5
 """A row that cannot stop between two rounds is broken off after so many times its bound, where time allows."""
 LEAST_S = 4.0
 """A row is not begun with less."""
+AGAIN_S = 5.0
+"""So long after it, ``Overran`` is raised again in a row that goes on: a graph's capture makes another error of it."""
 FILES_S = 60.0
 """What writing all checkpoints of a GPU may take: 24 GB."""
 
@@ -113,7 +115,7 @@ def _rest_of(so_far: Measured | None, reason: str) -> Measured:
 
 @contextlib.contextmanager
 def _alarm(seconds: float) -> Iterator[None]:
-    """Raise ``Overran`` in the block after ``seconds``; where there are no alarms, wait."""
+    """Raise ``Overran`` in the block after ``seconds``, and again if it is lost; where there are no alarms, wait."""
     if not hasattr(signal, "setitimer"):
         yield
         return
@@ -122,7 +124,7 @@ def _alarm(seconds: float) -> Iterator[None]:
         raise Overran
 
     before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN_S)
     try:
         yield
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -77,14 +78,26 @@ def test_checkpoints_are_written_before_the_clock_of_a_row_starts(session: Sessi
 
 
 def test_a_row_that_never_ends_is_broken_off(session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def endless(_: Session) -> Measured:
-        while True:
-            pass
-
     monkeypatch.setattr(run, "GRACE", 0.001)
     monkeypatch.setattr(run, "LEAST_S", 0)
     results = Results(machine=Machine.of(session.device), versions={})
     run_rows([_row("zipf", endless)], session, results, tmp_path / "cpu.json")
+    assert "took longer" in results.rows["zipf"].measured.skipped
+
+
+def test_a_row_that_loses_the_alarm_hears_it_again(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def deaf(_: Session) -> Measured:
+        with contextlib.suppress(run.Overran):
+            endless(_)
+        return endless(_)
+
+    monkeypatch.setattr(run, "GRACE", 0.001)
+    monkeypatch.setattr(run, "LEAST_S", 0)
+    monkeypatch.setattr(run, "AGAIN_S", 0.01)
+    results = Results(machine=Machine.of(session.device), versions={})
+    run_rows([_row("zipf", deaf)], session, results, tmp_path / "cpu.json")
     assert "took longer" in results.rows["zipf"].measured.skipped
 
 
@@ -123,6 +136,11 @@ def test_no_order_is_embedded_twice(session: Session) -> None:
     drawn = [order.prompt for _ in range(3) for order in session.new_orders("m", 64, 4)]
     drawn += [order.prompt for turn in range(3) for order in zipf_orders(["m", "n"], 64, 4, turn=turn)]
     assert len(set(drawn)) == 24
+
+
+def endless(_: Session) -> Measured:
+    while True:
+        pass
 
 
 def _row(name: str, measure: object, needs: Needs | None = None) -> Row:
