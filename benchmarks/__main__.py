@@ -2,7 +2,7 @@
 
 python -m benchmarks                      every row that this machine can run
 python -m benchmarks --rows switch,zipf   only these
-python -m benchmarks --gpu                all that needs a GPU, the tests marked so included, in eight minutes
+python -m benchmarks --gpu                the rows of a GPU in eight minutes, and then the tests that need one
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.gpu_tests import run_gpu_tests
 from benchmarks.machine import Machine
 from benchmarks.quiet import quieten
 from benchmarks.report import table_of
 from benchmarks.results import FOLDER, Results
-from benchmarks.rows import ROWS
+from benchmarks.rows import BY_IMPORTANCE, ROWS
 from benchmarks.rows.row import Row
-from benchmarks.run import run_gpu_tests, run_rows
+from benchmarks.run import run_rows
 from benchmarks.session import Session, workload_for
 
 SCRATCH = Path(__file__).resolve().parent.parent / "data" / "benchmarks"
@@ -42,7 +43,6 @@ def main(arguments: list[str]) -> int:
     quieten()
     if options.gpu:
         options.minutes = options.minutes or GPU_MINUTES
-        print(run_gpu_tests(), flush=True)
     path = options.results / f"{device.type}.json"
     results = Results.going_on(path, Machine.of(device))
     workload = workload_for(device)
@@ -52,12 +52,16 @@ def main(arguments: list[str]) -> int:
     session = Session(device, workload, options.scratch, compiler="inductor" if options.compile else None)
     run_rows(rows, session, results, path, seconds=left)
     print(f"\n{table_of(results)}\n\nEvery figure: {path}. Into the README with python -m benchmarks.readme")
+    if options.gpu:
+        session.without_engine()
+        print(f"\n{run_gpu_tests()}", flush=True)
     return 0
 
 
 def rows_for(names: str, kind: str) -> list[Row]:
-    """The rows with these ``names`` (separated by commas; all, if empty) that a machine of this kind runs."""
-    fit = [row for row in ROWS if kind in row.bound_s]
+    """The rows with these ``names`` (separated by commas; all, if empty) that a machine of this kind runs, the most
+    important ones first."""
+    fit = sorted((row for row in ROWS if kind in row.bound_s), key=lambda row: BY_IMPORTANCE.index(row.name))
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     return [row for row in fit if not wanted or row.name in wanted]
 
@@ -67,10 +71,10 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rows", default="", help=f"separated by commas, of: {', '.join(row.name for row in ROWS)}")
-    parser.add_argument("--gpu", action="store_true", help="everything that needs a GPU; without one, an error")
+    parser.add_argument("--gpu", action="store_true", help="rows and tests that need a GPU; without one, an error")
     parser.add_argument("--device", choices=("auto", "cpu"), default="auto")
     parser.add_argument("--compile", action="store_true", help="compile our networks, as COMPILE=on does")
-    parser.add_argument("--minutes", type=float, help=f"for all of it; {GPU_MINUTES:g} with --gpu")
+    parser.add_argument("--minutes", type=float, help=f"for all rows; {GPU_MINUTES:g} with --gpu")
     parser.add_argument("--quick", action="store_true", help="one round of each row: whether it runs, not how fast")
     parser.add_argument("--results", type=Path, default=FOLDER, help="the folder that the figures are written to")
     parser.add_argument("--scratch", type=Path, default=SCRATCH, help="where checkpoints with random weights are kept")

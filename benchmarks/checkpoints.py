@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers import (
     AutoencoderKL,
@@ -27,17 +30,25 @@ from benchmarks.architectures import CLIP_WORDS, Architecture
 from benchmarks.random_weights import fill, level_unet, level_vae, lora_of
 from inference.loading.clip_words import clip_tokenizer
 
-LAYOUT = 1
+LAYOUT = 2
 """Raised when what is written here changes: older files are then made anew."""
 LCM_LORA, STYLE = "pytorch_lora_weights.safetensors", "style.safetensors"
+COPIED_AT_ONCE = 4
+MOVED = {
+    "unet/diffusion_pytorch_model.safetensors": "conv_in.weight",
+    "vae/diffusion_pytorch_model.safetensors": "decoder.conv_in.weight",
+    "text_encoder/model.safetensors": "embeddings.position_embedding.weight",
+}
+"""What makes another network of each of a copy's files. (Of SDXL's shape there is one checkpoint only.)"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoints:
     """The files of one architecture: ``count`` checkpoints of the same shape, with one LCM-LoRA and one style.
 
-    As fine-tunes do, they differ in all of their weights. ``tiny_vae`` is TAESD's shape; ``plain_vae`` the stock
-    autoencoder said to bear half precision (as ``sdxl-vae-fp16-fix`` does), where the stock one does not.
+    Each differs from the others in all of its networks, as fine-tunes do, though not in every weight: nothing that is
+    measured looks closer than at a whole network. ``tiny_vae`` is TAESD's shape; ``plain_vae`` the stock autoencoder
+    said to bear half precision (as ``sdxl-vae-fp16-fix`` does), where the stock one does not.
     """
 
     architecture: Architecture
@@ -92,31 +103,52 @@ def write_checkpoints(architecture: Architecture, folder: Path, *, count: int, d
         shutil.rmtree(found.folder, ignore_errors=True)
         found.folder.mkdir(parents=True)
         mark.write_text(json.dumps(LAYOUT), encoding="utf-8")
-    for index, name in enumerate(found.names):
-        path = found.folder / name
-        if not (path / "model_index.json").exists():
-            _write(found, index, device)
+    missing = [index for index in range(count) if not (found.folder / found.name(index) / "model_index.json").exists()]
+    if 0 in missing:
+        _write(found, device)
+    with ThreadPoolExecutor(COPIED_AT_ONCE) as copying:
+        list(copying.map(partial(_copy, found), (index for index in missing if index)))
     return found
 
 
-def _write(found: Checkpoints, index: int, device: torch.device) -> None:
-    shape, target = found.architecture, found.folder / found.name(index)
-    seed = 1000 * index
-    unet = _made(UNet2DConditionModel, shape.unet, seed, device)
+def _copy(found: Checkpoints, index: int) -> None:
+    """Checkpoint ``index`` out of the first one: drawing all of its weights takes several times as long."""
+    target = found.folder / found.name(index)
+    unfinished = target.with_suffix(".unfinished")
+    shutil.copytree(found.folder / found.name(), unfinished, dirs_exist_ok=True)
+    for file, tensor in MOVED.items():
+        _move_values(unfinished / file, tensor, by=index)
+    unfinished.rename(target)
+
+
+def _move_values(file: Path, tensor: str, *, by: int) -> None:
+    """Move the values of one fp16 tensor along in ``file``: random ones are as random afterwards."""
+    with file.open("r+b") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        first, end = json.loads(stream.read(length))[tensor]["data_offsets"]
+        stream.seek(8 + length + first)
+        values = np.frombuffer(stream.read(end - first), dtype=np.float16)
+        stream.seek(8 + length + first)
+        stream.write(np.roll(values, by).tobytes())
+
+
+def _write(found: Checkpoints, device: torch.device) -> None:
+    """The first checkpoint, and what all of them share."""
+    shape, target = found.architecture, found.folder / found.name()
+    unet = _made(UNet2DConditionModel, shape.unet, 0, device)
     level_unet(unet)
-    vae = _made(AutoencoderKL, shape.vae, seed + 1, device)
+    vae = _made(AutoencoderKL, shape.vae, 1, device)
     level_vae(vae, scale=1 / vae.config.scaling_factor)
-    if index == 0:
-        _write_beside(found, unet, vae, device)
+    _write_beside(found, unet, vae, device)
     parts: dict[str, Any] = {
         "unet": unet.half().cpu(),
         "vae": vae.half().cpu(),
         "scheduler": _scheduler(),
         "tokenizer": _tokenizer(shape),
-        "text_encoder": _text_encoder(shape, 0, seed + 2, device),
+        "text_encoder": _text_encoder(shape, 0, 2, device),
     }
     if shape.two_encoders:
-        parts |= {"text_encoder_2": _text_encoder(shape, 1, seed + 3, device), "tokenizer_2": _tokenizer(shape, "!")}
+        parts |= {"text_encoder_2": _text_encoder(shape, 1, 3, device), "tokenizer_2": _tokenizer(shape, "!")}
         pipeline = StableDiffusionXLPipeline(**parts, add_watermarker=False)
     else:
         nothing = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}

@@ -1,4 +1,7 @@
-"""Peak memory of a stretch of work: the device's on a GPU, the process's elsewhere (Linux)."""
+"""Peak memory of a stretch of work: what torch reserved of a GPU, or else what the process took (Linux).
+
+On a GPU what is reserved counts, not what is allocated: a graph that is played asks for no memory, and yet has some.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ from pathlib import Path
 
 import torch
 
+SHARED_POOL = (0, 0)
+"""torch's name for the memory that belongs to no graph."""
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -27,7 +32,10 @@ class Level:
 
 
 class Peak:
-    """Watches one kind of memory; where it cannot be read, everything is 0."""
+    """Watches one kind of memory; where it cannot be read, everything is 0.
+
+    Of a GPU only a side's ``first`` turn is watched, and torch's cache is emptied before it; later ones find it full.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -35,18 +43,23 @@ class Peak:
         """The most in use during anything that was watched."""
 
     @contextmanager
-    def watching(self) -> Iterator[Level]:
-        """Fills the level in at the block's end."""
+    def watching(self, *, first: bool = True, graphs: bool = False) -> Iterator[Level]:
+        """Fills the level in at the block's end. With ``graphs``, the memory of CUDA graphs that were captured before
+        belongs to the work."""
         gc.collect()
-        level = Level(self._reset())
+        if self._device.type == "cuda" and not first:
+            yield Level(0)
+            return
+        level = Level(self._reset() - (_bytes_of_graphs() if graphs and self._device.type == "cuda" else 0))
         yield level
         level.most = self._highest()
         self.most = max(self.most, level.most)
 
     def _reset(self) -> int:
         if self._device.type == "cuda":
+            torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(self._device)
-            return int(torch.cuda.memory_allocated(self._device))
+            return int(torch.cuda.memory_reserved(self._device))
         if not _CLEAR.exists():
             return 0
         _CLEAR.write_text("5", encoding="ascii")  # the high-water mark starts again at what is resident now
@@ -54,8 +67,14 @@ class Peak:
 
     def _highest(self) -> int:
         if self._device.type == "cuda":
-            return int(torch.cuda.max_memory_allocated(self._device))
+            return int(torch.cuda.max_memory_reserved(self._device))
         return _kilobytes("VmHWM")
+
+
+def _bytes_of_graphs() -> int:
+    """What torch has reserved for CUDA graphs: the segments that are in a pool of their own."""
+    segments = torch.cuda.memory_snapshot()  # type: ignore[no-untyped-call]
+    return sum(int(segment["total_size"]) for segment in segments if tuple(segment["segment_pool_id"]) != SHARED_POOL)
 
 
 def _kilobytes(name: str) -> int:

@@ -33,7 +33,8 @@ def _details(figures: Figures) -> Iterator[str]:
         yield f"{measured.arithmetic.tflops:.3g} useful TFLOP/s, {share}"
     if measured.ours and measured.ours.peak_bytes:
         theirs = f", {measured.theirs.peak_bytes / 2**30:.2f} GiB theirs" if measured.theirs else ""
-        yield f"memory on top of what was there before: {measured.ours.peak_bytes / 2**30:.2f} GiB ours{theirs}"
+        both = f"{measured.ours.peak_bytes / 2**30:.2f} GiB ours{theirs}"
+        yield f"memory on top of what was there before: {both} (of a GPU what torch reserved, graphs included)"
     if measured.likeness:
         like = measured.likeness
         yield f"same picture: {like.psnr_db:g} dB (at least {like.needed_db:g} needed; {like.precisions})"

@@ -6,11 +6,10 @@ import contextlib
 import gc
 import math
 import signal
-import subprocess
-import sys
 import time
 import traceback
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
@@ -22,14 +21,17 @@ from benchmarks.session import Session, Workload
 from benchmarks.timing import Deadline
 
 GRACE = 1.5
-"""A row that cannot stop between two rounds is broken off after so many times its bound."""
+"""A row that cannot stop between two rounds is broken off after so many times its bound, where time allows."""
 LEAST_S = 4.0
 """A row is not begun with less."""
-TESTS_S = 60.0
+AGAIN_S = 5.0
+"""So long after it, ``Overran`` is raised again in a row that goes on: a graph's capture makes another error of it."""
+FILES_S = 60.0
+"""What writing all checkpoints of a GPU may take: 24 GB."""
 
 
-class Overran(Exception):  # noqa: N818 (an event more than an error)
-    """A row took much longer than it may."""
+class Overran(BaseException):
+    """A row took much longer than it may. No library takes it for an error of its own and goes on."""
 
 
 def run_rows(
@@ -37,15 +39,20 @@ def run_rows(
 ) -> None:
     """Measure ``rows`` and keep them in ``results`` and at ``path``; all of them in ``seconds``, if that is given."""
     ends = math.inf if seconds is None else time.monotonic() + seconds
-    for row in rows:
+    kind = session.device.type
+    _write_files(rows, session)
+    kept = bounds_of(rows, kind)
+    for turn, row in enumerate(rows):
         started = time.monotonic()
-        measured = _measure(row, session, ends - started)
+        later = sum(kept[turn + 1 :])
+        allowed = allowance(row.bound_s[kind], kept_s=kept[turn], later_s=later, left_s=ends - started)
+        measured = _measure(row, session, allowed)
         figures = Figures(
             number=row.number,
             title=row.title.format_map(_words(session.workload)),
             baseline=row.baseline,
             shown=row.shown,
-            target=row.targets.get(session.device.type, Target()),
+            target=row.targets.get(kind, Target()),
             measured=measured,
             took_s=round(time.monotonic() - started, 1),
             date=today(),
@@ -58,28 +65,57 @@ def run_rows(
         results.save(path)
 
 
-def _measure(row: Row, session: Session, left_s: float) -> Measured:
-    bound = min(row.bound_s[session.device.type], left_s / GRACE)
-    if bound < LEAST_S:
+def bounds_of(rows: Sequence[Row], kind: str) -> list[float]:
+    """The seconds that are kept for each of ``rows`` in one run: hardly any for what another of them tells."""
+    names = {row.name for row in rows}
+    return [LEAST_S if row.told_by in names else row.bound_s[kind] for row in rows]
+
+
+def allowance(bound_s: float, *, kept_s: float, later_s: float, left_s: float) -> float:
+    """After how many seconds a row is broken off: ``GRACE`` times its bound, if that leaves the rows after it the
+    ``later_s`` that are kept for them; in any case the ``kept_s`` of its own, while there is so much left."""
+    return min(GRACE * bound_s, left_s, max(kept_s, left_s - later_s))
+
+
+def _write_files(rows: Sequence[Row], session: Session) -> None:
+    """All at once and off every row's clock. What cannot be written, its rows try again and tell of."""
+    started = time.monotonic()
+    for row in rows:
+        shape, count = row.needs(session.workload) if row.needs else (None, 0)
+        if shape is not None:
+            with contextlib.suppress(OSError, RuntimeError):
+                session.files(shape, count)
+    print(f"checkpoints were ready after {time.monotonic() - started:.0f} s\n", flush=True)
+
+
+def _measure(row: Row, session: Session, allowed_s: float) -> Measured:
+    if allowed_s < LEAST_S:
         return Measured(skipped="there was no time left")
-    session.deadline, session.so_far = Deadline(bound), None
+    session.deadline, session.so_far = Deadline(allowed_s / GRACE), None
     try:
-        with _alarm(GRACE * bound):
+        with _alarm(allowed_s):
             return row.measure(session)
     except Overran:
-        reason = f"it took longer than {GRACE * bound:g} s"
+        reason = f"it took longer than {allowed_s:.0f} s"
     except Exception as error:
         traceback.print_exc()
         reason = f"{type(error).__name__}: {error}"
     # Outside of the handler, whose error holds on to what the row had in memory.
     session.without_engine()
     gc.collect()
-    return session.so_far or Measured(skipped=reason)
+    return _rest_of(session.so_far, reason)
+
+
+def _rest_of(so_far: Measured | None, reason: str) -> Measured:
+    """What is left of a row that came to no end."""
+    if so_far is None:
+        return Measured(skipped=reason)
+    return replace(so_far, notes={**so_far.notes, "broken off": reason})
 
 
 @contextlib.contextmanager
 def _alarm(seconds: float) -> Iterator[None]:
-    """Raise ``Overran`` in the block after ``seconds``; where there are no alarms, wait."""
+    """Raise ``Overran`` in the block after ``seconds``, and again if it is lost; where there are no alarms, wait."""
     if not hasattr(signal, "setitimer"):
         yield
         return
@@ -88,7 +124,7 @@ def _alarm(seconds: float) -> Iterator[None]:
         raise Overran
 
     before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN_S)
     try:
         yield
     finally:
@@ -101,6 +137,7 @@ def _words(workload: Workload) -> dict[str, object]:
     return {
         "main": workload.main.title,
         "many": f"{workload.many.title} at {workload.many_side}²",
+        "compiled": f"{workload.compiled.title} at {workload.compiled_side}²",
         "side": workload.side,
         "requests": workload.requests,
         "models": workload.models,
@@ -110,13 +147,3 @@ def _words(workload: Workload) -> dict[str, object]:
 def _in_order(rows: dict[str, Figures]) -> dict[str, Figures]:
     order = [row.name for row in ROWS]
     return dict(sorted(rows.items(), key=lambda pair: order.index(pair[0])))
-
-
-def run_gpu_tests() -> str:
-    """Run the tests that need a GPU, in a process of their own; returns their last words."""
-    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-p", "no:cacheprovider"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TESTS_S, check=False)
-    except subprocess.TimeoutExpired:
-        return f"the tests that need a GPU took longer than {TESTS_S:g} s"
-    return done.stdout[-4000:] if done.returncode else done.stdout.strip().rpartition("\n")[2]

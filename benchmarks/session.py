@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -21,22 +24,25 @@ from benchmarks.memory import Peak
 from benchmarks.notebook import Notebook, Reloading, baseline_precision
 from benchmarks.ours import Order, Ours
 from benchmarks.results import Arithmetic, Likeness, Measured
-from benchmarks.timing import Deadline
+from benchmarks.timing import Deadline, Sample, interleave
 from inference.catalog import Catalog
 from inference.devices import PRECISIONS, name_of
 from inference.memory.budgets import Budgets
 
-Stalls: TypeAlias = dict[str, list[dict[str, Any]]]
-"""What ``benchmarks.probe`` said in each round, of our worker and of a thread."""
+Stalls: TypeAlias = Mapping[str, tuple[dict[str, Any], ...]]
+"""What ``benchmarks.probe`` said in each round, of our ``worker`` and of a ``thread``."""
+CAPTURED_AFTER = 2
+"""Drawings of a shape after which the next one is captured as a CUDA graph, if they were quick."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
     """What is drawn, and how much of it.
 
-    ``main`` is drawn at ``side``; ``many`` is for the rows with several models, ``models`` of them. Of ``waiting``
-    orders per round ours draws all and the baseline ``theirs``, one after the other; of the ``requests`` for several
-    models it draws ``slice`` per round.
+    ``main`` is drawn at ``side``; ``many`` is for the rows with several models, ``models`` of them; ``compiled`` for
+    those that compile. Of ``waiting`` orders per round ours draws all and the baseline ``theirs``, one after the other;
+    of the ``requests`` for several models it draws ``slice`` per round. ``merges`` are the styles that are merged anew;
+    ``repeats`` is how often the baseline draws each point of what grows.
     """
 
     main: Architecture
@@ -44,6 +50,8 @@ class Workload:
     large: Architecture | None
     many: Architecture
     many_side: int
+    compiled: Architecture
+    compiled_side: int
     waiting: int
     theirs: int
     slice: int
@@ -53,19 +61,27 @@ class Workload:
     models: int = 8
     requests: int = 200
     rounds: int = 5
+    merges: int = 3
+    repeats: int = 3
     cache_bytes: int | None = None
 
 
 def workload_for(device: torch.device) -> Workload:
-    """The sizes that fit the machine: a processor draws SD 1.5 at 256², and many models in the built-in one's size."""
+    """The sizes that fit the machine: a processor draws SD 1.5 at 256², and many models in the built-in one's size.
+
+    That is what is compiled on a GPU, too: how many graphs there are does not depend on the size of a network, and SD
+    1.5's alone would take a minute.
+    """
+    small = built_in()
     if device.type == "cpu":
-        small = built_in()
         return Workload(
             main=SD15,
             side=256,
             large=None,
             many=small,
             many_side=small.side,
+            compiled=small,
+            compiled_side=small.side,
             waiting=8,
             theirs=1,
             slice=40,
@@ -78,10 +94,15 @@ def workload_for(device: torch.device) -> Workload:
         large=SDXL,
         many=SD15,
         many_side=SD15.side,
+        compiled=small,
+        compiled_side=small.side,
         waiting=64,
-        theirs=8,
+        theirs=4,
         slice=4,
         growth_models=(1, 2, 4, 8),
+        growth_waiting=(1, 4, 16, 64),
+        merges=1,
+        repeats=1,
     )
 
 
@@ -101,26 +122,23 @@ class Session:
         self.so_far: Measured | None = None
         self.stalls: Stalls | None = None
         self.peak = Peak(device)
-        self._groups: dict[str, Checkpoints] = {}
+        self._seeds = itertools.count()
+        self._flops: dict[tuple[str, int, bool], float] = {}
         self._notebook: tuple[str, Notebook] | None = None
         self._ours: Ours | None = None
 
     def files(self, shape: Architecture, count: int = 1) -> Checkpoints:
-        """At least ``count`` checkpoints of ``shape``, written if they are not there."""
-        known = self._groups.get(shape.name)
-        if known is None or known.count < count:
-            self._groups[shape.name] = write_checkpoints(shape, self.folder, count=count, device=self.device)
-        return self._groups[shape.name]
+        """``count`` checkpoints of ``shape``, written if they are not there."""
+        return write_checkpoints(shape, self.folder, count=count, device=self.device)
 
     def catalog(self) -> Catalog:
         """All that the machine's rows may ask for; what is not written yet, no row has asked for."""
         workload = self.workload
-        counts = {shape.name: 0 for shape in self._shapes}
-        counts[workload.main.name] = 2
+        counts = {shape.name: 2 for shape in self._shapes}
         counts[workload.many.name] = max(workload.models, *workload.growth_models)
         folder = self.folder.resolve()
         groups = [
-            Checkpoints(architecture=shape, folder=folder / shape.name, count=counts[shape.name] or 1)
+            Checkpoints(architecture=shape, folder=folder / shape.name, count=counts[shape.name])
             for shape in self._shapes
         ]
         return write_catalogue(self.catalog_path, groups)
@@ -132,7 +150,7 @@ class Session:
     @property
     def _shapes(self) -> list[Architecture]:
         workload = self.workload
-        shapes = (workload.main, workload.many, workload.large)
+        shapes = (workload.main, workload.many, workload.compiled, workload.large)
         return list({shape.name: shape for shape in shapes if shape}.values())
 
     @property
@@ -148,10 +166,20 @@ class Session:
         self._ours = None
         self.without_notebook()
 
+    def new_orders(self, model: str, side: int, count: int = 1) -> list[Order]:
+        """``count`` orders with prompts and seeds that nothing in this run had before: our engine keeps embeddings, and
+        a notebook encodes every time."""
+        return [
+            Order(model=model, prompt=f"a red apple, number {seed}", seed=seed, side=side)
+            for seed in itertools.islice(self._seeds, count)
+        ]
+
     def warm(self, *orders: Order) -> NDArray[np.uint8]:
         """Our pictures of ``orders``, drawn so that the model is there; the notebook makes room while it is loaded."""
         if orders[0].model not in self.ours.engine.resident:
             self.without_notebook()
+        for _ in range(CAPTURED_AFTER if self.device.type == "cuda" else 0):
+            self.ours.draw(*orders)
         return self.ours.draw(*orders).pixels
 
     def notebook(self, files: Checkpoints, name: str) -> Notebook:
@@ -166,17 +194,47 @@ class Session:
         self._notebook = None
         Reloading({}, self.device).drop()
 
+    def keep_stalls(self, stalls: Stalls) -> None:
+        """For the other row that tells of them, too, if the present one is broken off."""
+        self.stalls = stalls
+
+    def side_by_side(
+        self,
+        theirs: Callable[[], float],
+        ours: Callable[[], float],
+        *,
+        rounds: int | None = None,
+        likeness: Likeness | None = None,
+        notes: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Measured:
+        """Both ways in turns, ``rounds`` times (the workload's). What each round adds is kept in ``so_far``; so what
+        the row has found out before, such as the ``likeness``, belongs here."""
+
+        def keep(a: Sample, b: Sample) -> None:
+            self.so_far = Measured(ours=b, theirs=a, likeness=likeness, notes=dict(notes))
+
+        rounds = rounds or self.workload.rounds
+        interleave(theirs, ours, rounds=rounds, deadline=self.deadline, peak=self.peak, on_round=keep)
+        assert self.so_far is not None
+        return self.so_far
+
     def likeness(self, ours: NDArray[np.uint8], theirs: NDArray[np.uint8]) -> Likeness:
         """Whether the pictures are the same but for rounding."""
         precision = self.ours.precision
         both = f"ours {precision}, theirs {name_of(baseline_precision(self.device))}"
         return Likeness(psnr_db=round(psnr(ours, theirs), 1), needed_db=AT_LEAST_DB[precision], precisions=both)
 
-    def arithmetic(self, shape: Architecture, side: int, seconds: float, *, tiny_vae: bool = False) -> Arithmetic:
-        """Of a picture that takes ``seconds``."""
-        tflops = flops_of_picture(shape, side, tiny_vae=tiny_vae) / seconds / 1e12
+    def with_arithmetic(
+        self, measured: Measured, shape: Architecture, side: int, *, tiny_vae: bool = False
+    ) -> Measured:
+        """``measured``, of which ours are seconds per picture, with what they say of the machine's use."""
+        assert measured.ours is not None
+        counted = shape.name, side, tiny_vae
+        if counted not in self._flops:
+            self._flops[counted] = flops_of_picture(shape, side, tiny_vae=tiny_vae)
+        tflops = self._flops[counted] / measured.ours.median / 1e12
         fastest = max(self.ceilings[self.ours.precision].values())
-        return Arithmetic(tflops=tflops, ceiling_share=tflops / fastest)
+        return replace(measured, arithmetic=Arithmetic(tflops=tflops, ceiling_share=tflops / fastest))
 
     @cached_property
     def ceilings(self) -> dict[str, dict[str, float]]:

@@ -42,24 +42,31 @@ class Deadline:
 
 
 def interleave(
-    theirs: Callable[[], float], ours: Callable[[], float], *, rounds: int, deadline: Deadline, peak: Peak
-) -> tuple[Sample, Sample]:
-    """Measure A-B-A-B. The sides return seconds per unit by their own watch; warming up was done before."""
+    theirs: Callable[[], float],
+    ours: Callable[[], float],
+    *,
+    rounds: int,
+    deadline: Deadline,
+    peak: Peak,
+    on_round: Callable[[Sample, Sample], None] = lambda theirs, ours: None,
+) -> None:
+    """Measure A-B-A-B. The sides return seconds per unit by their own watch; warming up was done before.
+
+    ``on_round`` hears after each round what there is of both; there is one at least.
+    """
     sides = (theirs, ours)
     values: tuple[list[float], list[float]] = ([], [])
     peaks = [0, 0]
-    for _ in range(rounds):
+    for turn in range(rounds):
         began = time.monotonic()
         for index, side in enumerate(sides):
-            with peak.watching() as level:
+            with peak.watching(first=turn == 0, graphs=side is ours) as level:
                 values[index].append(side())
             peaks[index] = max(peaks[index], level.above)
+        a, b = (Sample(values=tuple(values[index]), peak_bytes=peaks[index]) for index in range(2))
+        on_round(a, b)
         if not deadline.allows(time.monotonic() - began):
             break
-    return (
-        Sample(values=tuple(values[0]), peak_bytes=peaks[0]),
-        Sample(values=tuple(values[1]), peak_bytes=peaks[1]),
-    )
 
 
 def timed(act: Callable[[], object]) -> float:

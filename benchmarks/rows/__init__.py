@@ -1,4 +1,4 @@
-"""The rows of the table, in its order. Each module measures one claim."""
+"""The rows of the table. Each module measures one claim."""
 
 from __future__ import annotations
 
@@ -26,3 +26,27 @@ ROWS: tuple[Row, ...] = (
     *queueing.ROWS,
     *growth.ROWS,
 )
+"""In the table's order."""
+
+BY_IMPORTANCE = (
+    "throughput",
+    "latency",
+    "throughput-tiny-vae",
+    "switch",
+    "style",
+    "throughput-sdxl",
+    "latency-sdxl",
+    "zipf",
+    "growth-models",
+    "growth-waiting",
+    "growth-size",
+    "event-loop",
+    "event-loop-p999",
+    "queue",
+    "switch-from-host",
+    "graphs",
+    "event-loop-compiling",
+)
+"""In which order they are measured: where time runs out, what matters least is lost. What grows is drawn with the
+models that Zipf's orders left in memory; and compiling on both sides finds what the graphs' row left in Inductor's
+cache."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
+from functools import partial
 
 from benchmarks.architectures import Architecture
 from benchmarks.results import Measured, Target
-from benchmarks.rows.row import Row, orders_for
+from benchmarks.rows.row import Row
 from benchmarks.session import Session
-from benchmarks.timing import interleave, timed
+from benchmarks.timing import timed
 
 
 def _main(session: Session) -> Measured:
@@ -22,20 +22,18 @@ def _large(session: Session) -> Measured:
 
 def _latency(session: Session, shape: Architecture, side: int) -> Measured:
     files = session.files(shape)
-    order = orders_for(files.name(), side, 1)[0]
+    order = session.new_orders(files.name(), side)[0]
     session.warm(order)
     ours = session.warm(order)[0]
     notebook = session.notebook(files, files.name())
     likeness = session.likeness(ours, notebook.draw(order.prompt, order.seed, side))
-    seeds = itertools.count(2000)
-    a, b = interleave(
-        lambda: timed(lambda: notebook.draw(f"a red apple, number {next(seeds)}", 1, side)),
-        lambda: session.ours.draw(*orders_for(order.model, side, 1, first_seed=next(seeds))).seconds,
+    measured = session.side_by_side(
+        lambda: timed(partial(notebook.draw, order.prompt, order.seed, side)),
+        lambda: session.ours.draw(*session.new_orders(order.model, side)).seconds,
         rounds=session.workload.rounds if session.device.type == "cpu" else 4 * session.workload.rounds,
-        deadline=session.deadline,
-        peak=session.peak,
+        likeness=likeness,
     )
-    return Measured(ours=b, theirs=a, likeness=likeness, arithmetic=session.arithmetic(shape, side, b.median))
+    return session.with_arithmetic(measured, shape, side)
 
 
 ROWS = (
@@ -45,7 +43,8 @@ ROWS = (
         title="{main} at {side}², one order alone",
         baseline="notebook",
         measure=_main,
-        bound_s={"cpu": 180, "cuda": 15},
+        bound_s={"cpu": 180, "cuda": 10},
+        needs=lambda workload: (workload.main, 1),
         targets={"cpu": Target(ratio=2), "cuda": Target(ratio=7, limit=0.028)},
     ),
     Row(
@@ -54,7 +53,8 @@ ROWS = (
         title="SDXL at 1024², one order alone",
         baseline="notebook",
         measure=_large,
-        bound_s={"cuda": 20},
+        bound_s={"cuda": 10},
+        needs=lambda workload: (workload.large, 1),
         targets={"cuda": Target(ratio=5, limit=0.110)},
     ),
 )

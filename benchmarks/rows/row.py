@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
-from benchmarks.ours import Order
+from benchmarks.architectures import Architecture
 from benchmarks.results import Measured, Target
-from benchmarks.session import Session
+from benchmarks.session import Session, Workload
+
+Needs: TypeAlias = Callable[[Workload], tuple[Architecture | None, int]]
+"""The checkpoints that a row draws with: of which shape, and how many. They are written before its time begins."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """One claim. It runs on the kinds of machine that ``bound_s`` names, for about so many seconds at most.
 
-    ``targets`` are by kind; ``{side}`` in the title is the workload's. ``shown`` as in ``Figures``.
+    ``told_by`` names the row whose rounds tell this one as well, so that it takes no time where that one ran. ``needs``
+    is None for a row that draws nothing. ``targets`` are by kind; ``{side}`` in the title is the workload's.
+    ``shown`` as in ``Figures``.
     """
 
     name: str
@@ -23,13 +29,7 @@ class Row:
     baseline: str
     measure: Callable[[Session], Measured]
     bound_s: Mapping[str, float]
+    needs: Needs | None
+    told_by: str = ""
     targets: Mapping[str, Target] = field(default_factory=dict)
     shown: str = "time"
-
-
-def orders_for(model: str, side: int, count: int, *, first_seed: int = 0) -> list[Order]:
-    """``count`` orders with prompts and seeds of their own, so that nothing is embedded or drawn twice."""
-    return [
-        Order(model=model, prompt=f"a red apple, number {seed}", seed=seed, side=side)
-        for seed in range(first_seed, first_seed + count)
-    ]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import statistics
+from dataclasses import replace
 
-from benchmarks.ours import Order
+from benchmarks.ours import Order, Timed
 from benchmarks.results import Measured, Target
-from benchmarks.rows.row import Row, orders_for
+from benchmarks.rows.row import Row
 from benchmarks.session import Session
-from benchmarks.timing import interleave, timed
+from benchmarks.switch_time import longer_by, plain_seconds, switch_seconds
+from benchmarks.timing import timed
 from inference.contract import Adapter
 
 STRENGTH = 0.8
@@ -27,35 +29,36 @@ def _toggle(session: Session) -> Measured:
         return Order(model=model, prompt="a lighthouse", seed=seed, side=side, adapters=worn)
 
     session.without_notebook()
-    plain = session.warm(*orders_for(model, side, 1))
-    cold = [session.ours.draw(styled(strength)).load_s for strength in NEW_STRENGTHS]
-    ours = session.ours.draw(styled(STRENGTH))
+    session.warm(*session.new_orders(model, side))
+    cold = [session.ours.draw(styled(strength)).load_s for strength in NEW_STRENGTHS[: workload.merges]]
+    session.ours.draw(styled(STRENGTH))
     session.ours.draw(styled(0.0))
+    ours = session.ours.draw(styled(STRENGTH))
+    plain_s = plain_seconds(lambda: session.ours.draw(styled(STRENGTH)))
     notebook = session.notebook(files, model)
-    turns, their_turns = itertools.cycle((STRENGTH, 0.0)), itertools.cycle((STRENGTH, 0.0))
+    notebook.with_style(files.lcm_lora, files.style_lora, STRENGTH)
+    likeness = session.likeness(ours.pixels[0], notebook.draw("a lighthouse", 5, side))
+    switched: list[Timed] = []
+    turns, their_turns = itertools.cycle((0.0, STRENGTH)), itertools.cycle((0.0, STRENGTH))
 
     def theirs() -> float:
         on = next(their_turns)
         style = files.style_lora if on else None
         return timed(lambda: notebook.with_style(files.lcm_lora, style, on))
 
-    a, b = interleave(
+    def once() -> float:
+        switched.append(session.ours.draw(styled(next(turns))))
+        return switch_seconds(switched[-1], plain_s, session.device)
+
+    measured = session.side_by_side(
         theirs,
-        lambda: session.ours.draw(styled(next(turns))).load_s,
+        once,
         rounds=2 * workload.rounds,
-        deadline=session.deadline,
-        peak=session.peak,
-    )
-    notebook.with_style(files.lcm_lora, files.style_lora, STRENGTH)
-    likeness = session.likeness(ours.pixels[0], notebook.draw("a lighthouse", 5, side))
-    session.without_notebook()
-    assert plain.size
-    return Measured(
-        ours=b,
-        theirs=a,
         likeness=likeness,
         notes={"the first time, merged anew, s": statistics.median(cold), "first times, s": cold},
     )
+    session.without_notebook()
+    return replace(measured, notes={**measured.notes, **longer_by(switched, plain_s)})
 
 
 ROWS = (
@@ -66,6 +69,7 @@ ROWS = (
         baseline="unload, load, fuse",
         measure=_toggle,
         bound_s={"cpu": 300, "cuda": 25},
+        needs=lambda workload: (workload.main, 1),
         targets={"cpu": Target(ratio=10), "cuda": Target(ratio=40)},
     ),
 )

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import itertools
-import statistics
-from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 
 from benchmarks.checkpoints import Checkpoints
 from benchmarks.notebook import Reloading
 from benchmarks.ours import Ours, Timed
 from benchmarks.results import Likeness, Measured, Target
-from benchmarks.rows.row import Row, orders_for
+from benchmarks.rows.row import Row
 from benchmarks.session import Session
-from benchmarks.timing import Sample, interleave, timed
+from benchmarks.switch_time import longer_by, plain_seconds, switch_seconds
+from benchmarks.timing import timed
 from inference.memory.budgets import Budgets
-
-DRAWINGS = 5
-"""Drawings with the same model in a row: the last ones show what a drawing without a switch takes."""
 
 
 def _resident(session: Session) -> Measured:
     shape = session.workload.main
     files = session.files(shape, 2)
     for name in files.names:
-        session.warm(*orders_for(name, session.workload.side, 1))
+        session.warm(*session.new_orders(name, session.workload.side))
     return _switch(session, files, session.ours)
 
 
@@ -33,7 +31,7 @@ def _from_host(session: Session) -> Measured:
     files = session.files(session.workload.main, 2)
     engine = Ours(session.catalog(), session.device, budgets=Budgets(device=1, host=64 * 2**30))
     for name in files.names:
-        engine.draw(*orders_for(name, session.workload.side, 1))
+        engine.draw(*session.new_orders(name, session.workload.side))
     return _switch(session, files, engine)
 
 
@@ -41,7 +39,7 @@ def _switch(session: Session, files: Checkpoints, ours: Ours) -> Measured:
     side = session.workload.side
     others = Reloading(dict.fromkeys(files.names, files), session.device)
     session.without_notebook()
-    models, their_models, seeds = itertools.cycle(files.names), itertools.cycle(files.names), itertools.count(3000)
+    models, their_models = itertools.cycle(files.names), itertools.cycle(files.names)
     switched: list[Timed] = []
 
     def theirs() -> float:
@@ -49,42 +47,24 @@ def _switch(session: Session, files: Checkpoints, ours: Ours) -> Measured:
         return timed(lambda: others.switch(name))
 
     def draw(model: str) -> Timed:
-        return ours.draw(*orders_for(model, side, 1, first_seed=next(seeds)))
+        return ours.draw(*session.new_orders(model, side))
 
     def once() -> float:
         switched.append(draw(next(models)))
-        return switched[-1].load_s
+        return switch_seconds(switched[-1], plain_s, session.device)
 
-    a, b = interleave(theirs, once, rounds=session.workload.rounds, deadline=session.deadline, peak=session.peak)
     likeness = _likeness(session, files, others, ours)
+    plain_s = plain_seconds(partial(draw, files.name(1)))
+    measured = session.side_by_side(theirs, once, likeness=likeness, notes={"side": side})
     others.drop()
-    extra = _extra(draw, switched, files.name())
-    if session.device.type == "cuda" and extra > b.median:
-        # The device may still be copying when the engine says that the model is up: the whole drawing tells.
-        b = Sample(values=tuple(max(one.load_s, one.seconds - _plain(switched, extra)) for one in switched))
-    return Measured(
-        ours=b,
-        theirs=a,
-        likeness=likeness,
-        notes={"a drawing after a switch took longer by, s": extra, "side": side},
-    )
-
-
-def _extra(draw: Callable[[str], Timed], switched: Sequence[Timed], model: str) -> float:
-    """By how much a drawing with a switch before it took longer than one without; may be below 0, within the noise."""
-    same = [draw(model).seconds for _ in range(DRAWINGS)][1:]
-    return statistics.median(one.seconds for one in switched) - statistics.median(same)
-
-
-def _plain(switched: Sequence[Timed], extra: float) -> float:
-    return statistics.median(one.seconds for one in switched) - extra
+    return replace(measured, notes={**longer_by(switched, plain_s), **measured.notes})
 
 
 def _likeness(session: Session, files: Checkpoints, others: Reloading, ours: Ours) -> Likeness:
     """Of a picture drawn right after a switch on both sides."""
     first, second = files.names[:2]
-    order = orders_for(second, session.workload.side, 1)[0]
-    ours.draw(*orders_for(first, order.side, 1))
+    order = session.new_orders(second, session.workload.side)[0]
+    ours.draw(*session.new_orders(first, order.side))
     pixels = ours.draw(order).pixels[0]
     return session.likeness(pixels, others.draw(second, order.prompt, order.seed, order.side))
 
@@ -97,6 +77,7 @@ ROWS = (
         baseline="reload",
         measure=_resident,
         bound_s={"cpu": 240, "cuda": 25},
+        needs=lambda workload: (workload.main, 2),
         targets={"cpu": Target(ratio=500), "cuda": Target(ratio=1000, limit=0.005)},
     ),
     Row(
@@ -105,7 +86,8 @@ ROWS = (
         title="switch to an {main} model in host memory",
         baseline="reload",
         measure=_from_host,
-        bound_s={"cuda": 25},
+        bound_s={"cuda": 28},
+        needs=lambda workload: (workload.main, 2),
         targets={"cuda": Target(ratio=80, limit=0.050)},
     ),
 )

@@ -12,9 +12,9 @@ from benchmarks.architectures import Architecture
 from benchmarks.checkpoints import Checkpoints
 from benchmarks.ours import MAX_BATCH, Order
 from benchmarks.results import Likeness, Measured, Target
-from benchmarks.rows.row import Row, orders_for
+from benchmarks.rows.row import Row
 from benchmarks.session import Session
-from benchmarks.timing import interleave, timed
+from benchmarks.timing import timed
 
 
 def _main(session: Session, *, tiny_vae: bool) -> Measured:
@@ -34,26 +34,19 @@ def _throughput(
 ) -> Measured:
     files = session.files(shape)
     model = files.fast if tiny_vae else files.name()
-    warm = orders_for(model, side, min(MAX_BATCH, waiting))
+    warm = session.new_orders(model, side, min(MAX_BATCH, waiting))
     batch = session.warm(*warm)
     notebook = session.notebook(files, files.name())
+    likeness = _likeness(session, files, warm[0], batch[0], tiny_vae=tiny_vae)
     notebook.draw("a red apple", 1, side)
-    queued = orders_for(model, side, waiting, first_seed=1000)
-    one_by_one = orders_for(model, side, theirs, first_seed=1000)
-    a, b = interleave(
+    one_by_one = session.new_orders(model, side, theirs)
+    measured = session.side_by_side(
         lambda: timed(lambda: [notebook.draw(order.prompt, order.seed, side) for order in one_by_one]) / theirs,
-        lambda: session.ours.drain(queued) / waiting,
-        rounds=session.workload.rounds,
-        deadline=session.deadline,
-        peak=session.peak,
-    )
-    return Measured(
-        ours=b,
-        theirs=a,
-        likeness=_likeness(session, files, warm[0], batch[0], tiny_vae=tiny_vae),
-        arithmetic=session.arithmetic(shape, side, b.median, tiny_vae=tiny_vae),
+        lambda: session.ours.drain(session.new_orders(model, side, waiting)) / waiting,
+        likeness=likeness,
         notes={"waiting orders": waiting, "pictures per batch": MAX_BATCH, "side": side},
     )
+    return session.with_arithmetic(measured, shape, side, tiny_vae=tiny_vae)
 
 
 def _likeness(
@@ -79,7 +72,8 @@ ROWS = (
         title="{main} at {side}², many orders waiting",
         baseline="notebook",
         measure=partial(_main, tiny_vae=False),
-        bound_s={"cpu": 420, "cuda": 40},
+        bound_s={"cpu": 420, "cuda": 33},
+        needs=lambda workload: (workload.main, 1),
         targets={"cpu": Target(ratio=2.5), "cuda": Target(ratio=10, limit=1 / 50)},
         shown="rate",
     ),
@@ -89,7 +83,8 @@ ROWS = (
         title="{main} at {side}², many orders waiting, tiny autoencoder",
         baseline="notebook, stock autoencoder",
         measure=partial(_main, tiny_vae=True),
-        bound_s={"cpu": 420, "cuda": 30},
+        bound_s={"cpu": 420, "cuda": 20},
+        needs=lambda workload: (workload.main, 1),
         targets={"cpu": Target(ratio=4), "cuda": Target(ratio=16, limit=1 / 85)},
         shown="rate",
     ),
@@ -99,7 +94,8 @@ ROWS = (
         title="SDXL at 1024², many orders waiting",
         baseline="notebook",
         measure=_large,
-        bound_s={"cuda": 55},
+        bound_s={"cuda": 50},
+        needs=lambda workload: (workload.large, 1),
         targets={"cuda": Target(ratio=5.5, limit=1 / 9)},
         shown="rate",
     ),

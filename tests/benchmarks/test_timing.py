@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from benchmarks.memory import Peak
@@ -17,16 +19,22 @@ def test_sides_take_turns() -> None:
         heard.append(name)
         return seconds
 
-    theirs, ours = interleave(
-        lambda: side("theirs", 2.0), lambda: side("ours", 1.0), rounds=3, deadline=Deadline(60), peak=Peak(CPU)
-    )
+    rounds = measured(lambda: side("theirs", 2.0), lambda: side("ours", 1.0), Deadline(60))
     assert heard == ["theirs", "ours"] * 3
-    assert (theirs.values, ours.values) == ((2.0,) * 3, (1.0,) * 3)
+    assert [(theirs.values, ours.values) for theirs, ours in rounds] == [
+        ((2.0,) * count, (1.0,) * count) for count in (1, 2, 3)
+    ]
 
 
 def test_a_row_without_time_measures_once() -> None:
-    theirs, ours = interleave(lambda: 2.0, lambda: 1.0, rounds=5, deadline=Deadline(0), peak=Peak(CPU))
-    assert len(theirs.values) == len(ours.values) == 1
+    assert len(measured(lambda: 2.0, lambda: 1.0, Deadline(0))) == 1
+
+
+def measured(theirs: Callable[[], float], ours: Callable[[], float], deadline: Deadline) -> list[tuple[Sample, Sample]]:
+    """What there is after each of three rounds."""
+    heard: list[tuple[Sample, Sample]] = []
+    interleave(theirs, ours, rounds=3, deadline=deadline, peak=Peak(CPU), on_round=lambda a, b: heard.append((a, b)))
+    return heard
 
 
 def test_a_sample_has_its_middle_and_its_ends() -> None:
