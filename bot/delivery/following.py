@@ -49,8 +49,8 @@ QUICK_S = 0.4
 """A picture that takes no longer than this is shown at once, without a word about its progress."""
 EDIT_EVERY_S = 1.0
 """Between two edits of one card, when few cards are live; more of them share what Discord allows."""
-WITH_FILES_EVERY_S = 15.0
-"""Between two edits that bring pictures again."""
+SHARE_OF_STANDING = 0.1
+"""Of the time, that goes into saying where the others stand: each edit brings again the pictures that are there."""
 BY_RIGHT_EVERY_S = 60.0
 """Between two edits once the interaction's token is dead."""
 OLD_S = 3600.0
@@ -136,12 +136,11 @@ class Follower:
             told: list[JobEvent | None] = []
             await asyncio.sleep(QUICK_S)
             while not all(ticket.settled for ticket in tickets) and not _is_old(job):
-                news = [ticket.latest for ticket in tickets]
+                news, began = [ticket.latest for ticket in tickets], time.monotonic()
                 if news != told:
                     await self._endings.show_standing(job.comparison_id or "")
                     told = news
-                pictured = any(isinstance(ticket.latest, Finished) for ticket in tickets)
-                await asyncio.sleep(max(self._pause_s(job), WITH_FILES_EVERY_S if pictured else 0.0))
+                await asyncio.sleep(max(self._pause_s(job), (time.monotonic() - began) / SHARE_OF_STANDING))
 
     def _pause_s(self, job: Job) -> float:
         """Between two edits of a card."""

@@ -262,6 +262,7 @@ def test_every_card_fits_discords_schema(catalog: Catalog) -> None:
         cards.failed_card(job),
         cards.cancelled_card(job),
     ]
-    bodies = [{"flags": 1 << 15, "components": view.to_components()} for view in views]
+    files = [{"id": index, "filename": f"{picture.id}.png"} for index, picture in enumerate(pictures_of(job))]
+    bodies = [{"flags": 1 << 15, "components": view.to_components(), "attachments": files} for view in views]
     calls = [SimpleNamespace(method="POST", path="/channels/1/messages", json=body) for body in bodies]
     assert [problem for call in calls for problem in discord_schema().problems(call)] == []

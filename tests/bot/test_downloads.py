@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from bot.delivery import following
 from bot.settings import Settings
 from bot.store import JobState
 from inference.catalog import Catalog
@@ -98,10 +97,7 @@ async def test_a_comparison_shows_what_is_drawn_and_how_far_the_download_of_the_
     assert menu_of(card, "go_on")
 
 
-async def test_the_pictures_of_a_comparison_stay_while_the_rest_is_waited_for(
-    held: Studio, hub: Hub, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(following, "WITH_FILES_EVERY_S", 0.1)
+async def test_the_pictures_of_a_comparison_stay_while_the_rest_is_waited_for(held: Studio, hub: Hub) -> None:
     await held.ann.slash(held.channel, "compare", prompt="an owl", models="quick, big", seed=5)
     await held.pictures(count=1)
     async with held.store._database.transaction() as connection:
