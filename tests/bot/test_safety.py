@@ -131,7 +131,7 @@ async def test_words_that_are_compared_are_shown_no_more_plainly_than_their_pict
 
 
 async def assert_told_to_its_owner_alone(studio: Studio, card: discord.Message) -> None:
-    before, orders = studio.cards(), await studio.jobs()
+    before, orders = studio.cards(), [job.id for job in await studio.jobs()]
     refused = [
         await studio.ben.context_menu(studio.channel, name, card)
         for name in ("Remix this", "Show recipe", "Draw again")
@@ -142,7 +142,7 @@ async def assert_told_to_its_owner_alone(studio: Studio, card: discord.Message) 
         assert answer.modal is None
         assert "Only the person who ordered this can see" in said(answer)
     assert studio.cards() == before
-    assert await studio.jobs() == orders
+    assert [job.id for job in await studio.jobs()] == orders
     assert "an explicit fox" in said(await studio.ann.context_menu(studio.channel, "Show recipe", card))
     assert (await studio.ann.context_menu(studio.channel, "Remix this", card)).modal is not None
     studio.env.errors.clear()
