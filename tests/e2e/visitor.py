@@ -11,6 +11,9 @@ from playwright.sync_api import Locator, Page, expect
 
 PATIENCE_MS = 240_000.0
 """How long a person waits for a card; the first one waits for the worker process to start."""
+SENT_MS = 15_000.0
+"""How long a form stays open once it is sent."""
+SENDINGS = 5
 READ_IMAGE = """async image => {
     const bytes = new Uint8Array(await (await fetch(image.src)).arrayBuffer());
     return btoa(Array.from(bytes, byte => String.fromCharCode(byte)).join(""));
@@ -30,7 +33,13 @@ class Visitor:
         self.tab.get_by_role("option", name=re.compile("imagine")).click()
         box = self.tab.get_by_role("textbox", name="prompt")
         box.press_sequentially(prompt)
-        box.press("Enter")  # which finds it anew: the page may have been published meanwhile
+        for _ in range(SENDINGS):  # the page drops what is sent while it is busy, and keeps the form open
+            box.press("Enter")
+            try:
+                expect(box).to_be_hidden(timeout=SENT_MS)
+            except AssertionError:
+                continue
+            return
 
     def card(self, index: int) -> Locator:
         return self.tab.locator(".channel-message").nth(index)
