@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bot.store.database import Database
-from bot.store.records import Job, Place, StoredPicture, job_from, picture_from, repost_from, to_row
+from bot.store.records import Job, Place, StoredPicture, job_from, picture_from, place_from, to_row
 from inference.contract import Finished, Picture
 from inference.prompts import literally
 
@@ -193,7 +193,7 @@ class Jobs:
             rows = await self._database.fetch_all("SELECT * FROM reposts WHERE job_id = ?", (job_id,))
             ids = [picture.id for picture in await self.pictures(job_id)]
             await connection.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
-        return Deleted(pictures=ids, reposts=[repost_from(row) for row in rows])
+        return Deleted(pictures=ids, reposts=[place_from(row) for row in rows])
 
     async def _jobs(self, where: str, parameters: tuple[Any, ...] = ()) -> list[Job]:
         return [job_from(row) for row in await self._database.fetch_all(f"SELECT * FROM jobs {where}", parameters)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from bot.rules import Scope
 from bot.store.database import Database
 from bot.store.preferences import Preferences
-from bot.store.records import Job, JobState, Place, StoredPicture, job_from, picture_from, repost_from
+from bot.store.records import Job, JobState, Place, StoredPicture, job_from, picture_from, place_from
 
 UNFINISHED = (JobState.QUEUED, JobState.RUNNING)
 FORGET = (
@@ -92,7 +92,7 @@ class People:
             user_id=user_id,
             jobs=tuple(job_from(row) for row in jobs),
             pictures=tuple(picture_from(row) for row in pictures),
-            reposts=tuple(repost_from(row) for row in reposts),
+            reposts=tuple(place_from(row) for row in reposts),
             seeds=tuple(KeptSeed(**dict(row)) for row in seeds),
             choices=tuple(
                 MadeChoice(

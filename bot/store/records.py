@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -166,16 +166,10 @@ def job_from(row: aiosqlite.Row) -> Job:
         origin=Origin(row["origin"]),
         parent_id=row["parent_id"],
         user_id=row["user_id"],
-        place=Place(
-            guild_id=row["guild_id"],
-            channel_id=row["channel_id"],
-            message_id=row["message_id"],
-            application_id=row["application_id"],
-            token=row["token"],
-            token_expires_at=row["token_expires_at"],
+        place=replace(
+            place_from(row),
             attachment_size_limit=row["attachment_size_limit"],
             locale=row["locale"],
-            member=bool(row["member"]),
             age_restricted=bool(row["age_restricted"]),
         ),
         request=ImageRequest(
@@ -205,8 +199,8 @@ def job_from(row: aiosqlite.Row) -> Job:
     )
 
 
-def repost_from(row: aiosqlite.Row) -> Place:
-    """Where a message is that shows an order once more; nothing is ever added to it."""
+def place_from(row: aiosqlite.Row) -> Place:
+    """Where a message is, and by what right it can be reached; not what could be added to it."""
     return Place(
         guild_id=row["guild_id"],
         channel_id=row["channel_id"],

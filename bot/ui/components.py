@@ -37,7 +37,7 @@ def media_of(message: Message) -> Iterator[str]:
         yield from (shown["media"]["url"] for shown in [part, *part.get("items", [])] if "media" in shown)
 
 
-def names(message: Message, user_id: int) -> bool:
+def mentions(message: Message, user_id: int) -> bool:
     """Whether its texts mention this person."""
     return any(f"<@{user_id}>" in part.get("content", "") for part in _parts(message))
 

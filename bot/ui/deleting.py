@@ -9,7 +9,7 @@ import discord
 
 from bot.ordering.access import not_their_own
 from bot.store import Job
-from bot.ui.components import names
+from bot.ui.components import mentions
 from bot.words import _
 
 if TYPE_CHECKING:
@@ -63,6 +63,6 @@ def _require_may_remove(
     asked = message.interaction_metadata
     in_server = interaction.guild_id is not None
     may = interaction.permissions.manage_messages if in_server else is_leftover
-    was_theirs = is_leftover and names(message, interaction.user.id)
+    was_theirs = is_leftover and mentions(message, interaction.user.id)
     if not may and not was_theirs and (asked is None or asked.user.id != interaction.user.id):
         raise not_their_own()

@@ -11,6 +11,7 @@ from pathlib import Path
 from inference.catalog.recognise import DENOISER_CONFIG
 from inference.catalog.sources import FILE, NETWORK_CONFIG, PICKLES, PIPELINE_INDEX
 
+ENDINGS = (FILE, *PICKLES)
 Glimpse = tuple[str, int, int]
 """Path, size and time (in ns): what tells that a file has changed."""
 Seen = tuple[Glimpse, ...]
@@ -28,7 +29,7 @@ def glance(folder: Path | None) -> Seen:
             continue
         entered.add(real)
         items = [*_items(place)]
-        found += sorted(filter(None, (_glimpse(item.path, is_folder=item.is_dir()) for item in items)))
+        found += sorted(filter(None, map(_glimpse, items)))
         waiting += sorted(item.path for item in items if item.is_dir() and _is_plain(item))
     return tuple(found)
 
@@ -44,17 +45,21 @@ def _is_plain(folder: os.DirEntry[str]) -> bool:
     return not folder.name.startswith(".") and not any(Path(folder, mark).exists() for mark in marks)
 
 
-def _glimpse(name: str, *, is_folder: bool) -> Glimpse | None:
+def _glimpse(item: os.DirEntry[str]) -> Glimpse | None:
     """None for what is neither; of a folder, size and time of all that tells what it is."""
-    path = Path(name)
-    marker = path / PIPELINE_INDEX if is_folder else path
-    if not is_folder and path.suffix not in (FILE, *PICKLES):
-        return None
     try:
-        stats = [marker.stat()]
-    except OSError:  # no diffusers folder, or gone meanwhile
-        return None
-    if is_folder:
-        with suppress(OSError):  # still being copied, or a pipeline without a denoiser
-            stats += [(path / DENOISER_CONFIG).stat(), (path / DENOISER_CONFIG.parent).stat()]
-    return name, sum(stat.st_size for stat in stats), max(stat.st_mtime_ns for stat in stats)
+        if item.is_dir():
+            return _glimpse_of_folder(Path(item))
+        if item.name.endswith(ENDINGS):
+            stat = item.stat()
+            return item.path, stat.st_size, stat.st_mtime_ns
+    except OSError:  # gone meanwhile, or no diffusers folder
+        pass
+    return None
+
+
+def _glimpse_of_folder(path: Path) -> Glimpse:
+    stats = [(path / PIPELINE_INDEX).stat()]
+    with suppress(OSError):  # still being copied, or a pipeline without a denoiser
+        stats += [(path / DENOISER_CONFIG).stat(), (path / DENOISER_CONFIG.parent).stat()]
+    return str(path), sum(stat.st_size for stat in stats), max(stat.st_mtime_ns for stat in stats)
