@@ -65,7 +65,12 @@ async def open_database(path: Path, *, migrations: Path) -> AsyncIterator[Databa
 
 
 async def _connected(path: Path, migrations: Path) -> aiosqlite.Connection:
-    connection = aiosqlite.connect(path, isolation_level=None)
+    try:
+        # Opened here, not by aiosqlite: that leaves its thread behind where a file cannot be opened.
+        opened = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    except sqlite3.Error as error:
+        raise _unusable(path, error) from error
+    connection = aiosqlite.Connection(lambda: opened, iter_chunk_size=64)
     try:
         await connection
         connection.row_factory = aiosqlite.Row
@@ -78,13 +83,17 @@ async def _connected(path: Path, migrations: Path) -> aiosqlite.Connection:
     except BaseException as error:
         await connection.close()
         if isinstance(error, sqlite3.Error):
-            raise DatabaseError(
-                f"{path} cannot be used ({error}). If it is damaged, move it away together with {path.name}-wal and "
-                f"{path.name}-shm, and put a copy in its place if there is one; if it belongs to another user, mend "
-                "its permissions; if the disk is full, make room."
-            ) from error
+            raise _unusable(path, error) from error
         raise
     return connection
+
+
+def _unusable(path: Path, error: sqlite3.Error) -> DatabaseError:
+    return DatabaseError(
+        f"{path} cannot be used ({error}). If it is damaged, move it away together with {path.name}-wal and "
+        f"{path.name}-shm, and put a copy in its place if there is one; if it belongs to another user, mend "
+        "its permissions; if the disk is full, make room."
+    )
 
 
 def _lock(path: Path) -> sqlite3.Connection:
