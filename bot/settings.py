@@ -59,7 +59,7 @@ class Settings:
         "Whether networks are compiled (torch.compile): on or off. Meant for GPUs; the first batch of every size may "
         "then take minutes.",
     )
-    max_batch: int = _setting(8, "Pictures drawn together at most, a power of two.", low=4, high=64)
+    max_batch: int = _setting(8, "Pictures drawn together at most, a power of two from 4 to 64.", low=4, high=64)
     batch_wait_ms: float = _setting(
         20.0,
         "Milliseconds that two or more orders which can be drawn together may wait for others like them while these "
@@ -68,7 +68,11 @@ class Settings:
         high=10_000,
     )
     max_overtakings: int = _setting(
-        2, "How often an order may be overtaken by one whose model is in memory already; 0: never.", low=0, high=1_000
+        2,
+        "How often an order may be overtaken by one whose model is in memory already; 0: never. Those that can "
+        "be drawn together share a batch all the same.",
+        low=0,
+        high=1_000,
     )
     downloads: bool = _setting(
         True, "Whether models are downloaded from the Hugging Face hub when they are first asked for: on or off."
@@ -98,7 +102,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.max_batch & (self.max_batch - 1):
-            raise SettingsError(f"MAX_BATCH must be a power of two; {self.max_batch} is none.")
+            raise SettingsError(f"MAX_BATCH must be a power of two; {self.max_batch} is not.")
         if not self.device_names:
             raise SettingsError(f"DEVICES must be auto or names with commas between them, not {self.devices!r}.")
         if self.precision not in PRECISIONS:
@@ -192,7 +196,7 @@ def _number(setting: Field[Any], key: str, text: str, kind: type[int] | type[flo
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise SettingsError(f"{key} must be {word}; {text!r} is none.")
+        raise SettingsError(f"{key} must be {word}; {text!r} is not.")
     if not (low is None or value >= low) or not (high is None or value <= high):
         bounds = f"at least {low:g}" if high is None else f"between {low:g} and {high:g}"
         raise SettingsError(f"{key} must be {bounds}, not {text}.")

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 from dotenv import dotenv_values
 
-SETTINGS = ("CATALOG", "HF_TOKEN", "HF_HOME", "HF_ENDPOINT")
-"""Those of the bot's settings that say which models there are and where they lie: they hold for these commands, too."""
+SETTINGS = ("CATALOG", "HF_TOKEN", "HF_HOME", "HF_ENDPOINT", "HTTPS_PROXY")
+"""Those of the bot's settings that say which models there are, where they lie and how they are had: they hold for these
+commands, too."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -337,9 +337,11 @@ def describe(failure: Failure, say: Say = plain) -> str:
                 high=f"{high:.10g}",
             )
         case NotANumber(field=field, value=value):
-            return say("The {field} must be a number; “{value}” is none.", field=say(field), value=_typed(value))
+            return say("The {field} must be a number; “{value}” is not one.", field=say(field), value=_typed(value))
         case SizeUnreadable(text=text):
-            return say("“{text}” is no size. Write width and height in pixels, for example 512x512.", text=_typed(text))
+            return say(
+                "“{text}” is not a size. Write width and height in pixels, for example 512x512.", text=_typed(text)
+            )
         case SizeNotPossible(suggestion=(width, height)) as size:
             return say(
                 "{size} is not possible with this model: both sides must be multiples of {multiple} between {smallest} "
@@ -420,12 +422,14 @@ def describe(failure: Failure, say: Say = plain) -> str:
             )
         case TooManyWaiting(limit=limit, retry_after_s=None):
             return say(
-                "You have as many orders waiting as one may ({limit}). Wait for one to finish, or cancel one.",
+                "You already have as many orders waiting as one person may ({limit}). Wait for one to finish, or "
+                "cancel one.",
                 limit=limit,
             )
         case TooManyWaiting(limit=limit) as many:
             return say(
-                "You have as many orders waiting as one may ({limit}). Try again in about {seconds} s, or cancel one.",
+                "You already have as many orders waiting as one person may ({limit}). Try again in about {seconds} s, "
+                "or cancel one.",
                 limit=limit,
                 seconds=max(1, round(many.retry_after_s or 0)),
             )

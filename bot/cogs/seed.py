@@ -29,7 +29,7 @@ class Seed(commands.GroupCog, group_name="seed", group_description="Your seeds: 
         await self._bot.seed_book.show(interaction)
 
     @app_commands.command(description="Use one seed for all your pictures until you unlock it")
-    @app_commands.describe(seed="The seed; without it, that of your last picture", picture=WHICH_PICTURE)
+    @app_commands.describe(seed="The seed; without it, that of your last order's first picture", picture=WHICH_PICTURE)
     async def lock(
         self,
         interaction: discord.Interaction,
@@ -48,7 +48,9 @@ class Seed(commands.GroupCog, group_name="seed", group_description="Your seeds: 
 
     @app_commands.command(description="Keep a seed in your book")
     @app_commands.describe(
-        name="What to call it", seed="The seed; without it, that of your last picture", picture=WHICH_PICTURE
+        name="What to call it",
+        seed="The seed; without it, your locked one, else that of your last order's first picture",
+        picture=WHICH_PICTURE,
     )
     async def save(
         self,

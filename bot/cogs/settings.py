@@ -46,7 +46,7 @@ class Settings(commands.GroupCog, group_name="settings", group_description="How 
     async def allow(self, interaction: discord.Interaction, model: str) -> None:
         await self._bot.house.allow(interaction, model)
 
-    @app_commands.command(description="How much one may ask for; 0 takes a limit away")
+    @app_commands.command(description="How much one person may ask for; 0 takes a limit away")
     @app_commands.describe(
         waiting="Orders that one person may have waiting",
         side="Longest side of a picture in pixels",

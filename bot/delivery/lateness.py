@@ -24,4 +24,7 @@ def late_note(job: Job, event: Standing) -> str | None:
             return None
     if time.time() + eta_s < job.place.token_expires_at - TOKEN_MARGIN_S:
         return None
-    return _("This takes longer than Discord lets me edit this message. I will write to you, or look into `/history`.")
+    return _(
+        "This takes longer than Discord lets me edit this message. I will send you the pictures; you also find them in "
+        "`/history`."
+    )

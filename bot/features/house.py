@@ -77,7 +77,7 @@ class House:
     def _rules(self, interaction: discord.Interaction) -> Rules:
         """The present rules; raises ``Refused`` for people who may not touch them."""
         if interaction.guild_id is None:
-            raise Refused(_("There are settings only on servers."))
+            raise Refused(_("Only servers have settings."))
         if not asker(interaction).permissions.manage_guild:
             raise Refused(_("The settings need the permission Manage Server."))
         return self._preferences.rules(interaction.guild_id)

@@ -85,7 +85,7 @@ class Recipes:
         """What one would have to say to have this drawn here; raises ``Refused`` for numbers of any length."""
         options = self._followed(found)
         if len(written(options)) > FACTS_CHARACTERS:
-            raise Refused(_("The numbers in this picture's recipe are none that can be drawn."))
+            raise Refused(_("The numbers in this picture's recipe cannot be used for drawing."))
         return options
 
     def _followed(self, found: Found) -> Options:

@@ -85,7 +85,7 @@ class SeedBook:
         await _thinking(interaction)
         kept = await self._seeds.all(interaction.user.id)
         if not kept:
-            raise Refused(_("Your seed book is empty. `/seed save` keeps the seed of your last picture."))
+            raise Refused(_("Your seed book is empty. `/seed save` keeps your present seed."))
         lines = [f"- {inert(name, NAME_CHARACTERS)} · `{seed}`" for name, seed in kept.items()]
         text = "\n".join(["📒 **" + _("Your seeds") + "**", *lines])
         await _answer(interaction, text if len(text) <= 2000 else text[:1990].rpartition("\n")[0] + "\n…")

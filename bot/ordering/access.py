@@ -75,7 +75,12 @@ def require_may_choose(scope: Scope, asker: Asker, rules: Rules, *, guild_id: in
     if scope is Scope.USER:
         return
     if guild_id is None:
-        raise Refused(_("Here you can only choose a model for yourself; a channel or a server needs a server."))
+        raise Refused(
+            _(
+                "Here you can only choose a model for yourself; to choose one for a channel or a server, do it on that "
+                "server."
+            )
+        )
     permissions = asker.permissions
     if scope is Scope.SERVER and not permissions.manage_guild:
         raise Refused(_("Choosing the model of a server needs the permission Manage Server."))

@@ -66,7 +66,7 @@ def variants(
         raise Refused(
             _(
                 "A comparison has 2 to {most} pictures; this would have {count}. "
-                "Name for example two models, or three steps.",
+                "Name for example two models, or three numbers of steps.",
                 most=MOST,
                 count=f"{count:.5g}",
             )

@@ -44,8 +44,8 @@ class Limits:
         if limit is not None and self._dispatcher.waiting_for(str(user_id)) + orders > limit:
             raise Refused(
                 _(
-                    "You have as many orders waiting as one may on this server ({limit}). Try again {when}, or "
-                    "`/cancel` one.",
+                    "You already have as many orders waiting as one person may on this server ({limit}). "
+                    "Try again {when}, or `/cancel` one.",
                     limit=limit,
                     when=self._when(),
                 )
@@ -53,7 +53,7 @@ class Limits:
         if guild_id is not None and self._dispatcher.waiting_in(str(guild_id)) + orders > self._server_limit:
             raise Refused(
                 _(
-                    "This server has as many orders waiting as is its share ({limit}). Try again {when}.",
+                    "This server already has as many orders waiting as it may ({limit}). Try again {when}.",
                     limit=self._server_limit,
                     when=self._when(),
                 )

@@ -1,4 +1,4 @@
-"""``python -m inference check``: load everything that is on this machine, and say what is wrong with the rest."""
+"""``python -m inference check``: load everything that is on this machine, and say what is wrong with it."""
 
 from __future__ import annotations
 

@@ -123,12 +123,17 @@ def _parser() -> argparse.ArgumentParser:
         "interrupted download goes on where it stopped. HF_TOKEN, HF_HOME and HF_ENDPOINT work as everywhere, and may "
         "stand in .env.",
     )
-    pull.add_argument("models", nargs="+", metavar="NAME", help="one of those that “models” lists, or of their LoRAs")
+    pull.add_argument(
+        "models",
+        nargs="+",
+        metavar="NAME",
+        help="one of those that “models” lists, of their LoRAs, or “safety”, the checker",
+    )
     commands.add_parser(
         "check",
         help="load every model and LoRA that is here",
-        description="Load every model and LoRA that is on this machine, and say what is wrong with the others. "
-        "Exit status 0: all can be used; 1: some cannot.",
+        description="Load every model and LoRA that is on this machine, one after the other, in float32 on the "
+        "processor, and say what is wrong with those that cannot be used. Exit status 0: all can; 1: some cannot.",
     )
     redraw = commands.add_parser(
         "redraw",
@@ -169,7 +174,12 @@ def _add_draw(draw: argparse.ArgumentParser) -> None:
     draw.add_argument(
         "--size", type=parse_size, metavar="WxH", help="in pixels, multiples of 8; the model's own unless said"
     )
-    draw.add_argument("--negative", default="", metavar="TEXT", help="what to avoid; acts only above guidance 1")
+    draw.add_argument(
+        "--negative",
+        default="",
+        metavar="TEXT",
+        help="what to avoid; acts only above guidance 1, and never with a native LCM",
+    )
     draw.add_argument(
         "--lora",
         type=parse_adapter,

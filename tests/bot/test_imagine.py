@@ -150,7 +150,7 @@ async def test_one_person_cannot_fill_the_queue(settings: Settings, catalog: Cat
         refused = await studio.ann.slash(studio.channel, "imagine", prompt="a fox")
         assert refused.ephemeral
         assert refused.response is not None
-        assert "You have as many orders waiting as one may (1)" in refused.response.content
+        assert "You already have as many orders waiting as one person may (1)" in refused.response.content
         assert "```\na fox\n```" in refused.response.content
         await studio.ben.slash(studio.channel, "imagine", prompt="a cat")
         studio.let_go()

@@ -166,7 +166,7 @@ async def test_a_server_has_its_share_of_the_queue(settings: Settings, catalog: 
         await studio.ann.slash(studio.channel, "imagine", prompt="wait")
         await studio.card(saying="Drawing", index=0)
         await studio.ann.slash(studio.channel, "imagine", prompt="an owl")
-        await refused(studio, studio.ben, "This server has as many orders waiting as is its share (1). Try again in")
+        await refused(studio, studio.ben, "This server already has as many orders waiting as it may (1). Try again in")
 
 
 async def test_after_an_order_there_is_a_pause_where_it_is_set(settings: Settings, catalog: Catalog) -> None:
@@ -182,7 +182,10 @@ async def test_after_an_order_there_is_a_pause_where_it_is_set(settings: Setting
 
 @pytest.mark.parametrize(
     ("limits", "words"),
-    [({"cooldown_s": 99.0}, "Please wait"), ({"queue_limit_per_server": 1}, "This server has as many orders waiting")],
+    [
+        ({"cooldown_s": 99.0}, "Please wait"),
+        ({"queue_limit_per_server": 1}, "This server already has as many orders waiting"),
+    ],
 )
 async def test_presses_that_overtake_each_other_are_within_the_limits(
     settings: Settings, catalog: Catalog, monkeypatch: pytest.MonkeyPatch, limits: dict[str, Any], words: str

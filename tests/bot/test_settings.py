@@ -32,13 +32,13 @@ def test_values_are_parsed_by_their_kind() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "sentence"),
     [
-        ("MAX_BATCH", "many", "MAX_BATCH must be a whole number; 'many' is none."),
+        ("MAX_BATCH", "many", "MAX_BATCH must be a whole number; 'many' is not."),
         ("MAX_BATCH", "2", "MAX_BATCH must be between 4 and 64, not 2."),
-        ("MAX_BATCH", "6", "MAX_BATCH must be a power of two; 6 is none."),
+        ("MAX_BATCH", "6", "MAX_BATCH must be a power of two; 6 is not."),
         ("BATCH_WAIT_MS", "-1", "BATCH_WAIT_MS must be between 0 and 10000, not -1."),
-        ("CACHE_GIB", "inf", "CACHE_GIB must be a number; 'inf' is none."),
-        ("COOLDOWN_S", "nan", "COOLDOWN_S must be a number; 'nan' is none."),
-        ("MAX_OVERTAKINGS", "1.5", "MAX_OVERTAKINGS must be a whole number; '1.5' is none."),
+        ("CACHE_GIB", "inf", "CACHE_GIB must be a number; 'inf' is not."),
+        ("COOLDOWN_S", "nan", "COOLDOWN_S must be a number; 'nan' is not."),
+        ("MAX_OVERTAKINGS", "1.5", "MAX_OVERTAKINGS must be a whole number; '1.5' is not."),
         ("CACHE_GIB", "0", "CACHE_GIB must be at least 0.1, not 0."),
         ("DOWNLOADS", "maybe", "DOWNLOADS must be on or off, not 'maybe'."),
         ("LOG_LEVEL", "loud", "LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR, not 'loud'."),
@@ -48,7 +48,7 @@ def test_values_are_parsed_by_their_kind() -> None:
             "half",
             "PRECISION must be one of auto, float16, bfloat16, float32, fp16, bf16, fp32, not 'half'.",
         ),
-        ("STEP_TIMEOUT_S", "nan", "STEP_TIMEOUT_S must be a number; 'nan' is none."),
+        ("STEP_TIMEOUT_S", "nan", "STEP_TIMEOUT_S must be a number; 'nan' is not."),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_key(key: str, value: str, sentence: str) -> None:

@@ -64,7 +64,7 @@ async def test_one_person_may_have_few_orders_waiting(studio: Studio, boss: Any)
     await studio.card(saying="Drawing")
     await imagine(studio)
     refusal = await imagine(studio)
-    assert "You have as many orders waiting as one may on this server (1)" in refusal
+    assert "as many orders waiting as one person may on this server (1)" in refusal
     assert "/cancel" in refusal
 
 

@@ -179,7 +179,7 @@ async def test_an_example_that_follows_later_speaks_chinese(studio: Studio) -> N
         return next(message for message in studio.channel.history(viewer=studio.ann) if message.id == shown.id)
 
     await until(lambda: bool(sheet().attachments), studio.env.transcript)
-    assert labels_of(sheet()) == ["为我使用"]
+    assert labels_of(sheet()) == ["用它为我绘图"]
     assert "反向提示词" in text_of(sheet())
 
 

@@ -225,7 +225,7 @@ def test_redrawing_a_picture_of_another_program_is_refused(run: CommandLine, tmp
         (["draw", "a", "--guidance", "99"], "guidance must lie between"),
         (["draw", "a", "--guidance", "x"], "guidance must be a number"),
         (["draw", "a", "--lora", "nope"], "no LoRA “nope”"),
-        (["draw", "a", "--lora", "flat:much"], "lora strength must be a number; “much” is none"),
+        (["draw", "a", "--lora", "flat:much"], "lora strength must be a number; “much” is not one"),
         (["draw", "a", "--device", "tpu"], "no device “tpu”"),
         (["draw", "a", "--precision", "int4"], "no precision “int4”"),
         (["draw", "a", "-o", "/proc/nowhere"], "could not be saved"),
