@@ -19,12 +19,11 @@ from bot.delivery.endings import Endings
 from bot.delivery.gallery import Gallery
 from bot.ordering.access import Refused, Showing, order_deleted, showing_prompt
 from bot.ordering.orders import place_of
-from bot.ordering.requests import options_again
 from bot.store import Job, Jobs, StoredPicture
 from bot.ui.cards import inert, not_taken, why_withheld, worded
 from bot.ui.components import custom_ids
 from bot.ui.items import ID, Pressable, VerbButton, chosen
-from bot.ui.modals import remix_modal
+from bot.ui.modals import open_edit
 from bot.ui.replies import acknowledge
 from bot.words import N_, _
 from inference.catalog.entries import LONGEST_NAME
@@ -56,7 +55,7 @@ class Page:
 
     @property
     def written(self) -> str:
-        return f"{self.number}:{self.model or ''}:{self.search}"
+        return f"{self.number}:{(self.model or '').replace(':', ' ')}:{self.search}"
 
 
 class History:
@@ -211,8 +210,7 @@ class Act(Pressable, ui.DynamicItem[ui.Select[ui.LayoutView]], template=rf"histo
             case "reroll":
                 await bot.generator.reroll(interaction, self.job_id)
             case "edit":
-                job = await bot.history.own(interaction, self.job_id)
-                await interaction.response.send_modal(remix_modal(options_again(job), parent_id=job.id))
+                await open_edit(interaction, await bot.history.own(interaction, self.job_id))
             case "recipe":
                 await acknowledge(interaction)
                 job = await bot.history.own(interaction, self.job_id)

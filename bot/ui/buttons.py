@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import discord
 from discord import ui
 
-from bot.ordering.requests import alone, options_again
+from bot.ordering.requests import alone
 from bot.store import StoredPicture
 from bot.ui.deleting import press_delete
 from bot.ui.items import ID, Pressable, VerbButton, chosen
-from bot.ui.modals import remix_modal
+from bot.ui.modals import open_edit
 from bot.words import N_, _
 from inference.catalog.entries import ModelEntry
 
@@ -46,9 +46,7 @@ class Edit(VerbButton, template=rf"edit:{ID}"):
     verb, emoji, words = "edit", "✏️", N_("Edit")
 
     async def press(self, interaction: discord.Interaction[PictureBot]) -> None:
-        job = await interaction.client.generator.job(self.subject)
-        await interaction.client.endings.require_readable(interaction, [job])
-        await interaction.response.send_modal(remix_modal(options_again(job), parent_id=job.id))
+        await open_edit(interaction, await interaction.client.generator.job(self.subject))
 
 
 class Delete(VerbButton, template=rf"delete:{ID}"):
@@ -114,8 +112,7 @@ class OneOf(Pressable, ui.DynamicItem[ui.Select[ui.LayoutView]], template=rf"one
                 await generator.same_seed(interaction, self.job_id, only=int(index))
             case "edit":
                 job = await generator.job(self.job_id)
-                one = replace(job, request=alone(job.request, int(index)))
-                await interaction.response.send_modal(remix_modal(options_again(one), parent_id=job.id))
+                await open_edit(interaction, replace(job, request=alone(job.request, int(index))))
             case _:
                 strength = A_LITTLE if verb == "vary_a_little" else A_LOT
                 await generator.vary(interaction, self.job_id, index=int(index), strength=strength)

@@ -65,7 +65,7 @@ def comparison_card(
         lines.append(f"-# {note}")
     facts = _("seed {seed}", seed=f"`{first.request.seed}`") + f" · {first.request.width}×{first.request.height}"
     rows: list[Row] = []
-    if ended and any(one.media for one in compared):
+    if ended and words is not Showing.WITHHELD and any(one.media for one in compared):
         rows.append([GoOn(first.comparison_id or "", compared)])
     buttons: list[VerbButton] = [] if words is Showing.WITHHELD else [CompareAgain(first.comparison_id or "")]
     if not ended:
@@ -109,6 +109,7 @@ class GoOn(Pressable, ui.DynamicItem[ui.Select[ui.LayoutView]], template=rf"go_o
     """Gives one of the compared pictures a card of its own."""
 
     def __init__(self, comparison_id: str, compared: Sequence[Compared] = ()) -> None:
+        self.comparison_id = comparison_id
         options = [
             discord.SelectOption(label=one.label[:100], value=one.job.id, emoji=_digit(number))
             for number, one in enumerate(compared)
@@ -120,8 +121,9 @@ class GoOn(Pressable, ui.DynamicItem[ui.Select[ui.LayoutView]], template=rf"go_o
 
     async def press(self, interaction: discord.Interaction[PictureBot]) -> None:
         """Show the chosen one with all its buttons."""
-        [job_id] = chosen(interaction)
-        await interaction.client.history.post(interaction, job_id)
+        bot, [job_id] = interaction.client, chosen(interaction)
+        await bot.endings.require_readable(interaction, await bot.store.jobs.of_comparison(self.comparison_id))
+        await bot.history.post(interaction, job_id)
 
 
 def _digit(number: int) -> str:

@@ -13,6 +13,8 @@ from discord import ui
 from bot.ordering import flags
 from bot.ordering.access import Refused
 from bot.ordering.flags import Options
+from bot.ordering.requests import options_again
+from bot.store import Job
 from bot.ui.replies import answer_error
 from bot.words import _, speak
 from inference.contract import MAX_PROMPT_CHARACTERS
@@ -43,6 +45,12 @@ def remix_modal(options: Options, *, parent_id: str | None) -> ui.Modal:
         )
         modal.add_item(ui.Label(text=label, description=about, component=field))
     return modal
+
+
+async def open_edit(interaction: discord.Interaction[PictureBot], job: Job) -> None:
+    """Answer with the form for ``job``; raises ``Refused`` for whom its prompt is not shown to."""
+    await interaction.client.endings.require_readable(interaction, [job])
+    await interaction.response.send_modal(remix_modal(options_again(job), parent_id=job.id))
 
 
 async def submitted(interaction: discord.Interaction[PictureBot]) -> None:

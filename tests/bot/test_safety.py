@@ -162,6 +162,26 @@ async def test_what_a_server_does_not_show_of_one_that_is_compared_is_told_to_no
     await assert_told_to_its_owner_alone(studio, studio.cards()[-1])
 
 
+async def test_what_a_server_no_longer_shows_is_told_to_nobody_by_the_menus_of_cards_from_before(
+    studio: Studio, boss: Any
+) -> None:
+    await studio.ann.slash(studio.channel, "compare", prompt="an explicit fox", models="quick, guided")
+    await studio.settled(JobState.DONE)
+    await studio.ann.slash(studio.channel, "imagine", prompt="an explicit fox", model="guided", count=2)
+    await studio.settled(JobState.DONE)
+    await studio.all_delivered()
+    compared, several = studio.cards()
+    await boss.slash(studio.channel, "settings explicit", policy="block")
+    quick = (await studio.jobs())[0].id
+    for card, menu, choice in ((compared, "go_on", quick), (several, "one_of", "edit:1")):
+        answer = await studio.ben.select(card, [choice], custom_id=menu_of(card, menu))
+        assert answer.modal is None
+        assert "Only the person who ordered this can see" in said(answer)
+    assert len(studio.cards()) == 2
+    assert (await studio.ann.select(several, ["edit:1"], custom_id=menu_of(several, "one_of"))).modal is not None
+    studio.env.errors.clear()
+
+
 async def test_where_a_card_is_decides_who_is_told(studio: Studio, boss: Any) -> None:
     await imagine(studio, "an explicit fox")
     await boss.slash(studio.channel, "settings explicit", policy="block")
