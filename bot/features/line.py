@@ -155,6 +155,7 @@ def _may_see(job: Job, interaction: discord.Interaction) -> bool:
 def _may(job: Job, interaction: discord.Interaction) -> bool:
     """The order's author, and whoever moderates its channel: what somebody may do here says nothing of other channels,
     which they may not even see."""
-    here = job.place.channel_id == interaction.channel_id or interaction.permissions.manage_guild
+    manages = interaction.permissions.manage_guild and _may_see(job, interaction)
+    here = job.place.channel_id == interaction.channel_id or manages
     is_own = job.user_id == interaction.user.id
     return is_own or (here and is_author_or_moderator(job, asker(interaction), guild_id=interaction.guild_id))

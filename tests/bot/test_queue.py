@@ -139,6 +139,24 @@ async def test_who_moderates_one_channel_learns_nothing_of_another(studio: Studi
     assert "nothing to cancel" in said(await studio.mod.slash(studio.channel, "cancel", order=bens))
 
 
+async def test_who_manages_a_server_takes_back_no_order_of_a_channel_that_they_cannot_see(studio: Studio) -> None:
+    overwrites = {
+        studio.guild.default_role: discord.PermissionOverwrite(view_channel=False),
+        studio.ann: discord.PermissionOverwrite(view_channel=True),
+    }
+    secret = studio.guild.create_text_channel("secret", overwrites=overwrites)
+    may = discord.Permissions(manage_guild=True, manage_messages=True)
+    boss = studio.guild.add_member(
+        studio.env.create_user("boss"), roles=[studio.guild.create_role("Boss", permissions=may)]
+    )
+    await studio.ann.slash(studio.channel, "imagine", prompt="wait")
+    await studio.ann.slash(secret, "imagine", prompt="a fox")
+    offered = await boss.autocomplete(studio.channel, "cancel", "order", "")
+    assert [choice["name"].endswith("· wait") for choice in offered] == [True]
+    foxes = (await studio.jobs())[1].id
+    assert "nothing to cancel" in said(await boss.slash(studio.channel, "cancel", order=foxes))
+
+
 async def test_another_ones_order_is_for_moderators(studio: Studio) -> None:
     await a_queue(studio)
     bens = (await studio.jobs())[1].id
