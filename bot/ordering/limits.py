@@ -10,6 +10,7 @@ from bot.ordering.access import Refused
 from bot.rules import Rules
 from bot.words import _
 from inference.dispatch.dispatcher import Dispatcher
+from inference.errors import InferenceError
 
 
 class Limits:
@@ -37,6 +38,19 @@ class Limits:
 
         Of several ``orders`` at once the last one must still have room.
         """
+        self._check(user_id, guild_id, rules, orders=1)
+        try:
+            self._check(user_id, guild_id, rules, orders=orders)
+        except (Refused, InferenceError):  # there is room, but for fewer
+            raise Refused(
+                _(
+                    "There is no room for {orders} orders at once. Compare fewer, or try again {when}.",
+                    orders=orders,
+                    when=self._when(),
+                )
+            ) from None
+
+    def _check(self, user_id: int, guild_id: int | None, rules: Rules, *, orders: int) -> None:
         left_s = self._last.get(user_id, -math.inf) + self._cooldown_s - self._clock()
         if left_s > 0:
             raise Refused(_("Please wait {seconds} s before your next order.", seconds=math.ceil(left_s)))
