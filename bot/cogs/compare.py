@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import discord
 from discord import app_commands
 from discord.ext import commands
 
-from bot.ordering.comparing import Axes
+from bot.ordering.comparing import COMMA, Axes
 from bot.ordering.flags import RANDOM, Options
 from bot.ui.suggestions import list_of_loras, list_of_models
 from inference.contract import MAX_PROMPT_CHARACTERS, MAX_SEED
@@ -51,5 +52,5 @@ class Compare(commands.Cog):
 
     @compare.autocomplete("loras")
     async def _loras(self, interaction: discord.Interaction[Any], typed: str) -> list[app_commands.Choice[str]]:
-        first = (getattr(interaction.namespace, "models", None) or "").partition(",")[0].strip()
+        first = re.split(COMMA, getattr(interaction.namespace, "models", None) or "")[0].strip()
         return list_of_loras(interaction, typed, named=first)

@@ -20,7 +20,9 @@ from inference.validation import parse_adapter, parse_real, parse_whole
 
 MOST = 9
 """Pictures beside each other; a gallery takes ten."""
-GROUP = re.compile(r"\{([^{}]*,[^{}]*)\}")
+COMMA = r"[,，、]"
+"""Also as Chinese keyboards write it."""
+GROUP = re.compile(rf"\{{([^{{}}]*{COMMA}[^{{}}]*)\}}")
 """Words to choose from, as Midjourney has them: ``a {red, green} apple``."""
 WORD = re.compile(r"\w+|\W")
 
@@ -123,7 +125,7 @@ class _Prompts:
 
 
 def _parts(text: str | None) -> list[str]:
-    return list(dict.fromkeys(part.strip() for part in (text or "").split(",") if part.strip()))
+    return list(dict.fromkeys(part.strip() for part in re.split(COMMA, text or "") if part.strip()))
 
 
 def _loras(text: str) -> tuple[Adapter, ...]:

@@ -85,7 +85,7 @@ def merged(options: Options) -> Options:
 def written(options: Options) -> str:
     """The flags that say what ``options`` say beside prompt and negative prompt; ``merged`` reads them."""
     parts = [
-        f"--{name} {value:g}" if isinstance(value, float) else f"--{name} {value}"
+        f"--{name} {_without_exponent(value)}" if isinstance(value, float) else f"--{name} {value}"
         for name, value in (
             ("model", options.model),
             ("ar", options.aspect),
@@ -93,12 +93,12 @@ def written(options: Options) -> str:
             ("steps", options.steps),
             ("guidance", options.guidance),
             ("seed", options.seed),
-            ("vary", None if options.vary is None else _without_exponent(options.vary)),
+            ("vary", options.vary),
             ("vary-seed", options.vary_seed),
         )
         if value is not None
     ]
-    parts += [f"--lora {adapter.name}:{adapter.strength:g}" for adapter in options.adapters]
+    parts += [f"--lora {adapter.name}:{_without_exponent(adapter.strength)}" for adapter in options.adapters]
     return " ".join(parts + (["--spoiler"] if options.spoiler else []))
 
 
@@ -143,7 +143,7 @@ def _strengthened(adapters: tuple[Adapter, ...], strength: float) -> tuple[Adapt
 
 
 def _without_exponent(value: float) -> str:
-    """A small number as it can be read again."""
+    """A number as it can be read again, to the last digit that counts."""
     return f"{value:.9f}".rstrip("0").rstrip(".")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, TypeVar
 
@@ -9,6 +10,7 @@ import discord
 from discord import app_commands
 
 from bot.ordering.access import Refused
+from bot.ordering.comparing import COMMA
 from bot.ordering.orders import where
 from bot.ordering.preferences import choose, visible
 from bot.ordering.requests import suggest_aspects
@@ -71,8 +73,8 @@ def list_of_loras(
 
 
 def _last_name(typed: str) -> tuple[str, str]:
-    before, comma, last = typed.rpartition(",")
-    return f"{before.strip()}, " if comma else "", last.strip()
+    *before, last = re.split(COMMA, typed)
+    return "".join(f"{name.strip()}, " for name in before), last.strip()
 
 
 def _appended(before: str, found: list[app_commands.Choice[str]]) -> list[app_commands.Choice[str]]:

@@ -128,9 +128,15 @@ async def test_the_last_of_several_names_is_offered_while_typing(studio: Studio)
 
     assert await offered("models", "") == ["quick", "guided", "absent"]
     assert await offered("models", "quick,with gui") == ["quick, guided"]
+    assert await offered("models", "quick，with gui") == ["quick, guided"]
     assert await offered("models", "quick, " * 14) == [], "a hundred characters is all that Discord takes"
     assert await offered("loras", "-, bold", models="guided, quick") == ["-, ink"]
     assert await offered("loras", "-, ink", models="quick") == []
+
+
+async def test_chinese_commas_part_what_is_compared(studio: Studio) -> None:
+    card = await compared(studio, 4, prompt="一个{红，绿}苹果", models="quick、guided")
+    assert "一个{红, 绿}苹果" in text_of(card)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +169,7 @@ async def test_a_comparison_counts_as_so_many_orders(studio: Studio) -> None:
     for _number in range(3):
         await studio.ann.slash(studio.channel, "imagine", prompt="an owl")
     answer = await studio.ann.slash(studio.channel, "compare", prompt="a fox", steps="1,2,3,4,5,6,7,8")
-    assert "orders waiting" in said(answer)
+    assert "no room for 8 orders at once" in said(answer)
     assert len(await studio.jobs()) == 4
 
 
@@ -183,7 +189,7 @@ async def test_a_comparison_is_taken_whole_or_not_at_all(
 
         monkeypatch.setattr(studio.store.jobs, "add", add_beside_others)
         answer = await studio.ann.slash(studio.channel, "compare", prompt="a fox", steps="2,4")
-        assert "orders waiting" in said(answer)
+        assert "no room for 2 orders at once" in said(answer)
         assert len(await studio.jobs()) == 1
         assert len(studio.dispatcher) == 2
 

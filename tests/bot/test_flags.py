@@ -126,11 +126,11 @@ def test_two_negatives_are_both_heard() -> None:
         aspect=st.none() | st.sampled_from(["3:2", "512x768"]),
         count=st.none() | st.integers(1, 4),
         steps=st.none() | st.integers(1, 50),
-        guidance=st.none() | st.sampled_from([1.0, 1.5, 8.25]),
+        guidance=st.none() | st.sampled_from([1.0, 1.5, 8.25, 1.2345678]),
         seed=st.none() | st.integers(0, 2**32 - 1),
         vary=st.none() | st.sampled_from([0.0, 0.2, 0.123456789, 0.000001, 1.0]),
         vary_seed=st.none() | st.integers(-1, 2**32 - 1),
-        adapters=st.sampled_from([(), (Adapter(name="flat", strength=-0.25),)]),
+        adapters=st.sampled_from([(), *((Adapter(name="flat", strength=number),) for number in (-0.25, 0.00005))]),
         spoiler=st.none() | st.just(True),
     )
 )
