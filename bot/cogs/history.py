@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import discord
@@ -10,6 +11,7 @@ from discord.ext import commands
 
 from bot.features.history import MODEL_CHARACTERS, SEARCH_CHARACTERS, Page
 from bot.ui.suggestions import models
+from inference.errors import InferenceError
 
 if TYPE_CHECKING:
     from bot.client import PictureBot
@@ -32,6 +34,9 @@ class History(commands.Cog):
         model: app_commands.Range[str, 1, MODEL_CHARACTERS] | None = None,
         page: app_commands.Range[int, 1, 1000] | None = None,
     ) -> None:
+        if model:
+            with suppress(InferenceError):  # one that is gone is known by its name alone
+                model = self._bot.catalog.find(model).name
         found = Page(number=page or 1, search=" ".join((search or "").split()), model=model)
         await self._bot.history.show(interaction, found)
 

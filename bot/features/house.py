@@ -42,10 +42,11 @@ class House:
 
     async def allow(self, interaction: discord.Interaction, name: str) -> None:
         """Bring a hidden model back."""
-        rules = self._rules(interaction)
-        if name not in rules.hidden_models:
+        hidden = (rules := self._rules(interaction)).hidden_models
+        meant = name if name in hidden else self._catalog.find(name).name  # a model that is gone can be allowed, too
+        if meant not in hidden:
             raise Refused(_("“{model}” is not hidden.", model=inert(name, NAME_CHARACTERS)))
-        await self._change(interaction, replace(rules, hidden_models=rules.hidden_models - {name}))
+        await self._change(interaction, replace(rules, hidden_models=hidden - {meant}))
 
     async def limits(self, interaction: discord.Interaction, **limits: int | None) -> None:
         """Change the limits that are named; 0 takes one away."""

@@ -94,7 +94,9 @@ async def test_the_pictures_of_one_model_are_found(studio: Studio) -> None:
     await ordered(studio, 1)
     await studio.ann.slash(studio.channel, "imagine", prompt="an owl", model="guided")
     await studio.pictures(index=1)
-    assert "apple" not in text_of(await the_history(studio, model="guided"))
+    for name in ("guided", "with GUIDANCE"):
+        assert "owl" in text_of(await the_history(studio, model=name))
+        assert "apple" not in text_of(await the_history(studio, model=name))
     assert "Nothing is here" in text_of(await the_history(studio, model="nobody"))
 
 

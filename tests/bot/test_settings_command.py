@@ -73,7 +73,7 @@ async def test_models_are_hidden_and_brought_back(studio: Studio, boss: Any) -> 
     assert "not used on this server" in await imagine(studio, model="guided")
     offered = await boss.autocomplete(studio.channel, "settings allow", "model", "")
     assert offered == [{"name": "With guidance", "value": "guided"}]
-    assert "Hidden models: –" in said(await boss.slash(studio.channel, "settings allow", model="guided"))
+    assert "Hidden models: –" in said(await boss.slash(studio.channel, "settings allow", model="With guidance"))
     await imagine(studio, model="guided")
     await studio.pictures()
 
