@@ -13,6 +13,13 @@ from typing import Any, TypeAlias
 import aiosqlite
 
 Parameters: TypeAlias = tuple[Any, ...]
+PRAGMAS = (
+    "journal_mode = WAL",
+    "synchronous = NORMAL",
+    "foreign_keys = ON",
+    "busy_timeout = 5000",
+    "secure_delete = ON",  # what people have had deleted is not to be read in the file
+)
 
 
 class DatabaseError(Exception):
@@ -75,7 +82,7 @@ async def _connected(path: Path, migrations: Path) -> aiosqlite.Connection:
         await connection
         connection.row_factory = aiosqlite.Row
         await connection.create_function("casefold", 1, str.casefold, deterministic=True)  # lower() is for ASCII
-        for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON", "busy_timeout = 5000"):
+        for pragma in PRAGMAS:
             await connection.execute(f"PRAGMA {pragma}")
         await connection.execute("BEGIN IMMEDIATE")  # a file that may not be written shows only here
         await connection.rollback()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from bot.rules import Scope
@@ -90,9 +91,9 @@ class People:
         choices = await fetch("SELECT * FROM choices WHERE chosen_by = ? ORDER BY chosen_at", (user_id,))
         return Person(
             user_id=user_id,
-            jobs=tuple(job_from(row) for row in jobs),
-            pictures=tuple(picture_from(row) for row in pictures),
-            reposts=tuple(place_from(row) for row in reposts),
+            jobs=await asyncio.to_thread(lambda: tuple(map(job_from, jobs))),  # somebody may have tens of thousands
+            pictures=await asyncio.to_thread(lambda: tuple(map(picture_from, pictures))),
+            reposts=tuple(map(place_from, reposts)),
             seeds=tuple(KeptSeed(**dict(row)) for row in seeds),
             choices=tuple(
                 MadeChoice(

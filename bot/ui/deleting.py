@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import discord
@@ -20,7 +21,8 @@ async def press_delete(interaction: discord.Interaction[PictureBot], jobs: Seque
     """What the button on a card does. The press is answered already."""
     assert interaction.message is not None
     stays = await withdraw(interaction, interaction.message, jobs)
-    await interaction.delete_original_response()
+    with suppress(discord.NotFound):  # pressed twice
+        await interaction.delete_original_response()
     if stays is not None:
         none = discord.AllowedMentions.none()
         await interaction.followup.send("🗑️ " + stays, ephemeral=True, allowed_mentions=none)
