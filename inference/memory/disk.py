@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
 import time
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -32,7 +33,7 @@ BUFFER, LIST = ".safetensors", ".json"
 
 def default_budget(folder: Path) -> int:
     """A tenth of what is free on that disk, in bytes, what the folder itself takes counted as free."""
-    inside = sum(path.stat().st_size for path in folder.iterdir()) if folder.is_dir() else 0
+    inside = sum(stat.st_size for _, stat in _files(folder)) if folder.is_dir() else 0
     return (free_bytes(folder) + inside) // 10
 
 
@@ -98,13 +99,7 @@ class Disk:
 
     def _make_room(self, needed: int, wanted: Container[str]) -> None:
         """Remove files, beginning with the one used longest ago, until ``needed`` more bytes fit."""
-        files = []
-        for path in self._folder.iterdir():
-            try:
-                stat = path.stat()
-            except OSError:  # another process was quicker
-                continue
-            files.append((stat.st_mtime, stat.st_size, path))
+        files = [(stat.st_mtime, stat.st_size, path) for path, stat in _files(self._folder)]
         taken = sum(size for _, size, _ in files)
         for used_at, size, path in sorted(files):
             if taken + needed <= self._budget:
@@ -119,6 +114,13 @@ class Disk:
 
     def _path(self, digest: str) -> Path:
         return self._folder / f"{digest}{BUFFER}"
+
+
+def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """What is in the folder, but for what another process renames or removes meanwhile."""
+    for path in folder.iterdir():
+        with contextlib.suppress(OSError):
+            yield path, path.stat()
 
 
 def _file_bytes(part: Part) -> int:

@@ -129,7 +129,10 @@ class Shelves:
         with self._lock:
             slot = self._slot(label.architecture)
             if slot.holds != label.digest:
-                slot.put(self._nearest(label, arriving, taking_turns=slot.holds is not None))
+                taking_turns = slot.holds is not None
+                slot.put(self._nearest(label, arriving, taking_turns=taking_turns))
+                if not taking_turns and isinstance(self._near.peek(label.digest), Copy):
+                    self._near.drop(label.digest)
             return slot.network
 
     def lift(self, labels: Iterable[Label]) -> None:

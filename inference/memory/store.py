@@ -64,8 +64,8 @@ class _Load:
 class ModelStore(Generic[Key]):
     """Models by key, used by one thread and read by another.
 
-    ``open_files`` finds what a model is read from; ``lay_out`` says how the weights of its networks lie on this
-    device.
+    ``open_files`` finds what a model is read from; ``estimate`` says, without reading it, about how many bytes its
+    weights take; ``lay_out`` says how those of its networks lie on this device.
     """
 
     def __init__(
@@ -74,11 +74,13 @@ class ModelStore(Generic[Key]):
         shelves: Shelves,
         disk: Disk | None,
         open_files: Callable[[Key], Files],
+        estimate: Callable[[Key], int],
         lay_out: LayOut,
     ) -> None:
         self._shelves = shelves
         self._disk = disk
         self._open_files = open_files
+        self._estimate = estimate
         self._lay_out = lay_out
         self._lock = threading.Lock()
         self._sheets: OrderedDict[Key, Sheet] = OrderedDict()
@@ -101,7 +103,7 @@ class ModelStore(Generic[Key]):
         through, and the reading goes on for the next time. What the reading raises passes through as well.
         """
         while True:
-            arriving: Mapping[str, Part] = {}
+            arriving: dict[str, Part] = {}
             if not self._found(key):
                 arriving = self._wait(self._start(key, ahead=False), on_wait)
             sheet = self._sheets.get(key)
@@ -142,9 +144,11 @@ class ModelStore(Generic[Key]):
     def _is_here(self, sheet: Sheet) -> bool:
         return all(map(self._shelves.has, sheet.parts.values()))
 
-    def _model(self, sheet: Sheet, arriving: Mapping[str, Part]) -> LoadedModel:
+    def _model(self, sheet: Sheet, arriving: dict[str, Part]) -> LoadedModel:
         model = LoadedModel(sheet, lambda part: self._shelves.live(sheet.parts[part], arriving))
         _ = model.unet, model.vae  # text encoders follow where a prompt has not been encoded before
+        for part in ("unet", "vae"):
+            arriving.pop(sheet.parts[part].digest, None)
         return model
 
     def _start(self, key: Key, *, ahead: bool) -> _Load:
@@ -154,6 +158,7 @@ class ModelStore(Generic[Key]):
                 load = _Load(self._open_files(key), ahead)
                 self._in_a_thread(self._read, key, load)
                 self._loads[key] = load
+            load.ahead = load.ahead and ahead
             return load
 
     def _in_a_thread(self, work: Callable[..., None], *arguments: object) -> None:
@@ -179,7 +184,7 @@ class ModelStore(Generic[Key]):
             self._readers.discard(reader)
             raise
 
-    def _wait(self, load: _Load, on_wait: Callable[[int], None]) -> Mapping[str, Part]:
+    def _wait(self, load: _Load, on_wait: Callable[[int], None]) -> dict[str, Part]:
         while True:
             on_wait(load.parts_read)
             try:
@@ -202,11 +207,15 @@ class ModelStore(Generic[Key]):
 
     def _bring(self, key: Key, load: _Load) -> dict[str, Part]:
         """Returns the parts by digest if no shelf has room for them. Such a model is not brought up ahead of its
-        use."""
+        use, nor read for that where its size can be told before."""
         torch.set_num_threads(1 if load.ahead else self._threads)
         started = time.perf_counter()
         at_hand = load.files.key_at_hand if self._disk else None
         kept = self._disk.parts(at_hand) if self._disk and at_hand else None
+        if not kept:
+            room = self._shelves.make_room(self._estimate(key))
+            if load.ahead and not room:
+                return {}
         source = _Kept(kept) if kept else _Read(load, self._lay_out)
         room = self._shelves.make_room(source.bytes)
         if load.ahead and not room:
@@ -218,9 +227,10 @@ class ModelStore(Generic[Key]):
         self._note(key, load.files.sheet(labels))
         if load.ahead:
             self._shelves.lift(labels.values())
+        arriving = {} if room else {part.label.digest: part for part in parts.values()}
         if self._disk and not kept:
-            self._in_a_thread(self._write, load.files.key, labels)
-        return {} if room else {part.label.digest: part for part in parts.values()}
+            self._in_a_thread(self._write, load.files.key, labels, dict(arriving))
+        return arriving
 
     def _forget(self, key: Key) -> None:
         with self._lock:
@@ -232,10 +242,10 @@ class ModelStore(Generic[Key]):
                 del self._sheets[gone]
             self._sheets[key] = sheet
 
-    def _write(self, key: str, labels: Mapping[str, Label]) -> None:
-        """Keep a model on disk, if all of it is still in memory."""
+    def _write(self, key: str, labels: Mapping[str, Label], arriving: Mapping[str, Part]) -> None:
+        """Keep a model on disk, if all of it is still in memory, on a shelf or ``arriving``."""
         torch.set_num_threads(1)
-        parts = {name: self._shelves.peek(label) for name, label in labels.items()}
+        parts = {name: arriving.get(label.digest) or self._shelves.peek(label) for name, label in labels.items()}
         here = {name: part for name, part in parts.items() if part}
         if self._disk and len(here) == len(labels):
             self._disk.keep(key, here)

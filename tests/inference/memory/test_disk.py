@@ -118,6 +118,15 @@ def test_a_folder_that_cannot_be_written_is_logged_and_nothing_more(
     assert "could not be kept" in caplog.text
 
 
+def test_a_file_that_another_process_takes_away_does_not_count(parts: dict[str, Part], tmp_path: Path) -> None:
+    (tmp_path / "gone.safetensors").symlink_to(tmp_path / "nowhere")
+    budget = default_budget(tmp_path)
+    assert budget > 0
+    disk = Disk(tmp_path, ROOMY)
+    disk.keep("model", parts)
+    assert disk.parts("model") is not None
+
+
 def test_by_default_a_tenth_of_what_is_free_is_taken(tmp_path: Path) -> None:
     budget = default_budget(tmp_path / "not" / "there")
     assert 0 < budget < 10**15

@@ -163,6 +163,22 @@ def test_what_is_lifted_ahead_of_its_use_is_there_and_what_is_in_use_stays(
         assert_holds(network, one["unet"])
     with used(shelves, other) as live:
         assert_holds(live("unet"), other["unet"])
+    assert near(shelves, other["unet"]), "they take turns"
+
+
+def test_what_was_lifted_ahead_and_has_its_architecture_to_itself_is_on_the_device_once(
+    parts: dict[str, dict[str, Part]], apart: Apart
+) -> None:
+    shelves, one = apart(), parts["tiny"]
+    shelves.keep(one.values(), seconds=1.0)
+    shelves.lift(part.label for part in one.values())
+    assert near(shelves, one["unet"])
+    with used(shelves, one) as live:
+        for part in one:
+            assert_holds(live(part), one[part])
+    assert shelves._near.bytes == total(one)
+    with used(shelves, one) as live:
+        assert_holds(live("unet"), one["unet"])
 
 
 def test_freeing_leaves_what_is_to_be_kept_in_its_live_network_alone_and_builds_nothing(

@@ -15,18 +15,21 @@ import pytest
 import torch
 
 from inference.catalog import Catalog
+from inference.catalog.entries import Family
 from inference.contract import Adapter
 from inference.drawing.engine import Engine
-from inference.drawing.models import ModelKey, model_store
+from inference.drawing.models import ModelKey, expected_bytes, model_store
 from inference.errors import InferenceError, UnknownModel, WeightsMissing, WeightsUnreadable
 from inference.loading import load as load_module
 from inference.loading import open_model
 from inference.memory.budgets import Budgets
 from inference.memory.layout import Architecture
+from inference.memory.shelves import Shelves
 from inference.memory.store import ModelStore
 from tests.checkpoints import TinyModels
 from tests.inference.batches import batch, row
 from tests.inference.tensors import alive, alive_bytes
+from tests.layouts import pipeline, save_single_file
 
 CPU = torch.device("cpu")
 TINY: ModelKey = ("tiny", ())
@@ -162,8 +165,123 @@ def test_a_model_is_not_read_ahead_where_that_would_take_the_room_of_the_one_in_
         settle(store)
         assert store.resident == (TINY,)
         assert store._shelves.bytes <= needed + 100_000
+    assert reads == ["tiny", "tiny"]
     use(store, XL)
     assert store.resident == (XL,)
+    assert reads == ["tiny", "tiny", "tiny-xl"]
+
+
+def test_whoever_joins_a_reading_ahead_without_room_gets_what_it_reads(
+    tiny_models: TinyModels, reads: list[str]
+) -> None:
+    _, needed = use(store_of(tiny_models), TINY)
+    store = store_of(tiny_models, Budgets(device=needed + 100_000))
+    joined = threading.Event()
+
+    def on_wait(parts_read: int) -> None:
+        if not joined.is_set():
+            joined.set()
+            store._turn.release()
+
+    with store.use(TINY, silent):
+        store._turn.acquire()
+        store.prefetch(XL)
+        with store.use(XL, on_wait) as model:
+            assert model.unet.config.addition_embed_type == "text_time"
+    assert reads == ["tiny", "tiny", "tiny-xl"]
+
+
+def test_room_is_made_before_a_model_is_read(tiny_models: TinyModels, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, needed = use(store_of(tiny_models), XL)
+    store = store_of(tiny_models, Budgets(device=needed + 100_000))
+    held: list[int] = []
+    networks = load_module.ModelFiles.networks
+
+    def noted(files: load_module.ModelFiles, on_part: Callable[[], None]) -> object:
+        held.append(store._shelves.bytes)
+        return networks(files, on_part)
+
+    monkeypatch.setattr(load_module.ModelFiles, "networks", noted)
+    for key in (TINY, XL):
+        use(store, key)
+    assert held == [0, 0]
+
+
+SINGLE = """
+[models.single]
+family = "sd15"
+kind = "merged"
+weights = { path = "single.safetensors" }
+size = [64, 64]
+sides = [64, 64]
+"""
+
+
+def test_what_a_model_takes_is_about_known_from_its_headers(tiny_models: TinyModels, tmp_path: Path) -> None:
+    save_single_file(pipeline(Family.SD15), tmp_path / "single.safetensors")
+    (tmp_path / "models.toml").write_text('default = "single"' + SINGLE)
+    known = [(Catalog.load(tiny_models.catalog), key) for key in ALL]
+    for catalog, (name, adapters) in [*known, (Catalog.load(tmp_path / "models.toml"), ("single", ()))]:
+        files = open_model(catalog, catalog[name], adapters)
+        networks = files.networks(lambda: None).values()
+        for precision in (torch.float32, torch.float16):
+            needed = sum(Architecture.of(network, precision).bytes for network in networks)
+            assert expected_bytes(files, precision) == pytest.approx(needed, rel=0.1)
+
+
+def test_of_what_cannot_be_read_no_size_is_expected(tiny_models: TinyModels, tmp_path: Path) -> None:
+    copy = TinyModels(tmp_path)
+    shutil.copytree(tiny_models.native, copy.native)
+    copy.catalog.write_text(tiny_models.catalog.read_text(encoding="utf-8"), encoding="utf-8")
+    catalog = Catalog.load(copy.catalog)
+    weights = next((copy.native / "unet").glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:1000])
+    assert expected_bytes(open_model(catalog, catalog["tiny"], ()), torch.float32) == 0
+    with pytest.raises(InferenceError) as refusal:
+        use(store_of(copy), TINY)
+    assert isinstance(refusal.value.failure, WeightsUnreadable)
+
+
+# -- a device with memory of its own, and no room beside it, as MPS has it ---------------------------------------------
+
+
+def alone(tiny_models: TinyModels, budgets: Budgets | None = None) -> ModelStore[ModelKey]:
+    store = store_of(tiny_models, budgets)
+    store._shelves = Shelves(CPU, device_bytes=10**9, host_bytes=0, apart=True)
+    return store
+
+
+def test_where_nothing_is_kept_beside_the_device_nothing_is_read_ahead(
+    tiny_models: TinyModels, reads: list[str]
+) -> None:
+    store = alone(tiny_models)
+    store.prefetch(XL)
+    settle(store)
+    assert reads == []
+    use(store, XL)
+    assert reads == ["tiny-xl"]
+
+
+def test_what_only_passes_through_the_machines_memory_leaves_it_once_it_is_on_the_device(
+    tiny_models: TinyModels,
+) -> None:
+    store, before = alone(tiny_models), alive_bytes()
+    with store.use(TINY, silent) as model:
+        text = store._sheets[TINY].parts["text_encoder"].bytes
+        assert alive_bytes() - before <= model.bytes + text + 100_000
+
+
+def test_a_model_that_only_passes_through_the_machines_memory_is_kept_on_disk(
+    tiny_models: TinyModels, tmp_path: Path, reads: list[str]
+) -> None:
+    budgets = Budgets(folder=tmp_path / "weights", disk=10**9)
+    first = alone(tiny_models, budgets)
+    drawn = use(first, TINY)
+    first.close()
+    second = alone(tiny_models, budgets)
+    assert use(second, TINY) == drawn
+    assert reads == ["tiny"]
+    second.close()
 
 
 def test_a_model_larger_than_the_budget_is_kept_by_itself(tiny_models: TinyModels, reads: list[str]) -> None:
@@ -312,5 +430,5 @@ def test_a_model_of_which_a_part_has_left_is_not_kept_on_disk(tiny_models: TinyM
     store.close()
     shutil.rmtree(tmp_path / "weights")
     store._shelves._near.drop(labels["vae"].digest)
-    store._write("a key", labels)
+    store._write("a key", labels, {})
     assert not (tmp_path / "weights").exists()
