@@ -106,8 +106,8 @@ def _rows(job_id: str, request: ImageRequest) -> list[Row]:
 
 
 def halves(batch: Batch) -> list[Batch]:
-    """The rows in two batches of half the bucket; one where the rest was padding."""
-    bucket = batch.bucket // 2
+    """The rows in two batches of half the bucket, rounded up; one where the rest was padding."""
+    bucket = -(-batch.bucket // 2)
     places = range(len(batch.rows))
     parts = [part_of(batch, some) for some in (places[:bucket], places[bucket:]) if some]
     return [replace(part, bucket=bucket) for part in parts]

@@ -158,7 +158,8 @@ class Preview:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
     """Where a batch stands: ``step`` of ``steps`` are done in ``Phase.DRAWING``; in ``Phase.LOADING``, ``step`` parts
-    of the model have been read, of a number that is not known yet (0).
+    of the model have been read, of a number that is not known yet (0); in ``Phase.DECODING``, ``step`` pictures have
+    been decoded.
 
     ``previews``: from a worker those that were made after this step, if any; to whoever ordered, the latest of theirs.
     """

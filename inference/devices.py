@@ -135,6 +135,7 @@ def cpu_computes_bf16() -> bool:
 
 _OUT_OF_MEMORY = (
     "out of memory",  # MPS and CUDA itself
+    "Invalid buffer size",  # MPS, for a tensor larger than Metal takes
     "can't allocate memory",  # a CPU under Linux and macOS
     "not enough memory",  # and under Windows
     "_STATUS_ALLOC_FAILED",  # cuBLAS and cuDNN

@@ -148,6 +148,14 @@ class OutOfMemory:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NumbersTooLarge:
+    """A model computes what its precision cannot hold, so what comes out is no picture."""
+
+    model: str
+    precision: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NotAPicture:
     """No recipe in this file."""
 
@@ -217,6 +225,13 @@ class DiskUnwritable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CatalogUnreadable:
+    """The catalogue's file was changed while the bot runs, and cannot be read any more."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Unexpected:
     """A fault of ours. ``reference`` finds the traceback in the log."""
 
@@ -239,6 +254,7 @@ Failure: TypeAlias = (
     | CheckerUnusable
     | AdapterUnfit
     | OutOfMemory
+    | NumbersTooLarge
     | NotAPicture
     | QueueFull
     | TooManyWaiting
@@ -249,6 +265,7 @@ Failure: TypeAlias = (
     | PrecisionUnknown
     | DiskUnwritable
     | HubFailure
+    | CatalogUnreadable
     | Unexpected
 )
 
@@ -410,6 +427,14 @@ def describe(failure: Failure, say: Say = plain) -> str:
                 size=f"{width}×{height}",
                 model=model,
             )
+        case NumbersTooLarge(model=model, precision=precision):
+            return say(
+                "The numbers that “{model}” computes are too large for {precision}, and what comes out is no picture. "
+                "Whoever runs this bot can choose PRECISION=bfloat16 or float32, on the command line --precision, or "
+                "give the model another “vae”.",
+                model=model,
+                precision=precision,
+            )
         case NotAPicture(path=path, reason=reason):
             return say("{path} carries no recipe: {reason}", path=path, reason=reason)
         case QueueFull(limit=limit, retry_after_s=seconds):
@@ -448,6 +473,8 @@ def describe(failure: Failure, say: Say = plain) -> str:
             return say("There is no precision “{precision}”.", precision=precision) + _choice(available, say)
         case DiskUnwritable(path=path, reason=reason):
             return say("The picture could not be saved in {path}: {reason}", path=path, reason=reason)
+        case CatalogUnreadable(reason=reason):
+            return say("The catalogue cannot be read: {reason}", reason=reason)
         case Unexpected(reference=reference):
             return say(
                 "Something went wrong on our side. The log has the details under {reference}.", reference=reference

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import torch
@@ -24,6 +24,8 @@ from inference.drawing.text import Embedding, PromptCache
 from inference.memory.model import LoadedModel
 
 T = TypeVar("T")
+SMALLEST_TILE, LARGEST_TILE = 16, 64
+"""Latents. The less of a picture a tile shows, the more its colours stray; and the larger it is, the more it takes."""
 
 
 @torch.inference_mode()
@@ -47,20 +49,42 @@ def draw_latents(
 
 
 @torch.inference_mode()
-def decode(model: LoadedModel, latents: Tensor, *, tiled: bool = False) -> Tensor:
-    """Latents (B, channels, h, w) to pixels on the device, (B, 8 h, 8 w, 3) in uint8.
+def decode(
+    model: LoadedModel, latents: Tensor, on_picture: Callable[[int], None] = lambda done: None, *, tiled: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Latents (B, channels, h, w) to pixels on the device, (B, 8 h, 8 w, 3) in uint8; and, there as well, whether all
+    were finite before they were rounded.
 
-    ``tiled`` takes less memory and shows faint seams.
+    ``on_picture`` hears before each picture how many are done, and may raise. ``tiled`` takes less memory and shows
+    faint seams.
 
     One picture at a time: the VAE is bound by arithmetic, so a picture costs the same alone, and padding costs nothing.
     """
+    vae = model.vae
     if tiled:
-        model.vae.enable_tiling()
+        side = tile_side(*latents.shape[-2:])
+        vae.tile_latent_min_size, vae.tile_sample_min_size = side, side * model.vae_factor
+        vae.enable_tiling()
+    pictures, finite = [], []
     try:
-        return torch.cat([to_uint8(decode_float(model, row)) for row in torch.split(latents, 1)])
+        for done, row in enumerate(torch.split(latents, 1)):
+            on_picture(done)
+            picture = decode_float(model, row)
+            finite.append(picture.isfinite().all())
+            pictures.append(to_uint8(picture))
     finally:
         if tiled:
-            model.vae.disable_tiling()
+            vae.disable_tiling()
+    return torch.cat(pictures), torch.stack(finite).all()
+
+
+def tile_side(height: int, width: int) -> int:
+    """Latents along each side of a tile: half of the picture's longer side, within bounds.
+
+    What the autoencoder's configuration says of it is the size of its training or nothing at all. A multiple of four,
+    so that a quarter, by which tiles overlap, is whole.
+    """
+    return min(LARGEST_TILE, max(SMALLEST_TILE, max(height, width) // 8 * 4))
 
 
 def decode_float(model: LoadedModel, latents: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ from inference.drawing.previews import Previews
 from inference.drawing.safety import Safety
 from inference.drawing.sampler import Loop, OnStep, iterate
 from inference.drawing.text import PromptCache, unread
-from inference.errors import Failure, InferenceError, OutOfMemory
+from inference.errors import Failure, InferenceError, NumbersTooLarge, OutOfMemory
 from inference.loading.checker import Checker
 from inference.memory.budgets import Budgets
 from inference.memory.model import LoadedModel
@@ -128,12 +128,12 @@ class Engine:
         Where memory runs out, graphs give way; then the batch is halved, down to single pictures (their recipes say
         so); then other models give way; then a picture is decoded in tiles.
 
-        ``on_progress`` hears of loading (now and then, while a model is brought up), of every step, and of decoding;
-        what it raises passes through, between two steps, and nothing of the batch remains.
+        ``on_progress`` hears of loading (now and then, while a model is brought up), of every step, and of decoding
+        every picture; what it raises passes through, between two of them, and nothing of the batch remains.
 
         Raises:
             InferenceError: with UnknownModel, UnknownAdapter, WeightsMissing, WeightsUnreadable, CheckerMissing,
-                CheckerUnusable or OutOfMemory.
+                CheckerUnusable, OutOfMemory or NumbersTooLarge.
         """
         if not 1 <= len(batch.rows) <= batch.bucket:
             raise ValueError(f"{len(batch.rows)} rows do not fit a bucket of {batch.bucket}")
@@ -185,11 +185,13 @@ class Engine:
         loaded = time.perf_counter()
         on_step = self._steps(batch, model, checker, on_progress)
         latents = draw_latents(model, self._prompts, batch, on_step, self._loop)
-        on_progress(Progress(phase=Phase.DECODING))
-        pictures = decode(model, latents[: len(batch.rows)], tiled=tiled)
+        pictures, are_finite = decode(model, latents[: len(batch.rows)], self._pictures(on_progress), tiled=tiled)
         verdicts = checker.judge(pictures) if checker else (None,) * len(batch.rows)
+        pixels = pictures.cpu().numpy()
+        if not are_finite:
+            raise InferenceError(NumbersTooLarge(model=batch.model, precision=self.precision_name))
         return Drawn(
-            pixels=pictures.cpu().numpy(),
+            pixels=pixels,
             recipes=tuple(self._recipe(model, batch, row) for row in batch.rows),
             verdicts=verdicts,
             unread=tuple(unread(model, self._prompts, row) for row in batch.rows),
@@ -215,10 +217,24 @@ class Engine:
         sketches = self._previews.of(batch, model.vae, checker) if self._previews else None
 
         def on_step(step: int, estimate: Tensor | None) -> None:
+            self._catch_up()
             made = sketches.after(step, estimate) if sketches else ()
             on_progress(Progress(phase=Phase.DRAWING, step=step, steps=batch.steps, previews=made))
 
         return on_step
+
+    def _pictures(self, on_progress: OnProgress) -> Callable[[int], None]:
+        def on_picture(done: int) -> None:
+            self._catch_up()
+            on_progress(Progress(phase=Phase.DECODING, step=done))
+
+        return on_picture
+
+    def _catch_up(self) -> None:
+        """Wait until a device that takes any number of steps at once has done what it was told: or else all of them
+        would be told of, and could be stopped no more, before the first one is done."""
+        if self._device.type in {"mps", "xpu"}:
+            torch.accelerator.synchronize(self._device)
 
     @contextmanager
     def _checker(self, batch: Batch, on_progress: OnProgress) -> Iterator[Checker | None]:

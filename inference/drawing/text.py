@@ -125,7 +125,13 @@ class _Words:
 
 
 def _divided(tokenizer: Any, prompt: Weighted) -> _Words:
-    said = tokenizer(prompt.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    said = tokenizer(
+        prompt.text,
+        add_special_tokens=False,
+        split_special_tokens=True,  # “!”, which some fill up with, and “<|endoftext|>” are words of whoever types them
+        return_offsets_mapping=True,
+        verbose=False,
+    )
     ends = [end for _, end in said["offset_mapping"]]
     length = tokenizer.model_max_length
     room = length - 2

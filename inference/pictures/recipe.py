@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -39,6 +38,8 @@ A1111_KEY = "parameters"
 LIBRARIES = ("torch", "diffusers", "transformers")
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MOST_CHUNKS = 1000
+MOST_PIXELS = 2**26
+"""Of a picture that is read."""
 MAX_TEXT = 64 * 1024
 
 
@@ -145,14 +146,14 @@ def read_pixels(path: Path) -> bytes:
 def _open(path: Path) -> Iterator[Image.Image]:
     """The PNG at ``path``; whatever goes wrong with it, also in the block, is NotAPicture.
 
-    Pillow bounds what texts unpack to, and refuses more than 89 million pixels where its warning is made an error.
+    Pillow bounds what texts unpack to.
     """
     try:
         _count_chunks(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=["PNG"]) as picture:
-                yield picture
+        with Image.open(path, formats=["PNG"]) as picture:
+            if picture.width * picture.height > MOST_PIXELS:
+                raise ValueError("more pixels than are read")
+            yield picture
     except Exception as error:  # Pillow meets damaged files with exceptions of many kinds
         raise InferenceError(NotAPicture(path=str(path), reason=_reason(error))) from error
 

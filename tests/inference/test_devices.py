@@ -82,6 +82,7 @@ def test_running_out_of_memory_is_told_from_other_errors() -> None:
     assert is_out_of_memory(refused.value)
     assert is_out_of_memory(torch.OutOfMemoryError())
     assert is_out_of_memory(RuntimeError("MPS backend out of memory (MPS allocated: 8.00 GB, max allowed: 9.07 GB)."))
+    assert is_out_of_memory(RuntimeError("Invalid buffer size: 19.45 GiB"))
     assert is_out_of_memory(RuntimeError("CUDA error: out of memory"))
     assert is_out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)"))
     assert is_out_of_memory(RuntimeError("GET was unable to find an engine to execute this computation"))

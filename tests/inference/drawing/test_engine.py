@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,20 +13,32 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 from inference.batching import bucket_for, guided_bucket_for
 from inference.catalog import Catalog
+from inference.catalog.entries import Family
 from inference.contract import Adapter, Batch, Phase, Progress, Unread
 from inference.drawing import sampler
+from inference.drawing.batch import tile_side
 from inference.drawing.drawn import Drawn
 from inference.drawing.engine import Engine
 from inference.drawing.text import MOST_CHUNKS
-from inference.errors import InferenceError, OutOfMemory, UnknownAdapter, UnknownModel, WeightsMissing
+from inference.errors import (
+    InferenceError,
+    NumbersTooLarge,
+    OutOfMemory,
+    UnknownAdapter,
+    UnknownModel,
+    WeightsMissing,
+)
 from inference.memory.budgets import Budgets
+from inference.memory.slot import Slot
 from tests.checkpoints import TinyModels
 from tests.inference.batches import batch, row, silent
 from tests.inference.likeness import psnr
 from tests.inference.tensors import alive
+from tests.layouts import pipeline, save_single_file
 
 PRECISIONS = ("fp32", "bf16")
 MODELS = {"tiny": (3.0, 8.0, 13.0), "tiny-lora": (1.0, 1.5, 2.0), "tiny-xl": (8.0,), "tiny-xl-merged": (1.0, 2.0)}
@@ -127,6 +142,33 @@ def test_progress_tells_of_loading_every_step_and_decoding(engine: Engine) -> No
     steps = [(progress.step, progress.steps) for progress in heard if progress.phase is Phase.DRAWING]
     assert steps == [(0, 3), (1, 3), (2, 3), (3, 3)]
     assert heard[-1] == Progress(phase=Phase.DECODING)
+
+
+def test_progress_tells_of_every_picture_that_is_decoded_and_hears_of_a_wish_to_stop_there(engine: Engine) -> None:
+    heard: list[Progress] = []
+
+    def stop(progress: Progress) -> None:
+        heard.append(progress)
+        if progress == Progress(phase=Phase.DECODING, step=2):
+            raise StopDrawing
+
+    rows = [row(index) for index in range(3)]
+    with pytest.raises(StopDrawing):
+        engine.draw(batch(*rows, bucket=4), stop)
+    assert [progress.step for progress in heard if progress.phase is Phase.DECODING] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("kind", ["mps", "xpu"])
+def test_of_a_device_that_runs_ahead_is_told_what_it_has_done(
+    engine: Engine, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.draw(batch(), silent)
+    heard: list[object] = []
+    monkeypatch.setattr(engine, "_device", torch.device(kind))
+    monkeypatch.setattr(torch.accelerator, "synchronize", lambda device: heard.append(device.type))
+    engine.draw(batch(row(0), row(1)), lambda progress: heard.append((progress.phase, progress.step)))
+    steps = [*((Phase.DRAWING, step) for step in range(3)), *((Phase.DECODING, step) for step in range(2))]
+    assert heard == [waited_or_told for step in steps for waited_or_told in (kind, step)]
 
 
 def test_a_loaded_model_is_not_loaded_again(engine: Engine) -> None:
@@ -325,6 +367,10 @@ def test_running_out_of_memory_fails_in_words_and_gives_everything_back(engine: 
     assert engine.draw(batch(), silent).pixels.std() > 0
 
 
+def live_networks(engine: Engine) -> list[Slot]:
+    return list(engine._models._shelves._slots.values())
+
+
 def short_of_memory(engine: Engine, *, rows: int = 10**6, side: int = 10**6) -> None:
     """From now on, the engine's networks behave as on a device without room for more than this."""
     engine.draw(batch(), silent)
@@ -338,7 +384,7 @@ def short_of_memory(engine: Engine, *, rows: int = 10**6, side: int = 10**6) -> 
         if max(inputs[0].shape[-2:]) > side:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
-    for slot in engine._models._shelves._slots.values():
+    for slot in live_networks(engine):
         match slot.network:
             case UNet2DConditionModel():
                 slot.network.register_forward_pre_hook(refuse, with_kwargs=True)
@@ -380,12 +426,72 @@ def test_each_half_counts_its_own_guided_rows(engine: Engine) -> None:
 
 
 def test_a_picture_too_large_for_the_autoencoder_is_decoded_in_tiles(engine: Engine) -> None:
-    whole = engine.draw(batch(width=256, height=256), silent)
-    short_of_memory(engine, side=16)
-    tiled = engine.draw(batch(width=256, height=256), silent)
-    assert psnr(whole.pixels, tiled.pixels) > 15
+    assert_tiled(engine)
     small = engine.draw(batch(), silent)
     assert small.pixels.shape[1:3] == (64, 64)
+
+
+def assert_tiled(engine: Engine) -> None:
+    """Tiles of 128 pixels serve where there is no room for more, and show what the whole picture does."""
+    whole = engine.draw(batch(width=256, height=256), silent)
+    short_of_memory(engine, side=16)
+    sides: list[int] = []
+    (vae,) = [slot.network for slot in live_networks(engine) if isinstance(slot.network, AutoencoderKL)]
+    vae.decoder.register_forward_pre_hook(lambda _, inputs: sides.append(max(inputs[0].shape[-2:])))
+    tiled = engine.draw(batch(width=256, height=256), silent)
+    assert psnr(whole.pixels, tiled.pixels) > 15
+    assert max(sides) == 16
+
+
+def test_tiles_are_no_matter_of_the_size_that_an_autoencoder_was_trained_with(
+    tiny_models: TinyModels, tmp_path: Path
+) -> None:
+    models = TinyModels(shutil.copytree(tiny_models.folder, tmp_path / "models"))
+    config = models.native / "vae" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text(encoding="utf-8")) | {"sample_size": 1024}))
+    assert_tiled(Engine(catalog=Catalog.load(models.catalog), device="cpu", precision="fp32"))
+
+
+SINGLE = """
+default = "tiny"
+[models.tiny]
+family = "sd15"
+kind = "merged"
+weights = { path = "tiny.safetensors" }
+size = [64, 64]
+sides = [64, 256]
+harmless = true
+"""
+
+
+def test_tiles_of_a_single_file_which_says_nothing_of_sizes_are_as_large_as_others(tmp_path: Path) -> None:
+    save_single_file(pipeline(Family.SD15), tmp_path / "tiny.safetensors")
+    (tmp_path / "models.toml").write_text(SINGLE)
+    assert_tiled(Engine(catalog=Catalog.load(tmp_path / "models.toml"), device="cpu", precision="fp32"))
+
+
+@pytest.mark.parametrize(
+    ("size", "side"), [((32, 32), 16), ((64, 64), 32), ((96, 64), 48), ((104, 152), 64), ((90, 70), 44)]
+)
+def test_tiles_are_half_a_picture_and_overlap_by_whole_latents(size: tuple[int, int], side: int) -> None:
+    assert tile_side(*size) == side
+
+
+def test_numbers_that_overflow_are_no_picture_and_the_order_fails_in_words(
+    tiny_models: TinyModels, tmp_path: Path
+) -> None:
+    models = TinyModels(shutil.copytree(tiny_models.folder, tmp_path / "models"))
+    path = models.native / "vae" / "diffusion_pytorch_model.safetensors"
+    weights = load_file(path)
+    for layer in ("conv_norm_out", "conv_out"):
+        weights[f"decoder.{layer}.weight"].fill_(1e25)
+    save_file(weights, path)
+    engine = Engine(catalog=Catalog.load(models.catalog), device="cpu", precision="fp32")
+    with pytest.raises(InferenceError) as refusal:
+        engine.draw(batch(row(0), row(1)), silent)
+    assert refusal.value.failure == NumbersTooLarge(model="tiny", precision="float32")
+    assert "PRECISION=bfloat16" in str(refusal.value)
+    assert engine.draw(batch(model="tiny-lora"), silent).pixels.std() > 0
 
 
 def test_where_nothing_helps_it_is_said(engine: Engine) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -11,7 +13,9 @@ from inference.catalog.entries import Family
 from inference.drawing import text
 from inference.drawing.models import load_model
 from inference.drawing.text import MOST_CHUNKS, Embedding, PromptCache, embed
+from inference.loading.clip_words import clip_tokenizer
 from inference.memory.model import LoadedModel
+from inference.prompts import read_weights
 from tests.checkpoints import TinyModels
 from tests.layouts import WIDTH, pipeline, save_single_file
 
@@ -116,6 +120,14 @@ def test_the_embeddings_used_last_are_kept_and_long_ones_count_for_more(
     assert prompts.embed(model, "b") is not second
 
 
+@pytest.mark.parametrize("prompt", ["a<|endoftext|>b", "a <|startoftext|> b"])
+def test_names_of_tokens_that_somebody_types_are_letters_like_others(model: LoadedModel, prompt: str) -> None:
+    said = text._divided(model.text[0].tokenizer, read_weights(prompt)).numbers[0]
+    ends = {model.text[0].tokenizer.bos_token_id, model.text[0].tokenizer.eos_token_id}
+    assert len(said) == 16
+    assert ends.isdisjoint(said[1:-1])
+
+
 SDXL = """
 default = "model"
 [models.model]
@@ -153,3 +165,15 @@ def test_both_encoders_of_sdxl_read_the_same_words_in_the_same_places(sdxl: Load
 def test_exclamation_marks_where_a_chunk_ends_are_read_in_it(sdxl: LoadedModel) -> None:
     assert read(sdxl, "cat " * 74 + "!!").chunks == 1
     assert read(sdxl, "cat " * 75 + "!!").chunks == 2
+
+
+@torch.inference_mode()
+def test_exclamation_marks_are_words_for_stable_diffusion_2_too_which_fills_up_with_them(tmp_path: Path) -> None:
+    save_single_file(pipeline(Family.SD21), tmp_path / "model.safetensors")
+    (tmp_path / "models.toml").write_text(SDXL.replace('"sdxl"', '"sd21"') + 'prediction = "v_prediction"')
+    catalog = Catalog.load(tmp_path / "models.toml")
+    model = load_model(catalog, catalog.default, (), device=torch.device("cpu"), precision=torch.float32)
+    for prompt in ("wow!!! a cat !", "a cat"):
+        said = clip_tokenizer(77)(prompt)["input_ids"]
+        filled = torch.tensor([said + [0] * (77 - len(said))])
+        assert torch.equal(read(model, prompt).tokens, model.text[0].encoder(filled)[0])

@@ -275,6 +275,16 @@ def test_a_gigantic_picture_is_not_decoded(tmp_path: Path) -> None:
     assert isinstance(refused.value.failure, NotAPicture)
 
 
+def test_of_a_gigantic_picture_not_even_the_recipe_is_read(tmp_path: Path, recipe: Recipe) -> None:
+    whole, header = encode_png(PIXELS, recipe), len(png()) - len(chunk(b"IEND", b""))
+    large = png(width=8_192, height=8_192)[:header] + whole[header:]
+    assert read_recipe(saved(tmp_path, large)) == recipe
+    larger = png(width=8_192, height=8_193)[:header] + whole[header:]
+    with pytest.raises(InferenceError) as refused:
+        read_recipe(saved(tmp_path, larger))
+    assert isinstance(refused.value.failure, NotAPicture)
+
+
 def test_a_truncated_picture_is_refused(tmp_path: Path, recipe: Recipe) -> None:
     noisy = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
     path = saved(tmp_path, encode_png(noisy, recipe)[:-4000])
