@@ -206,7 +206,8 @@ class Dispatcher:
         while True:
             self._feed(station)
             self._prepare(station)
-            message = await station.worker.receive(timeout_s=station.silence_left(self._patience))
+            limit_s = station.silence_limit_s(self._patience)
+            message = await station.worker.receive(timeout_s=limit_s, since=station.heard_at)
             if message is not None:
                 self._hearing.hear(station, message)
             if isinstance(message, BatchFailed):

@@ -3,7 +3,8 @@
 Fairness is start-time fair queueing (Goyal, Vin and Cheng, 1996) with one flow per person: every person carries a
 virtual time that grows by the cost of what was drawn for them, and whoever has the least is next. A newcomer starts at
 the present virtual time, so a person with twenty orders waiting delays a person with one by a single batch at most, and
-nobody saves up turns by staying away. An order taken back costs nothing, because only drawing is charged.
+nobody saves up turns by staying away. Once nothing waits, all are even again: what was drawn while nobody else wanted
+anything is held against nobody. An order taken back costs nothing, because only drawing is charged.
 """
 
 from __future__ import annotations
@@ -227,8 +228,11 @@ class FairQueue:
         self._spent[entry.owner] += entry.cost
 
     def _forget_the_absent(self) -> None:
-        """Drop empty lines, and the account of those whom the present has caught up with."""
+        """Drop empty lines, and the account of those whom the present has caught up with: everybody's, once nothing
+        waits."""
         for owner in [owner for owner, line in self._waiting.items() if not line]:
             del self._waiting[owner]
+        if not self._waiting and not self._returned:
+            self._now = max((self._now, *self._spent.values()))
         for owner in [o for o, spent in self._spent.items() if spent <= self._now and o not in self._waiting]:
             del self._spent[owner]

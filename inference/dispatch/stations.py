@@ -1,4 +1,4 @@
-"""A worker as the dispatcher sees it: what it has in hand, and how much longer it may be silent. Decides nothing."""
+"""A worker as the dispatcher sees it: what it has in hand, and how long it may be silent. Decides nothing."""
 
 from __future__ import annotations
 
@@ -114,10 +114,9 @@ class Station:
             self.alarm.cancel()
             self.alarm = None
 
-    def silence_left(self, patience: Patience) -> float | None:
-        """How many more seconds the worker may stay silent; None while it has nothing to do."""
+    def silence_limit_s(self, patience: Patience) -> float | None:
+        """How long the worker may stay silent since ``heard_at``; None while it has nothing to do."""
         if not self.jobs:
             return None
         loading = self.batch is not None and self.phase is Phase.LOADING
-        limit_s = patience.load_timeout_s if loading else patience.step_timeout_s
-        return max(0.0, self.heard_at + limit_s - time.monotonic())
+        return patience.load_timeout_s if loading else patience.step_timeout_s

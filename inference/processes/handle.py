@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import multiprocessing
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -126,13 +127,15 @@ class WorkerProcess:
         if self._ready:
             self._inbox.put_nowait(_Wake())
 
-    async def receive(self, *, timeout_s: float | None) -> FromWorker | None:
+    async def receive(self, *, timeout_s: float | None, since: float | None = None) -> FromWorker | None:
         """The child's next message, or None after ``wake``.
 
-        Raises ``WorkerGone`` when the child died, or when it said nothing for ``timeout_s`` (it is killed then).
+        Raises ``WorkerGone`` when the child died, or when it said nothing for ``timeout_s`` (it is killed then), which
+        count from now or from ``since`` (monotonic seconds).
         """
+        passed_s = 0.0 if since is None else time.monotonic() - since
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(None if timeout_s is None else max(0.0, timeout_s - passed_s)):
                 message = await self._inbox.get()
         except TimeoutError:
             await self.kill()
@@ -144,16 +147,12 @@ class WorkerProcess:
 
     async def stop(self, *, grace_s: float = 10.0) -> None:
         """Ask the child to finish its saving and leave; kill it after ``grace_s`` seconds."""
-        if self._process is None:
-            return
         self.send(Shutdown())
-        await asyncio.to_thread(self._process.join, grace_s)
-        await self.kill()
+        await self._reap(grace_s=grace_s)
 
     async def kill(self) -> None:
         """End the child now."""
-        if self._process is not None:
-            await self._reap(grace_s=0)
+        await self._reap(grace_s=0)
 
     async def _reap(self, *, grace_s: float) -> str:
         """Collect the child, killed if it does not end by itself; says how it ended, for people."""

@@ -196,6 +196,10 @@ class Evening(RuleBasedStateMachine):
         assert self.queue._now >= self.present
         self.present = self.queue._now
 
+    @invariant()
+    def nobody_owes_anything_once_nothing_waits(self) -> None:
+        assert self.waiting or not self.queue._spent
+
 
 TestEvening = Evening.TestCase
 TestEvening.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)

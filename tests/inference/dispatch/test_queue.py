@@ -44,6 +44,33 @@ def test_staying_away_saves_up_no_turns() -> None:
     assert owners.count("ann") >= 2
 
 
+def test_what_was_drawn_while_nobody_else_wanted_anything_is_held_against_nobody() -> None:
+    queue = FairQueue(max_rows=1)
+    for _ in range(4):
+        queue.add(order("ann", count=4, steps=50))
+        queue.take()
+    lone = order("ann")
+    for entry in (order("bob"), order("cy"), lone):
+        queue.add(entry)
+    turns = []
+    while lone not in turns:
+        [turn] = queue.take()
+        turns.append(turn)
+        queue.add(order(turn.owner))
+    assert len(turns) <= 3
+
+
+def test_whoever_is_left_alone_by_an_order_taken_back_owes_nothing_either() -> None:
+    lone = order("bob")
+    queue = filled(order("ann", count=4, steps=50), lone, max_rows=1)
+    queue.take()
+    queue.remove(lone.job_id)
+    again = order("ann")
+    for entry in (again, order("bob"), order("cy")):
+        queue.add(entry)
+    assert queue.take() == (again,)
+
+
 def test_an_order_taken_back_costs_no_turn() -> None:
     big, small = order("ann", count=4, steps=50), order("ann")
     queue = filled(big, small, order("bob"), max_rows=1)
