@@ -92,15 +92,7 @@ async def _run(settings: Settings, store: Store, catalog: Catalog) -> None:
     if settings.discord_token is None:
         await store.jobs.forget_cards()  # the preview's channel begins empty
     await bot.follower.resume()
-    told_to_stop = True
-    try:
-        await _meet_people(settings, bot, dispatcher)
-    except Exception:
-        told_to_stop = False
-        raise
-    finally:
-        if told_to_stop:
-            await store.jobs.interrupted()
+    await _meet_people(settings, bot, dispatcher)
 
 
 async def _meet_people(settings: Settings, bot: PictureBot, dispatcher: Dispatcher) -> None:
@@ -117,15 +109,19 @@ async def _meet_people(settings: Settings, bot: PictureBot, dispatcher: Dispatch
 
 
 async def _work(bot: PictureBot, dispatcher: Dispatcher, until: Coroutine[Any, Any, None]) -> None:
-    """Draw and deliver until ``until`` ends; if drawing or following dies, everything does."""
-    async with asyncio.TaskGroup() as group:
-        tasks = [
-            group.create_task(dispatcher.run(), name="drawing"),
-            group.create_task(bot.background.run(), name="background"),
-        ]
-        await until
-        for task in tasks:
-            task.cancel()
+    """Draw and deliver until ``until`` ends; if drawing or following dies, everything does, and what was being drawn
+    may be to blame. However else this ends, no order is."""
+    tasks: list[asyncio.Task[None]] = []
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks.append(group.create_task(dispatcher.run(), name="drawing"))
+            tasks.append(group.create_task(bot.background.run(), name="background"))
+            await until
+            for task in tasks:
+                task.cancel()
+    finally:
+        if all(task.cancelled() for task in tasks):
+            await bot.store.jobs.interrupted()
 
 
 async def require_checkers(catalog: Catalog, worker: WorkerProcess) -> None:
@@ -281,12 +277,16 @@ async def remove_old(settings: Settings, examples: set[str]) -> None:
     """Remove pictures that are older than they are to be kept, and copies of the database from before upgrades, now and
     every day; the examples of models stay."""
     gallery = Gallery(settings.pictures_dir)
+    days = settings.keep_pictures_days
     while True:
-        remove_copies(settings.database_path, older_than=time.time() - COPIES_DAYS * DAY_S)
-        days = settings.keep_pictures_days
-        gone = await gallery.remove_older(time.time() - days * DAY_S, but=examples) if days else 0
-        if gone:
-            log.info("removed %d pictures that are older than %g days", gone, days)
+        try:
+            remove_copies(settings.database_path, older_than=time.time() - COPIES_DAYS * DAY_S)
+            gone = await gallery.remove_older(time.time() - days * DAY_S, but=examples) if days else 0
+        except OSError as error:
+            log.warning("what is too old is removed tomorrow: %s", error)
+        else:
+            if gone:
+                log.info("removed %d pictures that are older than %g days", gone, days)
         await asyncio.sleep(DAY_S)
 
 

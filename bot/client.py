@@ -39,7 +39,7 @@ log = logging.getLogger("bot.client")
 
 FIRST_RETRY_S = 5.0
 LONGEST_RETRY_S = 300.0
-"""Between attempts to log in; doubled each time."""
+"""Between attempts to reach Discord; doubled each time."""
 
 
 class Tree(app_commands.CommandTree[discord.Client]):
@@ -115,11 +115,25 @@ class PictureBot(commands.Bot):
             except TROUBLE as error:
                 if isinstance(error, discord.HTTPException) and not is_discords(error):
                     raise
-                wait_s = min(FIRST_RETRY_S * 2 ** min(attempt, 10), LONGEST_RETRY_S)
-                log.warning("Discord cannot be reached (%s); the next attempt is in %g s", error, wait_s)
                 await self.http.close()
                 self.http.connector = discord.utils.MISSING  # the next login needs one that is open
-                await asyncio.sleep(wait_s)
+                await _retry(attempt, error)
+            else:
+                return
+
+    async def connect(self, *, reconnect: bool = True) -> None:
+        """Stay connected, however long the gateway cannot be reached; raises ``discord.ConnectionClosed`` where it does
+        not want the bot.
+
+        discord.py resumes its connection whatever broke it, and fails where there has been none yet.
+        """
+        for attempt in count():
+            try:
+                await super().connect(reconnect=reconnect)
+            except AttributeError as error:
+                if self.ws or error.__context__ is None:
+                    raise
+                await _retry(attempt, error.__context__)
             else:
                 return
 
@@ -150,6 +164,13 @@ class PictureBot(commands.Bot):
         if self._always_sync or known != present:
             await self.tree.sync()
             await self.store.remember("commands", present)
+
+
+async def _retry(attempt: int, error: BaseException | None) -> None:
+    """Let the time pass until the next attempt to reach Discord."""
+    wait_s = min(FIRST_RETRY_S * 2 ** min(attempt, 10), LONGEST_RETRY_S)
+    log.warning("Discord cannot be reached (%s); the next attempt is in %g s", error, wait_s)
+    await asyncio.sleep(wait_s)
 
 
 async def _digest(tree: app_commands.CommandTree[Any]) -> str:

@@ -5,7 +5,6 @@ Commands, buttons, menus and modals all come through here; ``following`` then se
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import random
 import uuid
@@ -99,7 +98,7 @@ class Generator:
             axes,
             self._catalog,
             find=lambda name: choose(name or options.model, here, self._preferences, self._catalog).entry,
-            shown=await asyncio.to_thread(self._on_disk, rules),
+            shown=self._on_disk(rules) if axes == Axes() else (),
             seed=_random_seed() if locked is None else locked,
         )
         self._require_possible(rules, found)
@@ -196,7 +195,7 @@ class Generator:
         return job
 
     def _on_disk(self, rules: Rules) -> list[ModelEntry]:
-        """The models that could draw at once. Blocks."""
+        """The models that could draw at once. Looks at a few files of each, so it is quick."""
         return [entry for entry in visible(rules, self._catalog) if self._catalog.on_disk(entry)]
 
     def _request(self, interaction: discord.Interaction, options: Options, *, seed: int) -> ImageRequest:
@@ -248,12 +247,13 @@ class Generator:
         tickets = await self._enqueue(interaction, jobs)
         try:
             message = await interaction.followup.send(view=card, allowed_mentions=NOBODY, wait=True)
-        except TROUBLE as error:
-            log.info("job %s has no card yet: %s", jobs[0].id, error)
-        else:
+            jobs = [replace(job, place=replace(job.place, message_id=message.id)) for job in jobs]
             for job in jobs:
                 await self._jobs.set_message(job.id, message.id)
-            jobs = [replace(job, place=replace(job.place, message_id=message.id)) for job in jobs]
+        except TROUBLE as error:
+            log.info("job %s has no card yet: %s", jobs[0].id, error)
+        except Exception:
+            log.exception("the card of job %s is not known", jobs[0].id)
         self._follower.follow(jobs, tickets)
 
     async def _enqueue(self, interaction: discord.Interaction, jobs: Sequence[Job]) -> list[Ticket]:

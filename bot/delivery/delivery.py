@@ -82,6 +82,8 @@ class Delivery:
             await self._edit(job, parcel)
         except (TakenAway, *TROUBLE) as error:
             log.debug("progress of job %s not shown: %s", job.id, error)
+        except Exception:  # discord.py meets with answers that it does not expect by errors of many kinds
+            log.exception("progress of job %s not shown", job.id)
 
     async def show_end(self, job: Job, parcel: Parcel, *, wanted: Wanted) -> Place | None:
         """Bring the last card by the first way that is open; returns where it is then, None if no way is open, for
@@ -98,7 +100,7 @@ class Delivery:
                 log.info("job %s: somebody took its card away; it waits in the history", job.id)
                 return None
             else:
-                if place is not None and place.message_id != job.place.message_id:
+                if place is not None and place.channel_id != job.place.channel_id:
                     await self._say_without_files(job, parcel)
                 return place
         await self._say_without_files(job, parcel)

@@ -78,6 +78,8 @@ class Endings:
         place = await self._delivery.show_end(job, await self.parcel(job), wanted=lambda: self._jobs.exists(job_id))
         if place is not None and place != job.place:
             await self._jobs.moved(job, place)
+            if place.channel_id == job.place.channel_id:  # else the card from before says what became of it
+                await self._delivery.remove_cards([job.place])
             if await self._is_gone(job):  # deleted while it was on its way
                 await self._delivery.remove_cards([place])
         await self._jobs.delivered(job_id, missed=place is None)

@@ -22,15 +22,12 @@ from bot.ui.cards import progress_card, retry_note
 from bot.words import speaking, told
 from inference.contract import (
     Cancelled,
-    Downloading,
     Failed,
     Finished,
     JobEvent,
     Outcome,
-    Retrying,
     Running,
     Standing,
-    Waiting,
     picture_id,
 )
 from inference.dispatch.dispatcher import Dispatcher
@@ -106,29 +103,32 @@ class Follower:
         )
 
     async def _follow(self, job: Job, ticket: Ticket) -> None:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._note_attempts(job, ticket), name=f"attempts of job {job.id}")
-            await self._tell(job, ticket)
+        """What happens is recorded at once, while the card takes its time. The end is shown when no edit from before is
+        under way any more."""
+        with speaking(job.place.locale):
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._note_attempts(job, ticket), name=f"attempts of job {job.id}")
+                group.create_task(self._tell(job, ticket), name=f"progress of job {job.id}")
+                await self._record(job, await ticket.outcome())
+            await self._show_end(job)
 
     async def _note_attempts(self, job: Job, ticket: Ticket) -> None:
-        """At once, while the card takes its time: what is drawn now may bring the whole bot down."""
-        async for attempts in ticket.begun():
-            await _patiently(job, partial(self._jobs.running, job.id, attempts=attempts))
+        """What is drawn now may bring the whole bot down."""
+        async for _ in ticket.changing_hands():
+            note = self._jobs.running if ticket.in_hand else self._jobs.put_back
+            await _patiently(job, partial(note, job.id, attempts=ticket.attempts))
 
     async def _tell(self, job: Job, ticket: Ticket) -> None:
-        with speaking(job.place.locale):
-            await ticket.rest(QUICK_S)
-            note: str | None = None
-            async for event in ticket.events():
-                match event:
-                    case Downloading() | Waiting() | Running() | Retrying():
-                        note = retry_note(event) or note
-                        if job.comparison_id is None and not _is_old(job):  # a shared card is kept fresh for all
-                            card = self._card(job, event, note or late_note(job, event))
-                            await self._delivery.show_progress(job, card)
-                        await ticket.rest(self._pause_s(job))
-                    case Finished() | Failed() | Cancelled():
-                        await self._conclude(job, event)
+        """Keep the card up to date until the order has ended."""
+        await ticket.rest(QUICK_S)
+        note: str | None = None
+        async for event in ticket.events():
+            if ticket.settled or not isinstance(event, Standing):
+                return
+            note = retry_note(event) or note
+            if job.comparison_id is None and not _is_old(job):  # a shared card is kept fresh for all
+                await self._delivery.show_progress(job, self._card(job, event, note or late_note(job, event)))
+            await ticket.rest(self._pause_s(job))
 
     async def _keep_fresh(self, job: Job, tickets: Sequence[Ticket]) -> None:
         """Say on the card that ``job`` shares with others where those of them stand that have not ended."""
@@ -155,8 +155,8 @@ class Follower:
         urls = [f"attachment://{file.name}" for file in files]
         return Parcel(view=lambda: progress_card(job, event, note=note, previews=urls), files=files)
 
-    async def _conclude(self, job: Job, outcome: Outcome) -> None:
-        """Record the end before it is shown: from here on a restart shows it, and never draws again."""
+    async def _record(self, job: Job, outcome: Outcome) -> None:
+        """From here on a restart shows the end, and never draws again."""
         match outcome:
             case Finished():
                 if not await _patiently(job, partial(self._jobs.finish, job.id, outcome)):
@@ -164,10 +164,18 @@ class Follower:
             case Failed(failure=failure):
                 log.info("job %s failed: %s", job.id, describe(failure))
                 await _patiently(job, partial(self._jobs.fail, job.id, told(failure)))
+                await self._remove_pictures(job)
             case Cancelled():
                 await _patiently(job, partial(self._jobs.cancel, job.id))
-                await self._gallery.remove(picture_id(job.id, index) for index in range(job.request.count))
-        await self._show_end(job)
+                await self._remove_pictures(job)
+
+    async def _remove_pictures(self, job: Job) -> None:
+        """Those that were saved before an order ended without them. A disk that is broken keeps no end from being
+        shown: it may be what the order failed of."""
+        try:
+            await self._gallery.remove(picture_id(job.id, index) for index in range(job.request.count))
+        except OSError as error:
+            log.warning("pictures of job %s stay: %s", job.id, error)
 
     async def _show_end(self, job: Job) -> None:
         """However long Discord is away or the database locked: what was drawn is shown when they are back."""

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,7 +69,7 @@ class Gallery:
         return await asyncio.to_thread(self._remove_older, than, but)
 
     def _remove_older(self, than: float, but: set[str]) -> int:
-        old = [path for path in self._files() if path.stem not in but and path.stat().st_mtime < than]
+        old = [path for path, changed_at in self._files().items() if path.stem not in but and changed_at < than]
         for path in old:
             path.unlink(missing_ok=True)
         return len(old)
@@ -78,14 +79,19 @@ class Gallery:
             self.path(picture_id).unlink(missing_ok=True)
 
     def _sweep(self, known: set[str], since: float) -> Swept:
-        unknown = [path for path in self._files() if path.stem not in known]
-        left = [path for path in unknown if path.stat().st_mtime >= since]
+        unknown = {path: changed_at for path, changed_at in self._files().items() if path.stem not in known}
+        left = [path for path, changed_at in unknown.items() if changed_at >= since]
         if len(left) > MOST_LEFT:
             left = []
         for path in left:
             path.unlink(missing_ok=True)
         return Swept(removed=len(left), kept=len(unknown) - len(left))
 
-    def _files(self) -> list[Path]:
-        """All that the bot has put here."""
-        return [path for path in self._folder.glob("*") if OURS.fullmatch(path.name)]
+    def _files(self) -> dict[Path, float]:
+        """All that the bot has put here, and when (Unix seconds)."""
+        found: dict[Path, float] = {}
+        for path in self._folder.glob("*"):
+            if OURS.fullmatch(path.name):
+                with suppress(FileNotFoundError):  # somebody removed it meanwhile
+                    found[path] = path.stat().st_mtime
+        return found

@@ -101,6 +101,11 @@ class Jobs:
         sql = "UPDATE jobs SET state = 'running', attempts = ? WHERE id = ? AND state IN ('queued', 'running')"
         await self._write(sql, (attempts, job_id))
 
+    async def put_back(self, job_id: str, *, attempts: int) -> None:
+        """No worker has the order in hand any more, it waits again; so many had it that count."""
+        sql = "UPDATE jobs SET state = 'queued', attempts = ? WHERE id = ? AND state IN ('queued', 'running')"
+        await self._write(sql, (attempts, job_id))
+
     async def interrupted(self) -> None:
         """The bot was told to stop, which is no order's fault: what it was drawing counts as not attempted."""
         await self._write("UPDATE jobs SET state = 'queued', attempts = attempts - 1 WHERE state = 'running'", ())

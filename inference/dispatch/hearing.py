@@ -81,6 +81,7 @@ class Hearing:
             if entry.job_id not in self._orders:
                 continue
             if self._orders.may_try_again(entry.job_id):
+                self._orders.put_back(entry.job_id, counts=True)
                 self._orders.tell(entry.job_id, Retrying(failure=failure))
                 self._queue.give_back(entry)
             else:
@@ -106,6 +107,7 @@ class Hearing:
         entries = station.release()
         for entry in entries:
             if len(entries) > 1 and entry.job_id in self._orders:
+                self._orders.put_back(entry.job_id, counts=False)
                 self._queue.give_back(entry)
             else:
                 self._orders.settle(entry.job_id, Failed(failure=failure))

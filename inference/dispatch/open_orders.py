@@ -38,6 +38,10 @@ class OpenOrders:
         """A worker gets the order in hand."""
         self._tickets[job_id].attempt()
 
+    def put_back(self, job_id: str, *, counts: bool) -> None:
+        """It waits again; ``counts``: the worker that had it in hand is one of those that it may be given to."""
+        self._tickets[job_id].put_back(counts=counts)
+
     def may_try_again(self, job_id: str) -> bool:
         """Whether it was given to fewer workers than it may be."""
         return self._tickets[job_id].attempts < MOST_ATTEMPTS

@@ -18,6 +18,8 @@ class Ticket:
         """What was told last, heard or not."""
         self.attempts = attempts
         """How many workers have had it in hand."""
+        self.in_hand = False
+        """Whether one has now."""
         self._unheard: list[JobEvent] = []
         self._news = asyncio.Event()
         self._attempted = asyncio.Event()
@@ -41,6 +43,13 @@ class Ticket:
     def attempt(self) -> None:
         """A worker gets it in hand."""
         self.attempts += 1
+        self.in_hand = True
+        self._attempted.set()
+
+    def put_back(self, *, counts: bool) -> None:
+        """The worker has it in hand no more, and it has not ended; ``counts``: that was one of its attempts."""
+        self.attempts -= not counts
+        self.in_hand = False
         self._attempted.set()
 
     def settle(self, outcome: Outcome) -> None:
@@ -65,13 +74,13 @@ class Ticket:
             async with asyncio.timeout(seconds):
                 await self._end.wait()
 
-    async def begun(self) -> AsyncIterator[int]:
-        """How many workers have had the order in hand, as soon as there is one more; ends with the order."""
+    async def changing_hands(self) -> AsyncIterator[None]:
+        """As soon as ``attempts`` or ``in_hand`` have changed; ends with the order."""
         while not self.settled:
             await self._attempted.wait()
             self._attempted.clear()
             if not self.settled:
-                yield self.attempts
+                yield
 
     async def events(self) -> AsyncIterator[JobEvent]:
         """What happens to the order, oldest unheard news first; ends after the outcome."""

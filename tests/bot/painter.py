@@ -52,6 +52,14 @@ def main(connection: Connection, spec: WorkerSpec) -> None:
                 return
 
 
+def gone_for_good(connection: Connection, spec: WorkerSpec) -> None:
+    """Once it was killed it never comes up again, and only waits for its end."""
+    if (spec.pictures_dir / "died").exists():
+        connection.recv()
+    else:
+        main(connection, spec)
+
+
 def pixels(seed: int, width: int, height: int, variation: Variation | None = None) -> bytes:
     """What is drawn for a seed and a variation of it, as RGB bytes."""
     if variation is not None:

@@ -43,7 +43,8 @@ def answer(content: Any) -> web.Response:
 
 class FakeDiscord:
     """A server that speaks as much of Discord's HTTP and gateway as a start takes. ``failures`` breaks off so many
-    tellings of the commands, and whoever comes to the gateway with the token is refused."""
+    tellings of the commands, ``absences`` as many comings to the gateway, and whoever comes there with the token after
+    that is refused."""
 
     def __init__(self) -> None:
         routes = web.Application()
@@ -53,6 +54,7 @@ class FakeDiscord:
         routes.router.add_get("/", self._gateway)
         self._runner = web.AppRunner(routes)
         self.failures = 0
+        self.absences = 0
         self.told = 0
         self.address = ""
 
@@ -81,6 +83,9 @@ class FakeDiscord:
         return answer([])
 
     async def _gateway(self, request: web.Request) -> web.WebSocketResponse:
+        if self.absences:
+            self.absences -= 1
+            raise web.HTTPServiceUnavailable
         socket = web.WebSocketResponse()
         await socket.prepare(request)
         await socket.send_json({"op": 10, "d": {"heartbeat_interval": 45_000}, "s": None, "t": None})
@@ -156,6 +161,18 @@ async def test_a_token_that_is_no_longer_good_ends_the_bot_with_a_sentence(
     settings = replace(settings, catalog=ROOT / "models" / "models.toml", safety_check="off")
     with pytest.raises(app.StartError, match="does not accept DISCORD_TOKEN"):
         await app.run(settings)
+
+
+async def test_a_start_waits_for_a_gateway_that_is_away(
+    settings: Settings, fake_discord: FakeDiscord, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(client, "FIRST_RETRY_S", 0.01)
+    fake_discord.absences = 2
+    settings = replace(settings, catalog=ROOT / "models" / "models.toml", safety_check="off")
+    with pytest.raises(app.StartError, match="does not accept DISCORD_TOKEN"):  # which only the gateway says here
+        await app.run(settings)
+    assert fake_discord.absences == 0
+    assert caplog.text.count("Discord cannot be reached (503") == 2
 
 
 async def test_a_device_that_there_is_not_ends_the_bot_with_a_sentence(settings: Settings) -> None:

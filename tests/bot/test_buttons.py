@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
 import aiohttp
 import discord
 import pytest
+import simcord
+from simcord.http import router
 
+from bot.delivery import following
 from bot.ordering.access import Refused
 from bot.settings import Settings
 from bot.store import JobState, Origin
@@ -16,7 +21,7 @@ from bot.ui.buttons import A_LITTLE, A_LOT
 from inference.catalog import Catalog
 from inference.contract import Adapter, Variation
 from tests.bot.painter import pixels
-from tests.bot.studio import Studio, covers, images_of, labels_of, menu_of, open_studio, text_of, walk
+from tests.bot.studio import Studio, covers, images_of, labels_of, menu_of, open_studio, text_of, until, walk
 
 
 async def drawn(studio: Studio, *, prompt: str = "a red apple", seed: int = 7, count: int = 1) -> discord.Message:
@@ -54,6 +59,42 @@ async def test_reroll_draws_the_prompt_from_a_new_seed(studio: Studio, restarted
     assert picture.tobytes() != pixels(7, 64, 64)
     assert "a red apple" in text_of(studio.cards()[1])
     assert "pixel for pixel" not in text_of(studio.cards()[1])
+
+
+async def test_an_order_whose_card_meets_with_an_answer_that_nobody_expects_is_followed(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await drawn(studio)
+
+    def look(backend: simcord.Backend, method: str, path: str) -> None:
+        if method == "POST" and path.startswith("/webhooks/"):
+            raise TypeError("string indices must be integers, not 'str'")
+
+    monkeypatch.setattr(router, "_check_faults", look)
+    await studio.ann.click(first, label="Reroll")
+    monkeypatch.undo()
+    await until(lambda: len(studio.cards()) == 2, studio.env.transcript)
+    [picture] = await studio.pictures(index=1)
+    assert picture.tobytes() != pixels(7, 64, 64)
+
+
+async def test_an_order_whose_card_cannot_be_noted_is_followed(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(following, "LOCKED_S", 0.1)
+    first = await drawn(studio)
+    async with studio.store._database.transaction() as connection:
+        await connection.execute("PRAGMA busy_timeout = 10")
+    with closing(sqlite3.connect(studio.settings.database_path, isolation_level=None)) as other:
+
+        def look(backend: simcord.Backend, method: str, path: str) -> None:
+            if method == "POST" and path.startswith("/webhooks/"):
+                other.execute("BEGIN IMMEDIATE")
+
+        monkeypatch.setattr(router, "_check_faults", look)
+        await studio.ann.click(first, label="Reroll")
+        other.rollback()
+    await studio.settled(JobState.DONE)
+    await studio.all_delivered()
+    assert len(await studio.pictures()) == 1
 
 
 @pytest.mark.parametrize("restarted", [False, True])

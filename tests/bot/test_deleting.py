@@ -171,7 +171,8 @@ async def test_a_comparison_whose_card_was_sent_anew_goes_from_both_places(studi
     row = {"type": 1, "components": [{"type": 2, "style": 2, "label": "Delete", "custom_id": custom_id}]}
     studio.env.backend.get_message(studio.channel.id, old.id).components = [row]
     for path in ("/webhooks/*", f"/channels/*/messages/{old.id}"):
-        studio.env.inject_error("PATCH", path, status=403, code=50001, message="Missing Access", times=None)
+        for method in ("PATCH", "DELETE"):
+            studio.env.inject_error(method, path, status=403, code=50001, message="Missing Access", times=None)
     studio.let_go()
     await studio.all_delivered()
     studio.env.backend.faults.clear()

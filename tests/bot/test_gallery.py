@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bot import app
-from bot.delivery.gallery import MOST_LEFT
+from bot.delivery.gallery import MOST_LEFT, Gallery
 from bot.settings import ROOT, Settings
 from bot.store import open_store
 from tests.bot.studio import until
@@ -41,6 +41,33 @@ async def test_what_a_killed_bot_left_is_removed_and_other_peoples_files_are_not
     await sweep(settings)
     assert [path.exists() for path in left] == [False] * 3
     assert [path.exists() for path in others] == [True] * 3
+
+
+async def test_what_is_gone_once_it_is_looked_at_keeps_nothing_else_from_going(settings: Settings) -> None:
+    await sweep(settings)
+    folder = settings.pictures_dir
+    for _ in range(2):
+        left = a_file(folder, age_s=8 * app.DAY_S)
+        (folder / f"{uuid.uuid4()}.png").symlink_to("nowhere")
+        assert await Gallery(folder).remove_older(time.time() - 7 * app.DAY_S, but=set()) == 1
+        assert not left.exists()
+        left = a_file(folder)
+        await sweep(settings)
+        assert not left.exists()
+
+
+async def test_what_cannot_be_removed_today_is_removed_another_day(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(app, "DAY_S", 0.05)
+    in_the_way = settings.pictures_dir / f"{uuid.uuid4()}.png"
+    in_the_way.mkdir(parents=True)
+    daily = asyncio.create_task(app.remove_old(replace(settings, keep_pictures_days=1.0), set()))
+    await until(lambda: "is removed tomorrow" in caplog.text, lambda: caplog.text)
+    in_the_way.rmdir()
+    old = a_file(settings.pictures_dir, age_s=1.0)
+    await until(lambda: not old.exists(), lambda: "the old picture is still there")
+    daily.cancel()
 
 
 async def test_pictures_outlive_a_database_that_was_moved_away(

@@ -7,11 +7,15 @@ from contextlib import closing
 
 import pytest
 
+from bot import app
 from bot.delivery import delivery, following
+from bot.settings import Settings
 from bot.store import JobState
+from inference.catalog import Catalog
 from inference.contract import picture_id
+from tests.bot import painter
 from tests.bot.painter import pixels
-from tests.bot.studio import Studio, eventually, until
+from tests.bot.studio import Studio, eventually, open_studio, until
 
 
 def edits(studio: Studio, message_id: int) -> int:
@@ -78,6 +82,60 @@ async def test_a_bot_that_is_told_to_stop_blames_no_order(studio: Studio) -> Non
         await studio.restart()
     studio.let_go()
     await studio.pictures()
+
+
+async def test_a_connection_that_breaks_blames_no_order(studio: Studio) -> None:
+    await studio.stop()
+    await studio.ann.slash(studio.channel, "imagine", prompt="wait")
+
+    async def broken() -> None:
+        await attempted(studio, 1)
+        raise ConnectionError("the line is dead")
+
+    with pytest.raises(ExceptionGroup, match="unhandled"):
+        await app._work(studio.bot, studio.dispatcher, broken())
+    await attempted(studio, 0)
+
+
+async def test_being_told_to_stop_absolves_no_order_that_has_just_killed_a_worker(
+    settings: Settings, catalog: Catalog
+) -> None:
+    async with open_studio(settings, catalog, painter_main=painter.gone_for_good) as studio:
+        await studio.ann.slash(studio.channel, "imagine", prompt="kill me")
+
+        async def waits_again() -> bool:
+            [job] = await studio.jobs()
+            return (job.state, job.attempts) == (JobState.QUEUED, 1)
+
+        await eventually(waits_again, lambda: "it does not wait again")
+        await studio.stop()
+        await studio.store.jobs.interrupted()
+        await attempted(studio, 1)
+
+
+async def test_a_failed_batch_is_no_attempt_of_those_who_shared_it(studio: Studio) -> None:
+    await studio.mod.slash(studio.channel, "imagine", prompt="wait")
+    await studio.card(saying="Drawing", index=0)
+    await studio.ann.slash(studio.channel, "imagine", prompt="fail")
+    await studio.ben.slash(studio.channel, "imagine", prompt="wait")
+    await studio.mod.click(studio.cards()[0], label="Cancel")
+    await studio.card(saying="memory", index=1)
+    await studio.card(saying="Drawing", index=2)
+    await attempted(studio, 1, 1, 1)
+
+
+async def test_what_was_saved_of_an_order_that_failed_does_not_stay(studio: Studio) -> None:
+    await studio.mod.slash(studio.channel, "imagine", prompt="wait")
+    await studio.card(saying="Drawing", index=0)
+    await studio.ann.slash(studio.channel, "imagine", prompt="fail", count=2)
+    [_, job] = await studio.jobs()
+    saved = [studio.settings.pictures_dir / f"{picture_id(job.id, index)}.png" for index in range(2)]
+    saved[0].touch()
+    saved[1].mkdir()  # cannot be removed, which keeps nobody from hearing of the end
+    studio.let_go()
+    await studio.card(saying="memory", index=1)
+    await studio.all_delivered()
+    assert [path.exists() for path in saved] == [False, True]
 
 
 async def test_what_was_drawn_while_the_database_was_locked_is_shown_afterwards(

@@ -28,9 +28,9 @@ from inference.processes.handle import WorkerSpec, draw_for_parent
 
 
 def innocent(connection: Connection, spec: WorkerSpec) -> None:
-    """Does as told. Prompts steer it: ``kill me``, ``kill me once``, ``hang``, ``fail``, ``slow`` (until stopped),
-    ``sketch`` (previews after the first step, which are the pictures' ids), ``keep`` (all models so far in memory),
-    ``save slowly`` (too late to be stopped)."""
+    """Does as told. Prompts steer it: ``kill me``, ``kill me once``, ``kill me once alone``, ``hang``, ``fail``,
+    ``slow`` (until stopped), ``sketch`` (previews after the first step, which are the pictures' ids), ``keep`` (all
+    models so far in memory), ``save slowly`` (too late to be stopped)."""
     connection.send(Ready(device="cpu", precision="float32"))
     while True:
         match connection.recv():
@@ -190,7 +190,8 @@ def _draw(connection: Connection, batch: Batch, spec: WorkerSpec) -> None:
     connection.send(BatchProgress(batch_id=batch.id, progress=Progress(phase=Phase.LOADING)))
     prompts = [row.prompt for row in batch.rows]
     note = spec.pictures_dir / "killed"
-    if "kill me" in prompts or ("kill me once" in prompts and not note.exists()):
+    once = "kill me once" in prompts or prompts == ["kill me once alone"]
+    if "kill me" in prompts or (once and not note.exists()):
         note.touch()
         os.kill(os.getpid(), signal.SIGKILL)
     if "hang" in prompts:

@@ -269,6 +269,19 @@ async def test_a_failed_batch_is_tried_one_by_one_so_only_the_guilty_fails(open_
         assert isinstance((await heard(innocent))[-1], Finished)
 
 
+async def test_a_failed_batch_is_no_try_of_those_who_shared_it(open_workplace: Open) -> None:
+    async with open_workplace() as place:
+        slow = place.order("slow")
+        await hear_until(slow, drawing)
+        guilty, unlucky = place.order("fail", owner="bob"), place.order("kill me once alone", owner="cy")
+        place.dispatcher.cancel(slow.job_id)
+        assert isinstance((await heard(guilty))[-1], Failed)
+        news = await heard(unlucky)
+    assert any(isinstance(event, Retrying) for event in news)
+    assert isinstance(news[-1], Finished)
+    assert unlucky.attempts == 2
+
+
 async def test_a_job_whose_worker_was_killed_is_told_and_drawn_on_the_second_try(open_workplace: Open) -> None:
     async with open_workplace() as place:
         news = await heard(place.order("kill me once"))
@@ -311,8 +324,7 @@ async def test_a_hanging_worker_is_ended_and_its_job_fails_after_the_second_try(
     patience = Patience(load_timeout_s=0.3, step_timeout_s=0.3, first_backoff_s=0.01)
     async with open_workplace(patience=patience) as place:
         end = (await heard(place.order("hang")))[-1]
-    assert isinstance(end, Failed)
-    assert isinstance(end.failure, WorkerTimedOut)
+    assert end == Failed(failure=WorkerTimedOut(seconds=0.3))
 
 
 async def test_newcomers_do_not_prolong_a_hanging_workers_time(open_workplace: Open) -> None:
@@ -326,7 +338,7 @@ async def test_newcomers_do_not_prolong_a_hanging_workers_time(open_workplace: O
                 await asyncio.sleep(0.05)
 
         crowd = asyncio.create_task(keep_ordering())
-        await hear_until(hanging, lambda event: isinstance(event, Retrying))
+        await hear_until(hanging, lambda event: event == Retrying(failure=WorkerTimedOut(seconds=0.5)))
         crowd.cancel()
 
 
