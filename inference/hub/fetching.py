@@ -22,6 +22,9 @@ from inference.processes.pipe import how_it_ended, read_into
 
 log = logging.getLogger(__name__)
 
+AT_ONCE = 2
+"""Downloads; more of them would only share the line."""
+
 Report: TypeAlias = Callable[[str, "Downloading | Failed | None"], None]
 """Hears of an order, by its job id: how far its model is, that it will not come, or (None) that it is here."""
 
@@ -55,6 +58,7 @@ class Fetching:
         self._log_level = log_level
         self._downloads: dict[tuple[str, ...], _Download] = {}
         self._begun: asyncio.Queue[_Download] = asyncio.Queue()
+        self._room = asyncio.Semaphore(AT_ONCE)
 
     def needs(self, request: ImageRequest) -> tuple[str, ...]:
         """The model and LoRAs of ``request`` that have to be downloaded first. Looks at a few files, so it is quick.
@@ -102,7 +106,8 @@ class Fetching:
 
     async def _see_through(self, download: _Download, report: Report) -> None:
         try:
-            failure = await self._download(download, report)
+            async with self._room:
+                failure = await self._download(download, report)
         except Exception as error:
             failure = unexpected(error, log)
         if failure is not None:

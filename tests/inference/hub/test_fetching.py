@@ -19,7 +19,7 @@ from inference.contract import Adapter, Cancelled, Downloading, Failed, Finished
 from inference.dispatch.dispatcher import Dispatcher
 from inference.dispatch.queue import FairQueue
 from inference.dispatch.ticket import Ticket
-from inference.errors import InferenceError, TooManyWaiting
+from inference.errors import CatalogUnreadable, InferenceError, TooManyWaiting
 from inference.hub.fetching import Fetching
 from inference.hub_errors import DownloadDamaged, DownloadInterrupted, DownloadsOff, HubUnreachable
 from inference.processes.handle import WorkerProcess, WorkerSpec
@@ -185,6 +185,33 @@ async def test_taking_the_last_order_back_stops_the_download_and_the_next_goes_o
     assert any(asked.range for asked in hub.requests)
 
 
+async def test_more_downloads_than_two_wait_for_each_other(
+    catalog_path: Path, hub: Hub, tiny_models: TinyModels
+) -> None:
+    names = ("first", "second", "third", "fourth")
+    for name in names:
+        hub.publish(f"someone/{name}", tiny_models.native)
+    more = "".join(f'[models.{name}]\n{HEAD}weights = {{ hub = "someone/{name}" }}\n' for name in names)
+    catalog_path.write_text(f"{CATALOG}{more}")
+    hub.hold_after = 300_000
+    async with a_workplace(catalog_path) as place:
+        await heard(place.order("here"))
+        workers = children()
+        tickets = [place.order(name, owner=name) for name in names]
+        for ticket in tickets[:2]:
+            await under_way(ticket)
+        fetchers = children() - workers
+        assert len(fetchers) == 2
+        assert tickets[3].latest == Downloading(model="fourth", done_bytes=0, total_bytes=None)
+        place.dispatcher.cancel(tickets[2].job_id)  # while it waits
+        place.dispatcher.cancel(tickets[0].job_id)  # while it downloads
+        await under_way(tickets[3])
+        assert len(children() - workers) == 2
+        hub.go.set()
+        assert isinstance((await heard(tickets[1]))[-1], Finished)
+        assert isinstance((await heard(tickets[3]))[-1], Finished)
+
+
 async def test_a_download_that_fails_ends_every_order_that_waited_with_the_reason(catalog_path: Path, hub: Hub) -> None:
     hub.wrong.add(UNET)
     async with a_workplace(catalog_path) as place:
@@ -251,6 +278,15 @@ def test_a_download_ends_with_its_parent_however_that_ends(catalog_path: Path, h
     parent.kill()
     parent.communicate()
     assert psutil.wait_procs([child], 10)[1] == []
+
+
+async def test_a_catalogue_that_is_broken_meanwhile_is_told(catalog_path: Path) -> None:
+    async with a_workplace(catalog_path) as place:
+        catalog_path.write_text("default = ")
+        end = (await heard(place.order()))[-1]
+    assert isinstance(end, Failed)
+    assert isinstance(end.failure, CatalogUnreadable)
+    assert str(catalog_path) in end.failure.reason
 
 
 async def test_where_downloads_are_off_orders_are_refused_and_resumed_ones_end(catalog_path: Path, hub: Hub) -> None:
