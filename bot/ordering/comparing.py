@@ -24,7 +24,8 @@ COMMA = r"[,，、]"
 """Also as Chinese keyboards write it."""
 GROUP = re.compile(rf"\{{([^{{}}]*{COMMA}[^{{}}]*)\}}")
 """Words to choose from, as Midjourney has them: ``a {red, green} apple``."""
-WORD = re.compile(r"\w+|\W")
+WORD = re.compile(r"[\u2e80-\u9fff]|[^\W\u2e80-\u9fff]+|\W")
+"""Of Chinese and Japanese, which have no spaces, every character."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

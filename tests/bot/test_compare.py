@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -47,6 +50,19 @@ async def test_models_are_compared_on_one_card(studio: Studio) -> None:
     await studio.all_delivered()
     turns = studio.bot.follower._endings._turns
     await until(lambda: not turns, lambda: f"of a card that is finished this is still remembered: {dict(turns)}")
+
+
+async def test_where_it_is_said_what_is_compared_nothing_is_looked_up_in_threads_that_may_be_busy(
+    studio: Studio,
+) -> None:
+    busy, free = ThreadPoolExecutor(1), threading.Event()
+    asyncio.get_running_loop().set_default_executor(busy)
+    busy.submit(free.wait, 60)
+    await studio.ann.slash(studio.channel, "compare", prompt="wait", models="quick, guided")
+    assert len(await studio.jobs()) == 2
+    free.set()
+    studio.let_go()
+    await studio.pictures(count=2)
 
 
 async def test_while_it_is_drawn_the_card_says_where_each_of_them_stands(studio: Studio) -> None:
@@ -294,7 +310,7 @@ def test_labels_say_what_differs_and_nothing_else(catalog: Catalog) -> None:
             ["red fox in snow", "blue fox in rain"],
         ),
         (["a fox", "a wet fox"], "a {–, wet}fox", ["–", "wet"]),
-        (["红色的狐狸", "蓝色的狐狸"], "{红色的狐狸, 蓝色的狐狸}", ["红色的狐狸", "蓝色的狐狸"]),
+        (["红色的狐狸", "蓝色的狐狸"], "{红, 蓝}色的狐狸", ["红", "蓝"]),
         (["x (red:1.2)", "x (red:1.4)"], "x (red:1.{2, 4})", ["2", "4"]),
     ],
 )
