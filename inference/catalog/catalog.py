@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
-from inference.catalog.dropped import Dropped, Unusable, slug
+from inference.catalog.dropped import Dropped, Unusable, plain_name, slug, stem_of
 from inference.catalog.entries import AdapterEntry, Checked, Family, ModelEntry
 from inference.catalog.sources import Source
 from inference.catalog.toml import CatalogError, Document, read_document
@@ -39,7 +39,7 @@ class Catalog:
         self.safety = document.safety
         self.previews = document.previews
         sources = [*(source for entry in document.models for source in _own(entry))]
-        sources += [entry.weights for entry in document.adapters]
+        sources += [*(entry.weights for entry in document.adapters), *document.folders.lcm_loras.values()]
         self._dropped = Dropped(
             document.folders,
             known=frozenset(source.path.resolve() for source in sources if source.path is not None),
@@ -90,15 +90,24 @@ class Catalog:
         """The same of a style LoRA that fits the family; raises ``InferenceError(UnknownAdapter)``."""
         return _meant(typed, self.adapters(family)) or self.adapter(typed, family)
 
+    def name_meant(self, typed: str) -> str:
+        """The same of any model, any LoRA and the classifier: the name that ``missing`` takes; raises
+        ``InferenceError(UnknownModel)``."""
+        if typed == CLASSIFIER and self.safety is not None:
+            return CLASSIFIER
+        entry = self._adapter_called(typed) or self.get(typed) or _meant(typed, self) or _meant(typed, self._styles())
+        return self[typed].name if entry is None else entry.name
+
     def of_file(self, stem: str) -> ModelEntry | None:
-        """The model of this name, or else the first whose name a file of this name would get: other programs call a
-        model by its file. Letters that such a name cannot hold would make different files the same, so there is none.
+        """The model of this name, or else the first that has it as the plain name of its own or of its file: other
+        programs call a model by its file. Letters that such a name cannot hold would make different files the same, so
+        there is none.
         """
         models = {entry.name: entry for entry in self}
-        name = slug(stem)
-        if stem in models or not name or not stem.isascii():
+        name = plain_name(stem)
+        if stem in models or not name:
             return models.get(stem)
-        return next((entry for entry in models.values() if slug(entry.name) == name), None)
+        return next((entry for entry in models.values() if name in _plain_names(entry)), None)
 
     def __iter__(self) -> Iterator[ModelEntry]:
         """The entries of the file, then what was dropped into the folder of checkpoints."""
@@ -119,8 +128,7 @@ class Catalog:
 
     def adapters(self, family: Family) -> tuple[AdapterEntry, ...]:
         """The style LoRAs that fit models of this family."""
-        every = (*self._adapters.values(), *self._dropped.look().adapters)
-        return tuple(entry for entry in every if entry.family is family)
+        return tuple(entry for entry in self._styles() if entry.family is family)
 
     def adapter(self, name: str, family: Family) -> AdapterEntry:
         """The style LoRA of this name, if it fits the family; raises ``InferenceError(UnknownAdapter)``."""
@@ -194,6 +202,10 @@ class Catalog:
         """The models on this machine that are not harmless."""
         return tuple(entry for entry in self if not entry.harmless and self.on_disk(entry))
 
+    def _styles(self) -> tuple[AdapterEntry, ...]:
+        """The style LoRAs of all families."""
+        return (*self._adapters.values(), *self._dropped.look().adapters)
+
     def _missing_of(self, entry: ModelEntry) -> tuple[Source, ...]:
         """Without a look into the folders of what was dropped: people are shown hundreds of models at a keystroke."""
         return tuple(source for source in self.sources(entry) if source.locate() is None)
@@ -234,6 +246,12 @@ def _meant(typed: str, entries: Iterable[Entry]) -> Entry | None:
     named = (entry for entry in entries if entry.name.casefold() == wanted)
     titled = (entry for entry in entries if entry.title.casefold() == wanted)
     return next(chain(named, titled), None)
+
+
+def _plain_names(entry: ModelEntry) -> tuple[str, ...]:
+    """What files of other programs may be called that mean this model: as it is called itself, or as its file is."""
+    path = entry.weights.path
+    return (slug(entry.name), *(() if path is None else (plain_name(stem_of(path)),)))
 
 
 def _own(entry: ModelEntry) -> tuple[Source, ...]:

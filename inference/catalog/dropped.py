@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
+import hashlib
+import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 from inference.catalog.entries import (
     GUIDANCE,
@@ -50,6 +53,12 @@ anywhere, else where a word begins or ends; after “hyper” a word ends, and i
 
 REMEMBERED = 4096
 """Files whose headers need not be read again."""
+DAMAGED = (ValueError, OSError, ArithmeticError, RuntimeError)
+"""What reading a file may provoke that is damaged, or made to harm."""
+HASH_DIGITS = 8
+"""Of what tells files apart whose names become the same."""
+
+Entry = TypeVar("Entry", ModelEntry, AdapterEntry)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,24 +109,24 @@ class Dropped:
         return self._found
 
     def _read(self, checkpoints: Seen, loras: Seen) -> Found:
-        taken = set(self._names)
-        unusable: list[Unusable] = []
-        models = [*self._models(self._new(checkpoints), taken, unusable)]
-        adapters = [*self._adapters(self._new(loras), taken, unusable)]
-        return Found(models=tuple(models), adapters=tuple(adapters), unusable=tuple(unusable))
+        folders, unusable = self._folders, list[Unusable]()
+        models = _told_apart([*self._usable(checkpoints, self._model, unusable)], folders.checkpoints, self._names)
+        taken = self._names | {model.name for model in models}
+        adapters = _told_apart([*self._usable(loras, _adapter, unusable)], folders.loras, taken)
+        return Found(models=models, adapters=adapters, unusable=tuple(unusable))
 
-    def _new(self, seen: Seen) -> Seen:
-        return tuple(glimpse for glimpse in seen if Path(glimpse[0]).resolve() not in self._known)
-
-    def _models(self, files: Seen, taken: set[str], unusable: list[Unusable]) -> Iterator[ModelEntry]:
-        for file in files:
+    def _usable(
+        self, seen: Seen, entry: Callable[[Path, FileInfo], Entry], unusable: list[Unusable]
+    ) -> Iterator[Entry]:
+        for file in seen:
             path = Path(file[0])
             try:
-                yield self._model(path, _read(file), _name(path, taken))
-            except (ValueError, OSError) as error:
-                unusable.append(Unusable(path=path, reason=str(error)))
+                if path.resolve() not in self._known:
+                    yield entry(path, _read(file))
+            except DAMAGED as error:
+                unusable.append(Unusable(path=path, reason=str(error) or type(error).__name__))
 
-    def _model(self, path: Path, info: FileInfo, name: str) -> ModelEntry:
+    def _model(self, path: Path, info: FileInfo) -> ModelEntry:
         family = _checkpoint_family(info)
         kind = _kind(path, info)
         if family is Family.SD21 and path.is_file() and info.prediction is None:
@@ -126,7 +135,7 @@ class Dropped:
             raise HeaderError(f"a checkpoint of {FAMILY_TITLES[family]}, for which no LCM-LoRA is given under [scan]")
         side, smallest, largest = SIDES[family]
         return ModelEntry(
-            name=name,
+            name=plain_name(stem_of(path)),
             title=_title(path, info),
             family=family,
             kind=kind,
@@ -142,30 +151,25 @@ class Dropped:
             description=path.name,
         )
 
-    def _adapters(self, files: Seen, taken: set[str], unusable: list[Unusable]) -> Iterator[AdapterEntry]:
-        for file in files:
-            path = Path(file[0])
-            try:
-                info = _read(file)
-                family = _lora_family(info)
-            except (ValueError, OSError) as error:
-                unusable.append(Unusable(path=path, reason=str(error)))
-                continue
-            yield AdapterEntry(
-                name=_name(path, taken),
-                title=_title(path, info),
-                family=family,
-                weights=Source(path=path, marker=path.name),
-                licence="unknown",
-                description=path.name,
-                triggers=info.triggers,
-            )
+
+def _adapter(path: Path, info: FileInfo) -> AdapterEntry:
+    return AdapterEntry(
+        name=plain_name(stem_of(path)),
+        title=_title(path, info),
+        family=_lora_family(info),
+        weights=Source(path=path, marker=path.name),
+        licence="unknown",
+        description=path.name,
+        triggers=info.triggers,
+    )
 
 
 @lru_cache(REMEMBERED)
 def _read(file: Glimpse) -> FileInfo:
     """What a file is; size and time are only there so that it is read again once they differ."""
     path = Path(file[0])
+    if os.fsencode(path).decode(errors="replace") != str(path):
+        raise HeaderError("its path is not in UTF-8, so safetensors cannot open it: rename it")
     if path.suffix in PICKLES:
         raise HeaderError(PICKLE_REFUSED.format(ending=path.suffix))
     return read_folder_info(path) if path.is_dir() else read_info(path)
@@ -174,7 +178,7 @@ def _read(file: Glimpse) -> FileInfo:
 def _kind(path: Path, info: FileInfo) -> Kind:
     if info.native:
         return Kind.NATIVE
-    return Kind.MERGED if FEW_STEPS_IN_ITS_NAME.search(_stem(path)) else Kind.LORA
+    return Kind.MERGED if FEW_STEPS_IN_ITS_NAME.search(stem_of(path)) else Kind.LORA
 
 
 def _checkpoint_family(info: FileInfo) -> Family:
@@ -192,6 +196,8 @@ def _lora_family(info: FileInfo) -> Family:
         raise HeaderError(f"{info.words}: it belongs into the folder of checkpoints")
     if info.what is not What.LORA or info.algorithm is not None:
         raise HeaderError(f"{info.words}: only LoRAs can be merged here")
+    if info.undrawable is not None:
+        raise HeaderError(info.undrawable)
     if info.family is None:
         raise HeaderError(f"a LoRA for other models than {_listed(SIDES)}")
     return info.family
@@ -202,10 +208,10 @@ def _listed(families: Iterable[Family]) -> str:
 
 
 def _title(path: Path, info: FileInfo) -> str:
-    return (info.title or _stem(path))[:LONGEST_TITLE]
+    return (info.title or stem_of(path))[:LONGEST_TITLE]
 
 
-def _stem(path: Path) -> str:
+def stem_of(path: Path) -> str:
     """The name without the ending of a file; in a folder's name, a dot is only a dot."""
     return path.name.removesuffix(FILE)
 
@@ -215,11 +221,29 @@ def slug(stem: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:LONGEST_NAME].rstrip("-")
 
 
-def _name(path: Path, taken: set[str]) -> str:
-    """A name to ask for it by: the file's own as a ``slug``, with a number where it is taken."""
-    base = slug(_stem(path)) or "model"
-    endings = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
-    names = (base[: LONGEST_NAME - len(ending)].rstrip("-") + ending for ending in endings)
-    name = next(name for name in names if name not in taken)
-    taken.add(name)
-    return name
+def plain_name(stem: str) -> str:
+    """The ``slug`` of a file's name; empty if that would leave out letters, by which it differs from others."""
+    return slug(stem) if stem.isascii() else ""
+
+
+def _told_apart(entries: Collection[Entry], folder: Path | None, taken: frozenset[str]) -> tuple[Entry, ...]:
+    """``entries`` by names that mean the same files whatever is dropped beside them.
+
+    A plain name stays where one file alone comes by it; where two do, where it is ``taken``, and where there is none,
+    a hash of the file's place in ``folder`` ends it.
+    """
+    files = Counter(entry.name for entry in entries)
+    hashed = [_name_with_hash(entry.weights.path, folder) for entry in entries]
+    taken = taken.union(hashed)
+    return tuple(
+        entry if entry.name and files[entry.name] == 1 and entry.name not in taken else replace(entry, name=name)
+        for entry, name in zip(entries, hashed, strict=True)
+    )
+
+
+def _name_with_hash(path: Path | None, folder: Path | None) -> str:
+    assert path is not None
+    assert folder is not None
+    place = hashlib.sha256(os.fsencode(path.relative_to(folder).as_posix())).hexdigest()[:HASH_DIGITS]
+    base = slug(stem_of(path)) or "model"
+    return f"{base[: LONGEST_NAME - HASH_DIGITS - 1].rstrip('-')}-{place}"

@@ -30,7 +30,7 @@ def glance(folder: Path | None) -> Seen:
         entered.add(real)
         items = [*_items(place)]
         found += sorted(filter(None, map(_glimpse, items)))
-        waiting += sorted(item.path for item in items if item.is_dir() and _is_plain(item))
+        waiting += sorted(item.path for item in items if _leads_on(item))
     return tuple(found)
 
 
@@ -39,10 +39,14 @@ def _items(folder: str) -> Iterator[os.DirEntry[str]]:
         yield from items
 
 
-def _is_plain(folder: os.DirEntry[str]) -> bool:
-    """Whether it is neither hidden nor a model's or a network's own."""
+def _leads_on(item: os.DirEntry[str]) -> bool:
+    """Whether it is a folder that may be looked into, and neither hidden nor a model's or a network's own."""
     marks = (PIPELINE_INDEX, NETWORK_CONFIG)
-    return not folder.name.startswith(".") and not any(Path(folder, mark).exists() for mark in marks)
+    try:
+        hidden = item.name.startswith(".") or not item.is_dir()
+        return not hidden and not any(Path(item, mark).exists() for mark in marks)
+    except OSError:  # nobody's but root's, or a link that leads to itself
+        return False
 
 
 def _glimpse(item: os.DirEntry[str]) -> Glimpse | None:

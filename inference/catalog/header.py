@@ -11,6 +11,10 @@ from typing import Any
 
 LARGEST_HEADER = 32 * 2**20
 """Bytes. The largest real ones, LoRAs with every caption of their training in the metadata, have a few millions."""
+MOST_DIMENSIONS = 8
+"""Of a tensor; real ones have five at most."""
+LONGEST_SIDE = 2**63 - 1
+"""Of a tensor; no library counts further."""
 
 BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U8": 8, "BOOL": 8}
 BITS |= {"F8_E4M3": 8, "F8_E5M2": 8, "U16": 16, "U32": 32, "U64": 64}
@@ -69,10 +73,11 @@ def _table(text: bytes) -> dict[str, Any]:
 
 def _shape(name: str, value: Any, available: int) -> tuple[int, ...]:
     try:
-        shape = tuple(int(side) for side in value["shape"])
+        shape = tuple(int(side) for side in value["shape"][: MOST_DIMENSIONS + 1])
+        possible = len(shape) <= MOST_DIMENSIONS and all(0 <= side <= LONGEST_SIDE for side in shape)
         begin, end = value["data_offsets"]
-        whole = end - begin == prod(shape) * BITS[value["dtype"]] // 8 and begin >= 0
-    except (LookupError, TypeError, ValueError) as error:
+        whole = possible and end - begin == prod(shape) * BITS[value["dtype"]] // 8 and begin >= 0
+    except (LookupError, TypeError, ValueError, OverflowError) as error:
         raise HeaderError(f"the header does not describe {name[:100]}") from error
     if not whole:
         raise HeaderError(f"the header contradicts itself about {name[:100]}")

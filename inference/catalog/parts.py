@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import PurePath
-from typing import TypeVar
+from typing import Any, TypeVar
 
 AnyPath = TypeVar("AnyPath", bound=PurePath)
 
@@ -42,11 +42,20 @@ def parts_named(index: str | bytes) -> tuple[str, ...]:
 
 def classes_named(index: str | bytes) -> dict[str, str]:
     """The class of each part that a ``model_index.json`` of this text names; raises ``ValueError``."""
-    table = json.loads(index)
-    if not isinstance(table, dict):
-        raise ValueError("model_index.json is no table of parts")
+    table = json_table(index, "model_index.json")
     parts = {name: part for name, part in table.items() if isinstance(part, list) and len(part) == 2}
     return {name: str(part[1]) for name, part in parts.items() if part[1]}
+
+
+def json_table(text: str | bytes, name: str) -> dict[str, Any]:
+    """What a configuration of this text holds; raises ``ValueError``, which calls it ``name``, if that is no table."""
+    try:
+        table = json.loads(text)
+    except RecursionError as error:
+        raise ValueError(f"{name} is nested too deeply") from error
+    if not isinstance(table, dict):
+        raise ValueError(f"{name} is no table")
+    return table
 
 
 def weights_in(folder: PurePath, files: Iterable[AnyPath], variant: str | None) -> list[AnyPath]:

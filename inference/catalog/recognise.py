@@ -12,7 +12,8 @@ from pathlib import Path
 from inference.catalog.entries import Family, Prediction
 from inference.catalog.header import Header, read_header
 from inference.catalog.lora_family import CONTEXT_WIDTHS, lora_family
-from inference.catalog.parts import HALF, classes_named, weights_in
+from inference.catalog.lora_names import foreign_name
+from inference.catalog.parts import HALF, classes_named, json_table, weights_in
 from inference.catalog.sources import PIPELINE_INDEX
 from inference.catalog.undrawable import lacking, other_inputs, other_noise, other_scheduler
 
@@ -96,8 +97,8 @@ LARGEST_NOTE = 4 * 2**20
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileInfo:
     """What a file is. ``native`` marks a checkpoint distilled as a whole, with its guidance built in; ``undrawable``
-    says why a checkpoint of its family cannot be drawn with; ``prediction`` is what a file itself says of that;
-    ``variant`` tells the weights of a folder that has no others."""
+    says why a checkpoint of its family, or a LoRA, cannot be drawn with; ``prediction`` is what a file itself says of
+    that; ``variant`` tells the weights of a folder that has no others."""
 
     what: What
     undrawable: str | None = None
@@ -128,9 +129,7 @@ def read_folder_info(path: Path) -> FileInfo:
         ValueError, OSError: they are damaged, or not there.
     """
     classes = classes_named((path / PIPELINE_INDEX).read_bytes())
-    config = json.loads((path / DENOISER_CONFIG).read_text(encoding="utf-8"))
-    if not isinstance(config, dict):
-        raise ValueError("unet/config.json is no table")
+    config = json_table((path / DENOISER_CONFIG).read_bytes(), DENOISER_CONFIG.as_posix())
     width = config.get("cross_attention_dim")
     family = CONTEXT_WIDTHS.get(width) if isinstance(width, int) else None
     if family is Family.SDXL and config.get("mid_block_type", _FULL_MIDDLE) != _FULL_MIDDLE:
@@ -158,9 +157,10 @@ def recognise(header: Header) -> FileInfo:
     """What a file with this header is."""
     what = _what(header)
     family = {What.CHECKPOINT: _checkpoint_family, What.LORA: lora_family}.get(what, lambda _: None)(header)
+    undrawable = {What.CHECKPOINT: _undrawable, What.LORA: _unreadable}.get(what, lambda _: None)(header)
     return FileInfo(
         what=what,
-        undrawable=_undrawable(header) if what is What.CHECKPOINT else None,
+        undrawable=undrawable,
         algorithm=None if what is What.CHECKPOINT else _algorithm(header),
         family=family,
         native=any("cond_proj" in name for name in header.shapes),
@@ -182,6 +182,12 @@ def _undrawable(header: Header) -> str | None:
     if len(first) < 2 or not last:
         return other_noise(header.shapes)
     return other_inputs(first[1], last[0]) or other_noise(header.shapes) or lacking(header.shapes)
+
+
+def _unreadable(header: Header) -> str | None:
+    """Why a LoRA cannot be read; None if it can."""
+    name = foreign_name(header.shapes)
+    return None if name is None else f"a LoRA for another kind of model, or in another form: it has “{name[:100]}”"
 
 
 def _algorithm(header: Header) -> str | None:

@@ -7,7 +7,16 @@ from safetensors import SafetensorError
 
 from inference.loading.unsupported import UnsupportedError
 
-MALFORMED = (SafetensorError, OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError)
+MALFORMED = (
+    SafetensorError,
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RuntimeError,
+)
 """What safetensors, diffusers and transformers raise for files that are damaged or of another shape."""
 
 

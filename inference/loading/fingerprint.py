@@ -71,8 +71,8 @@ class FileStamps(FileHashes):
 
 
 def combine(lines: Iterable[str]) -> str:
-    """SHA-256 (hex) over lines."""
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    """SHA-256 (hex) over lines, in which names of files need not be UTF-8."""
+    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
 def _identity(blob: Path) -> tuple[str, int]:

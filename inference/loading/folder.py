@@ -29,6 +29,8 @@ from inference.schedule import Schedule
 PARTS = {"unet": ("UNet2DConditionModel",), "vae": ("AutoencoderKL", "AutoencoderTiny")}
 """What may stand in for a part of a pipeline."""
 
+ADAPTER = "adapter_config.json"
+"""Marks an adapter, which transformers would put on top of a network, out of files that nobody has checked."""
 TEXT_STAGES = (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"))
 """Names of tokenizers and text encoders."""
 
@@ -115,8 +117,11 @@ def load_network(kind: Any, folder: Path, variant: str | None, **options: Any) -
     ``options`` go to the library's ``from_pretrained``.
 
     Raises:
-        UnsupportedError: only pickles are there or named, or weights are missing, of another shape, or not finite.
+        UnsupportedError: only pickles are there or named, an adapter lies beside the weights, or these are missing, of
+            another shape, or not finite.
     """
+    if (folder / ADAPTER).exists():
+        raise UnsupportedError(f"there is an adapter ({ADAPTER}) in “{folder.name}”, and only whole networks are read")
     files = [path for path in folder.glob("*.safetensors") if is_weight_file(path, variant)]
     if not files:
         others = ", ".join(path.name for path in sorted(folder.glob("*.*")) if path.suffix != ".json") or "nothing"

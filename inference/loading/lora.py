@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,37 +14,8 @@ from safetensors import safe_open
 from torch import Tensor
 
 from inference.catalog.header import read_header
+from inference.catalog.lora_names import parse_name
 from inference.loading.ldm import Names, unet_names
-
-COMPONENTS = {
-    "lora_unet_": "unet",
-    "lora_te1_": "text_encoder",
-    "lora_te2_": "text_encoder_2",
-    "lora_te_": "text_encoder",
-    "unet.": "unet",
-    "text_encoder_2.": "text_encoder_2",
-    "text_encoder.": "text_encoder",
-    "base_model.model.": "unet",
-    "diffusion_model.": "unet",
-}
-"""How a key begins, and which network it belongs to: kohya's names, diffusers', peft's and ComfyUI's."""
-BLOCKS = ("down_blocks.", "mid_block.", "up_blocks.")
-"""How a key begins that names no network: they are the denoiser's."""
-
-PARTS = {
-    ".lora_down.weight": "down",
-    ".lora_up.weight": "up",
-    ".lora_A.weight": "down",
-    ".lora_B.weight": "up",
-    ".lora.down.weight": "down",
-    ".lora.up.weight": "up",
-    "_lora.down.weight": "down",
-    "_lora.up.weight": "up",
-    ".lora_linear_layer.down.weight": "down",
-    ".lora_linear_layer.up.weight": "up",
-    ".alpha": "alpha",
-}
-"""How a key ends, and what it holds: kohya's names, peft's, diffusers' of three ages, and kohya's alpha."""
 
 
 class LoraError(ValueError):
@@ -107,12 +79,11 @@ def merge_lora(networks: Mapping[str, torch.nn.Module], changes: Mapping[Target,
 
 
 def _parse(key: str) -> tuple[Target, str]:
-    name = f"unet.{key}" if key.startswith(BLOCKS) else key
-    for ending, part in PARTS.items():
-        for beginning, component in COMPONENTS.items():
-            if name.startswith(beginning) and name.endswith(ending):
-                return Target(component, _flat(name[len(beginning) : -len(ending)])), part
-    raise UnfitError(f"it has “{key[:100]}”")
+    parsed = parse_name(key)
+    if parsed is None:
+        raise UnfitError(f"it has “{key[:100]}”")
+    component, layer, part = parsed
+    return Target(component, _flat(layer)), part
 
 
 def _flat(path: str) -> str:
@@ -180,8 +151,12 @@ class _Scaling:
 def _factors(target: Target, parts: Mapping[str, Tensor], scaling: _Scaling) -> Factors:
     if not {"down", "up"} <= set(parts):
         raise LoraError(f"{target.layer} has only {', '.join(sorted(parts))}")
-    rank = parts["down"].shape[0]
+    rank = len(parts["down"])
+    if not rank:
+        raise LoraError(f"{target.layer} is of rank 0")
     if not all(bool(parts[part].sum(dtype=torch.float32).isfinite()) for part in ("down", "up")):
         raise LoraError(f"{target.layer} holds values that are not finite")
     scale = parts["alpha"].item() / rank if "alpha" in parts else scaling.scale(target, rank)
+    if not math.isfinite(scale):
+        raise LoraError(f"alpha of {target.layer} is not finite")
     return Factors(down=parts["down"], up=parts["up"], scale=scale)

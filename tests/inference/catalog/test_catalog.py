@@ -104,6 +104,23 @@ def test_what_people_type_finds_a_model_by_name_or_title_in_any_case(catalog: Ca
     assert catalog.find(typed) is catalog[typed.strip().casefold()]
 
 
+@pytest.mark.parametrize(
+    ("typed", "name"),
+    [
+        ("tiny", "tiny"),
+        ("TINY-LORA", "tiny-lora"),
+        ("flat", "flat"),
+        (" Flat  Colours ", "flat"),
+        ("safety", "safety"),
+    ],
+)
+def test_what_is_to_be_fetched_is_found_by_name_or_title(tmp_path: Path, typed: str, name: str) -> None:
+    catalog = load(tmp_path, CATALOG.replace("[adapters.flat]", f'{SAFETY}[adapters.flat]\ntitle = "Flat colours"'))
+    assert catalog.name_meant(typed) == name
+    with pytest.raises(InferenceError, match="no model “nothing”"):
+        catalog.name_meant("nothing")
+
+
 def test_a_name_comes_before_a_title_that_is_the_same(tmp_path: Path) -> None:
     catalog = load(tmp_path, CATALOG.replace('title = "Tiny"', 'title = "Tiny-LoRA"'))
     assert catalog.find("Tiny-LoRA").name == "tiny-lora"

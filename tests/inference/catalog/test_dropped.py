@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from inference.catalog import Catalog
-from inference.catalog.entries import Family, Kind
+from inference.catalog.entries import LONGEST_NAME, Family, Kind
 from inference.drawing.models import load_model
 from inference.errors import InferenceError
 from tests.inference.catalog.folders import FAMILIES, drop_checkpoint, real_text
@@ -113,9 +114,45 @@ def test_a_file_that_the_catalogue_names_is_not_a_second_model(catalog: Catalog,
     assert [entry.name for entry in catalog] == ["named"]
 
 
-def test_names_that_are_taken_get_a_number(catalog: Catalog, folder: Path) -> None:
+def place(path: str) -> str:
+    """What ends the names of files that no plain name can tell apart."""
+    return hashlib.sha256(path.encode()).hexdigest()[:8]
+
+
+def test_a_name_that_the_catalogue_has_given_away_ends_in_a_hash(catalog: Catalog, folder: Path) -> None:
     drop_checkpoint(folder, Family.SD15, Kind.NATIVE, "Named!")
-    assert catalog["named-2"].title == "Named!"
+    assert catalog[f"named-{place('Named!.safetensors')}"].title == "Named!"
+
+
+def test_a_name_means_the_same_file_whatever_is_dropped_beside_it(catalog: Catalog, folder: Path) -> None:
+    """Also where letters are left out that no name can hold, and where two files come by the same name."""
+    made = drop_checkpoint(folder, Family.SD15, Kind.NATIVE, "麦橘写实_v7")
+    meant: dict[str, Path | None] = {}
+
+    def look() -> list[str]:
+        found = {entry.name: entry.weights.path for entry in catalog if entry.name != "named"}
+        assert {name: meant.setdefault(name, path) for name, path in found.items()} == found
+        assert all(len(name) <= LONGEST_NAME for name in found)
+        return [*found]
+
+    assert look() == [f"v7-{place('麦橘写实_v7.safetensors')}"]
+    for stem in ("国风", "v7", "墨幽人造人_v7"):
+        made.with_stem(stem).hardlink_to(made)
+        look()
+    assert catalog["v7"].weights.path == made.with_stem("v7")
+    made.with_stem("V7!").hardlink_to(made)
+    assert "v7" not in look()
+    made.with_stem(f"v7-{place('V7!.safetensors')}").hardlink_to(made)
+    assert len(look()) == 6
+    made.unlink()
+    assert len(look()) == 5
+    assert {entry.title for entry in catalog} >= {"国风", "墨幽人造人_v7"}
+
+
+def test_a_file_that_cannot_be_used_takes_no_name(catalog: Catalog, folder: Path) -> None:
+    drop_checkpoint(folder, Family.SD15, Kind.NATIVE, "anime/x")
+    (folder / "checkpoints" / "x.safetensors").write_bytes(b"?")
+    assert [entry.name for entry in catalog] == ["named", "x"]
 
 
 def test_folders_in_the_folders_are_looked_into_after_what_lies_on_top(catalog: Catalog, folder: Path) -> None:
@@ -127,8 +164,8 @@ def test_folders_in_the_folders_are_looked_into_after_what_lies_on_top(catalog: 
     places = {entry.name: entry.weights.path for entry in catalog if entry.name != "named"}
     checkpoints = folder / "checkpoints"
     assert places == {
-        "x": checkpoints / "x.safetensors",
-        "x-2": checkpoints / "anime" / "x.safetensors",
+        f"x-{place('x.safetensors')}": checkpoints / "x.safetensors",
+        f"x-{place('anime/x.safetensors')}": checkpoints / "anime" / "x.safetensors",
         "y": checkpoints / "anime" / "late" / "y.safetensors",
     }
     assert [adapter.name for adapter in catalog.adapters(Family.SD15)] == ["ink"]
@@ -139,6 +176,33 @@ def test_nothing_is_looked_for_inside_of_models_networks_and_hidden_folders(cata
     denoiser(Family.SD15).save_pretrained(folder / "checkpoints" / "unet")
     drop_checkpoint(folder, Family.SD15, Kind.NATIVE, ".trash/x")
     assert ([entry.name for entry in catalog], catalog.unusable) == (["named", "whole-lcm"], ())
+
+
+def test_a_folder_that_may_not_be_looked_into_is_passed_over(catalog: Catalog, folder: Path) -> None:
+    drop_checkpoint(folder, Family.SD15, Kind.NATIVE, "anime/x")
+    loop = folder / "checkpoints" / "loop"
+    loop.symlink_to(loop)
+    (folder / "checkpoints" / "nowhere").symlink_to(folder / "models.toml" / "beyond")
+    assert [entry.name for entry in catalog] == ["named", "x"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may look everywhere")
+def test_what_others_keep_to_themselves_is_passed_over(catalog: Catalog, folder: Path) -> None:
+    drop_checkpoint(folder, Family.SD15, Kind.NATIVE, "anime/x")
+    locked = folder / "checkpoints" / "lost+found"
+    locked.mkdir(mode=0)
+    (folder / "checkpoints" / "link").symlink_to(locked / "inside")
+    assert [entry.name for entry in catalog] == ["named", "x"]
+
+
+def test_the_lcm_loras_of_checkpoints_are_no_styles(catalog: Catalog, folder: Path) -> None:
+    text = (folder / "models.toml").read_text().replace('"lcm-sd15', '"loras/lcm-sd15')
+    (folder / "models.toml").write_text(text)
+    made = real_text(Family.SD15)
+    for name in ("lcm-sd15", "ink"):
+        save_kohya_lora(made, folder / "loras" / f"{name}.safetensors", draw_changes(made, 1))
+    catalog = Catalog.load(folder / "models.toml")
+    assert [adapter.name for adapter in catalog.adapters(Family.SD15)] == ["ink"]
 
 
 def test_a_link_back_is_not_followed_for_ever(catalog: Catalog, folder: Path) -> None:
@@ -155,13 +219,22 @@ def test_a_dropped_file_is_found_by_its_own_name(catalog: Catalog, folder: Path,
     assert found.weights.path == folder / "checkpoints" / f"{stem}.safetensors"
 
 
+def test_files_of_one_name_are_found_by_it_those_nearest_to_the_top_first(catalog: Catalog, folder: Path) -> None:
+    for stem in ("anime/Dream_8", "Dream_8", "梦_Dream_9"):
+        drop_checkpoint(folder, Family.SD15, Kind.NATIVE, stem)
+    found = catalog.of_file("Dream_8")
+    assert found is not None
+    assert found.weights.path == folder / "checkpoints" / "Dream_8.safetensors"
+    assert catalog.of_file("Dream_9") is None
+
+
 def test_names_and_titles_of_dropped_files_have_a_length_that_can_be_chosen_by(catalog: Catalog, folder: Path) -> None:
     stems = [f"{'very ' * 30}long {end}" for end in ("one", "two")]
     made = drop_checkpoint(folder, Family.SD15, Kind.NATIVE, stems[0])
     made.with_stem(stems[1]).hardlink_to(made)
     found = {entry.name: entry.title for entry in catalog if entry.name != "named"}
-    name = "very-" * 8
-    assert found == {name[:39]: stems[0][:100], f"{name[:38]}-2": stems[1][:100]}
+    base = ("very-" * 8)[:31]
+    assert found == {f"{base}-{place(f'{stem}.safetensors')}": stem[:100] for stem in stems}
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -67,6 +68,63 @@ def zip_bomb(folder: Path) -> None:
     """A header that would be 100 GB of tensors, in a few bytes."""
     header = json.dumps({"x": {"dtype": "F32", "shape": [25 * 2**30], "data_offsets": [0, 100 * 2**30]}}).encode()
     (folder / "loras" / "x.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+
+
+def described(folder: Path, shape: str) -> None:
+    """A file with one tensor, whose header calls its shape that."""
+    header = f'{{"x": {{"dtype": "F32", "shape": {shape}, "data_offsets": [0, 4]}}}}'.encode()
+    (folder / "loras" / "x.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"\0" * 4)
+
+
+def endless(folder: Path) -> None:
+    described(folder, "[1e999]")
+
+
+def many_sided(folder: Path) -> None:
+    """Sides that would take minutes to multiply."""
+    described(folder, f"[{'9' * 4000}{f', {2**62}' * 1_000_000}]")
+
+
+def nested(folder: Path, file: str) -> None:
+    """A diffusers folder one of whose configurations has no bottom."""
+    real_text(Family.SD15).save_pretrained(folder / "checkpoints" / "x_lcm")
+    (folder / "checkpoints" / "x_lcm" / file).write_text("[" * 200_000)
+
+
+def nested_index(folder: Path) -> None:
+    nested(folder, "model_index.json")
+
+
+def nested_denoiser(folder: Path) -> None:
+    nested(folder, "unet/config.json")
+
+
+def video(folder: Path) -> None:
+    """As wide as SDXL's text is."""
+    name = "transformer_blocks.0.attn2.to_k.lora_A.weight"
+    save_file({f"transformer.{name}": torch.ones(2, 2048)}, folder / "loras" / "x.safetensors")
+
+
+def video_as_comfyui_has_it(folder: Path) -> None:
+    name = "transformer_blocks.0.attn2.to_k.lora_A.weight"
+    save_file({f"diffusion_model.{name}": torch.ones(2, 2048)}, folder / "loras" / "x.safetensors")
+
+
+def lycoris(folder: Path) -> None:
+    name = "lycoris_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_k.lora_down.weight"
+    save_file({name: torch.ones(2, 768)}, folder / "loras" / "x.safetensors")
+
+
+def biases(folder: Path) -> None:
+    made = real_text(Family.SD15)
+    save_kohya_lora(made, folder / "loras" / "x.safetensors", draw_changes(made, 1))
+    tensors = load_file(folder / "loras" / "x.safetensors")
+    save_file({**tensors, "lora_unet_conv_in.diff_b": torch.ones(2)}, folder / "loras" / "x.safetensors")
+
+
+def odd_name(folder: Path) -> None:
+    path = drop_checkpoint(folder, Family.SD15, Kind.NATIVE, "x")
+    path.rename(os.fsdecode(os.fsencode(path.parent) + b"/caf\xe9.safetensors"))
 
 
 def silent_about_its_prediction(folder: Path) -> None:
@@ -135,6 +193,15 @@ UNUSABLE: list[tuple[Callable[[Path], None], str]] = [
     (nonsense, "no safetensors file"),
     (huge_header, "no safetensors file"),
     (zip_bomb, "cut off"),
+    (endless, "the header does not describe x"),
+    (many_sided, "the header contradicts itself about x"),
+    (nested_index, "model_index.json is nested too deeply"),
+    (nested_denoiser, "unet/config.json is nested too deeply"),
+    (video, "it has “transformer.transformer_blocks.0.attn2.to_k.lora_A.weight”"),
+    (video_as_comfyui_has_it, "a LoRA for other models than Stable Diffusion 1.5"),
+    (lycoris, "it has “lycoris_unet_down_blocks_1"),
+    (biases, "it has “lora_unet_conv_in.diff_b”"),
+    (odd_name, "its path is not in UTF-8"),
 ]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from inference.loading.fingerprint import WORTH_BYTES, FileHashes
+from inference.loading.fingerprint import WORTH_BYTES, FileHashes, combine
 
 LARGE = b"x" * WORTH_BYTES
 
@@ -73,6 +73,12 @@ def test_what_is_damaged_or_cannot_be_written_costs_only_the_time(
     assert FileHashes(tmp_path / "kept")(file) == right
     assert list((tmp_path / "kept").iterdir()) == [kept]
     assert len(computed) == 4
+
+
+def test_a_file_whose_name_is_no_utf_8_is_hashed_as_well(file: Path, tmp_path: Path) -> None:
+    odd = file.rename(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    assert FileHashes(tmp_path / "kept")(odd) == hashlib.sha256(LARGE).hexdigest()
+    assert combine(["é"]) == hashlib.sha256("é".encode()).hexdigest()
 
 
 def test_the_hubs_cache_names_files_by_their_hash(tmp_path: Path, computed: list[str]) -> None:

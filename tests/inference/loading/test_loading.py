@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformers import CLIPTextModel
 
 from inference.catalog import Catalog
 from inference.contract import Adapter
@@ -306,6 +308,28 @@ def test_a_lora_that_holds_no_numbers_is_refused(copy: TinyModels, dtype: torch.
     assert "not finite" in refusal(copy, "tiny", Adapter(name="flat")).reason
 
 
+ODD_RANKS = {
+    "of rank 0": {"down": torch.ones(0, 2), "up": torch.ones(2, 0)},
+    "not finite": {"down": torch.ones(2, 2), "up": torch.ones(2, 2), "alpha": torch.tensor(torch.nan)},
+}
+
+
+@pytest.mark.parametrize("reason", ODD_RANKS)
+def test_a_lora_whose_scale_is_no_number_is_refused(copy: TinyModels, reason: str) -> None:
+    names = {"down": "lora_down.weight", "up": "lora_up.weight", "alpha": "alpha"}
+    layer = "lora_unet_mid_block_attentions_0_proj_in"
+    save_file({f"{layer}.{names[part]}": tensor for part, tensor in ODD_RANKS[reason].items()}, copy.kohya)
+    assert reason in refusal(copy, "tiny", Adapter(name="flat")).reason
+
+
+@pytest.mark.parametrize("alpha", ["NaN", "-Infinity", "1e400", str(10**400)])
+def test_an_alpha_in_the_metadata_that_is_no_number_is_refused(copy: TinyModels, alpha: str) -> None:
+    layer = "unet.mid_block.attentions.0.proj_in"
+    tensors = {f"{layer}.lora_A.weight": torch.ones(2, 2), f"{layer}.lora_B.weight": torch.ones(2, 2)}
+    save_file(tensors, copy.kohya, metadata={"lora_adapter_metadata": f'{{"unet.lora_alpha": {alpha}}}'})
+    assert refusal(copy, "tiny", Adapter(name="flat")).path == str(copy.kohya)
+
+
 def test_half_a_lora_is_refused(copy: TinyModels) -> None:
     save_file({"unet.mid_block.attentions.0.proj_in.lora_A.weight": torch.ones(2, 2)}, copy.kohya)
     assert "only down" in refusal(copy, "tiny", Adapter(name="flat")).reason
@@ -393,6 +417,13 @@ def leave_list(folder: Path, name: str, file: str) -> None:
     (folder / name).write_text(json.dumps({"metadata": {}, "weight_map": dict.fromkeys(load_file(weights), file)}))
 
 
+def adapter_beside_the_text(folder: Path) -> None:
+    """Its files are no weights of the network; transformers merges them all the same."""
+    encoder = CLIPTextModel.from_pretrained(folder / "text_encoder")
+    adapted = get_peft_model(encoder, LoraConfig(target_modules=["q_proj"], init_lora_weights=False))
+    adapted.save_pretrained(str(folder / "text_encoder"))
+
+
 def own_code(folder: Path) -> None:
     index = json.loads((folder / "model_index.json").read_text())
     index["unet"] = ["my_unet", "MyUNet"]
@@ -430,6 +461,7 @@ def garbled_schedule(folder: Path) -> None:
         pickle_only,
         pickle_listed,
         pickle_listed_for_the_text,
+        adapter_beside_the_text,
         own_code,
         garbled_index,
         garbled_config,

@@ -1,0 +1,50 @@
+"""What the tensors of a LoRA are called, by diffusers, peft, kohya's trainer and ComfyUI. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+COMPONENTS = {
+    "lora_unet_": "unet",
+    "lora_te1_": "text_encoder",
+    "lora_te2_": "text_encoder_2",
+    "lora_te_": "text_encoder",
+    "unet.": "unet",
+    "text_encoder_2.": "text_encoder_2",
+    "text_encoder.": "text_encoder",
+    "base_model.model.": "unet",
+    "diffusion_model.": "unet",
+}
+"""How a name begins, and which network it belongs to: kohya's names, diffusers', peft's and ComfyUI's."""
+BLOCKS = ("down_blocks.", "mid_block.", "up_blocks.")
+"""How a name begins that tells no network: they are the denoiser's."""
+
+PARTS = {
+    ".lora_down.weight": "down",
+    ".lora_up.weight": "up",
+    ".lora_A.weight": "down",
+    ".lora_B.weight": "up",
+    ".lora.down.weight": "down",
+    ".lora.up.weight": "up",
+    "_lora.down.weight": "down",
+    "_lora.up.weight": "up",
+    ".lora_linear_layer.down.weight": "down",
+    ".lora_linear_layer.up.weight": "up",
+    ".alpha": "alpha",
+}
+"""How a name ends, and what it holds: kohya's names, peft's, diffusers' of three ages, and kohya's alpha."""
+
+
+def parse_name(name: str) -> tuple[str, str, str] | None:
+    """The network, the layer as it is written, and which part of its change; None for a name of another kind."""
+    whole = f"unet.{name}" if name.startswith(BLOCKS) else name
+    for ending, part in PARTS.items():
+        for beginning, component in COMPONENTS.items():
+            if whole.startswith(beginning) and whole.endswith(ending):
+                return component, whole[len(beginning) : -len(ending)], part
+    return None
+
+
+def foreign_name(names: Iterable[str]) -> str | None:
+    """The first of ``names`` that is of another kind, if there is one."""
+    return next((name for name in names if parse_name(name) is None), None)
