@@ -21,6 +21,23 @@ class HubUnreachable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HubBusy:
+    """The hub was asked too often, and wants to be left alone for ``seconds``, if it says for how long."""
+
+    name: str
+    host: str
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRefused:
+    """The hub does not know the token that it was given, and then answers nothing, also where none is needed."""
+
+    name: str
+    host: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HubRefused:
     """The hub wants to know who asks (``with_token``: it was told). ``page`` is where a licence is accepted."""
 
@@ -76,6 +93,15 @@ class NoRoom:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CacheUnwritable:
+    """The folder that downloads go to belongs to somebody else, or may only be read."""
+
+    name: str
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DownloadsOff:
     """The model would have to be downloaded first, which is switched off."""
 
@@ -84,12 +110,15 @@ class DownloadsOff:
 
 HubFailure: TypeAlias = (
     HubUnreachable
+    | HubBusy
+    | TokenRefused
     | HubRefused
     | NotOnHub
     | NoSafetensors
     | DownloadDamaged
     | DownloadInterrupted
     | NoRoom
+    | CacheUnwritable
     | DownloadsOff
 )
 
@@ -104,6 +133,28 @@ def describe_hub(failure: HubFailure, say: Say) -> str:
                 name=name,
                 host=host,
                 reason=reason,
+            )
+        case HubBusy(name=name, host=host, seconds=None):
+            return say(
+                "“{name}” could not be downloaded: {host} was asked too often and wants a pause. Try again in a few "
+                "minutes; it goes on where it stopped.",
+                name=name,
+                host=host,
+            )
+        case HubBusy(name=name, host=host) as busy:
+            return say(
+                "“{name}” could not be downloaded: {host} was asked too often and wants a pause. Try again in "
+                "{seconds} s; it goes on where it stopped.",
+                name=name,
+                host=host,
+                seconds=max(1, round(busy.seconds or 0)),
+            )
+        case TokenRefused(name=name, host=host):
+            return say(
+                "“{name}” could not be downloaded: {host} does not know the token in `HF_TOKEN`; it may have expired. "
+                "Set a new one, or none if the model is public.",
+                name=name,
+                host=host,
             )
         case HubRefused(name=name, page=page, with_token=False):
             return say(
@@ -157,6 +208,14 @@ def describe_hub(failure: HubFailure, say: Say) -> str:
                 needed=readable(needed),
                 free=readable(free),
                 spare=readable(spare),
+            )
+        case CacheUnwritable(name=name, path=path, reason=reason):
+            return say(
+                "“{name}” could not be downloaded: {path} cannot be written to ({reason}). Give this program the right "
+                "to, or set `HF_HOME` to another folder.",
+                name=name,
+                path=path,
+                reason=reason,
             )
         case DownloadsOff(name=name):
             return say(

@@ -40,6 +40,8 @@ class Hub:
     url: str = ""
     cdn: str = ""
     repositories: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    commit: str = COMMIT
+    """What ``main`` is."""
     requests: list[Asked] = field(default_factory=list)
     sent: dict[str, int] = field(default_factory=dict)
     cuts: dict[str, list[int]] = field(default_factory=dict)
@@ -50,6 +52,12 @@ class Hub:
     """How many of the next requests for a listing are."""
     wrong: set[str] = field(default_factory=set)
     """Names of files that are served with other bytes."""
+    pause: dict[str, str] = field(default_factory=dict)
+    """The header by which every request is answered that there were too many of them."""
+    portal: bool = False
+    """Whether somebody between answers every request with a page of their own."""
+    expired: set[str] = field(default_factory=set)
+    """Tokens with which nothing is answered any more."""
     private: dict[str, str] = field(default_factory=dict)
     """Repositories that are there for one token only."""
     gated: dict[str, str] = field(default_factory=dict)
@@ -82,7 +90,13 @@ class _Answer(BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path)
         token = (self.headers.get("Authorization") or "").removeprefix("Bearer ") or None
         self.hub.requests.append(Asked(path, self.headers.get("Range"), token))
-        if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/(.+))?", path):
+        if self.hub.portal:
+            self._send_body("text/html", b"<!DOCTYPE html><title>Log in</title>")
+        elif token in self.hub.expired:
+            self._refuse(401, message="Invalid credentials in Authorization header")
+        elif self.hub.pause:
+            self._refuse(429, **self.hub.pause)
+        elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/(.+))?", path):
             self._list(match[1], match[2] or "main", token)
         elif match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
             self._resolve(match[1], match[2], match[3], token)
@@ -96,7 +110,7 @@ class _Answer(BaseHTTPRequestHandler):
     def _allowed(self, name: str, revision: str, token: str | None) -> bool:
         if name not in self.hub.repositories or self.hub.private.get(name, token) != token:
             self._refuse(404 if token else 401, "RepoNotFound")
-        elif revision not in ("main", COMMIT):
+        elif revision not in ("main", self.hub.commit):
             self._refuse(404, "RevisionNotFound")
         else:
             return True
@@ -110,7 +124,7 @@ class _Answer(BaseHTTPRequestHandler):
             self._refuse(503)
             return
         siblings = [_sibling(path, contents) for path, contents in self.hub.repositories[name].items()]
-        self._send_json({"id": name, "sha": COMMIT, "siblings": siblings})
+        self._send_json({"id": name, "sha": self.hub.commit, "siblings": siblings})
 
     def _resolve(self, name: str, revision: str, path: str, token: str | None) -> None:
         if not self._allowed(name, revision, token):
@@ -143,7 +157,7 @@ class _Answer(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {start}-{len(contents) - 1}/{len(contents)}")
         self.send_header("Content-Length", str(len(contents) - start))
         self.send_header("ETag", f'"{_git_hash(contents)}"')
-        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("X-Repo-Commit", self.hub.commit)
         self.end_headers()
         if self.command == "GET":
             self._send_slowly(path, contents, start)
@@ -167,18 +181,19 @@ class _Answer(BaseHTTPRequestHandler):
             self.hub.sent[path] = self.hub.sent.get(path, 0) + len(block)
 
     def _send_json(self, value: Any) -> None:
-        body = json.dumps(value).encode()
+        self._send_body("application/json", json.dumps(value).encode())
+
+    def _send_body(self, kind: str, body: bytes) -> None:
         self.send_response(200)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 
-    def _refuse(self, status: int, code: str = "") -> None:
+    def _refuse(self, status: int, code: str = "", *, message: str = "no", **headers: str) -> None:
         self.send_response(status)
-        if code:
-            self.send_header("X-Error-Code", code)
-            self.send_header("X-Error-Message", "no")
+        for name, value in {"X-Error-Code": code, "X-Error-Message": message, **headers}.items():
+            self.send_header(name, value)
         self._end_headers_of_nothing()
 
     def _end_headers_of_nothing(self) -> None:

@@ -47,8 +47,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.command == "pull":
         from inference.cli.pull import pull_all
 
-        pull_all(catalog, arguments.models, print)
-        return 0
+        return 0 if pull_all(catalog, arguments.models, print, partial(print, file=sys.stderr)) else 2
     from inference.cli import commands  # after --help, mistyped options and downloads, which need no torch
 
     match arguments.command:
@@ -127,7 +126,7 @@ def _parser() -> argparse.ArgumentParser:
         "models",
         nargs="+",
         metavar="NAME",
-        help="one of those that “models” lists, of their LoRAs, or “safety”, the checker",
+        help="one of those that “models” lists, of their LoRAs, or “safety”, the checker; all are tried",
     )
     commands.add_parser(
         "check",

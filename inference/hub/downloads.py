@@ -77,6 +77,11 @@ def _bring(name: str, sources: Sequence[Source], on_progress: OnProgress) -> Non
     with _full_disk_told(name, missing):
         for plan, file in _each(plans):
             plan.repository.fetch(file, partial(hear, (plan.repository.folder, file.digest)))
+        kept = [(plan.repository, file) for plan in plans for file in plan.repository.kept()]
+        for repository, file in kept:
+            repository.fetch(file, lambda _: None)
+        for repository, file in kept:
+            repository.place(file)
         for plan in plans:
             for file in plan.files:
                 plan.repository.place(file)

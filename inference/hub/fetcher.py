@@ -12,7 +12,7 @@ from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from inference.errors import Failure, InferenceError, unexpected
+from inference.errors import CatalogUnreadable, Failure, InferenceError, unexpected
 from inference.messages import DownloadEnded, DownloadProgress
 from inference.processes.child import set_up
 
@@ -39,7 +39,7 @@ def fetch_for_parent(connection: Connection, spec: FetchSpec) -> None:
 
 
 def _fetch(connection: Connection, spec: FetchSpec) -> Failure | None:
-    from inference.catalog import Catalog
+    from inference.catalog import Catalog, CatalogError
     from inference.hub.downloads import pull
 
     try:
@@ -49,6 +49,8 @@ def _fetch(connection: Connection, spec: FetchSpec) -> Failure | None:
                 pull(catalog, name, partial(reporter.report, name), checked=spec.checked)
     except InferenceError as error:
         return error.failure
+    except CatalogError as error:
+        return CatalogUnreadable(reason=str(error))
     except Exception as error:
         return unexpected(error, log)
     return None

@@ -8,6 +8,7 @@ its name.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -35,11 +36,23 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined] # its __init__
     WeakFileLock,
     build_hf_headers,
     hf_raise_for_status,
+    parse_ratelimit_headers,
 )
 
+from inference.catalog.parts import TEXTS
 from inference.catalog.sources import Source
 from inference.errors import Failure, InferenceError
-from inference.hub_errors import DownloadDamaged, DownloadInterrupted, HubRefused, HubUnreachable, NotOnHub
+from inference.hub_errors import (
+    CacheUnwritable,
+    DownloadDamaged,
+    DownloadInterrupted,
+    HubBusy,
+    HubRefused,
+    HubUnreachable,
+    NotOnHub,
+    TokenRefused,
+)
+from inference.whole_files import replace_file
 
 OnBytes = Callable[[int], None]
 """Hears how many bytes of a file are here."""
@@ -53,9 +66,15 @@ ATTEMPTS_UNANSWERED = 2
 PAUSE_S = 1.0
 """Before the first attempt of these; each waits twice as long as the one before."""
 CHUNK_BYTES = 2**18
-PARTIAL_CONTENT = 206
+LONGEST_PAUSE_S = 60.0
+"""If the hub asks for a longer one, people are told instead."""
+PAUSE_ASKED = re.compile("[0-9]{1,6}")
+"""A ``Retry-After`` in seconds; it may also be a date, which no hub sends."""
+PARTIAL_CONTENT, UNAUTHORIZED, FORBIDDEN, TOO_MANY_REQUESTS = 206, 401, 403, 429
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """What the operating system says where there is no room left, for all or for whoever this runs as."""
+UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
+"""What it says where this may not write."""
 NOBODY_ANSWERED = {"ConnectError", "ConnectTimeout", "ProxyError"}
 
 
@@ -107,10 +126,11 @@ class Repository:
     def bytes_here(self, file: RemoteFile) -> int:
         """How much of ``file`` need not be fetched any more."""
         blob = self._blob(file)
-        if blob.exists():
-            return file.size
         part = _partial(blob)
-        return min(part.stat().st_size, file.size) if part.exists() else 0
+        with self._asking(str(blob)):
+            if blob.exists():
+                return file.size
+            return min(part.stat().st_size, file.size) if part.exists() else 0
 
     def fetch(self, file: RemoteFile, on_bytes: OnBytes) -> Path:
         """Bring the contents of ``file`` here, from where an earlier attempt stopped; raises ``InferenceError``."""
@@ -140,14 +160,45 @@ class Repository:
                 shutil.copyfile(blob, draft)
             draft.replace(pointer)
 
+    def kept(self) -> list[RemoteFile]:
+        """What has a name in the snapshot of the commit that the branch or tag was before, and needs one in this: other
+        models are drawn with that, and will be looked for here.
+
+        Texts are this commit's, so what has changed of them is to be fetched. Weights that have changed are left out: a
+        model of theirs is then not here, instead of being put together from two commits.
+        """
+        before = self._snapshot_before()
+        if before is None:
+            return []
+        found = []
+        with self._asking(str(before)):
+            for old in sorted(before.rglob("[!.]*")):
+                path = PurePosixPath(old.relative_to(before).as_posix())
+                gone = RemoteFile(path=path, size=0, digest=old.resolve().name)
+                file = self.files.get(path, gone)
+                if old.is_file() and (self._blob(file).exists() or (file is not gone and path.suffix in TEXTS)):
+                    found.append(file)
+        return found
+
     def note_revision(self) -> None:
         """Remember which commit the branch or tag was."""
         if self.revision == self.commit:
             return
-        ref = self.folder / "refs" / self.revision
-        with self._asking(str(ref)):
-            ref.parent.mkdir(parents=True, exist_ok=True)
-            ref.write_text(self.commit)
+        with self._asking(str(self._ref)):
+            self._ref.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(self._ref, self.commit.encode("ascii"))
+
+    @property
+    def _ref(self) -> Path:
+        return self.folder / "refs" / self.revision
+
+    def _snapshot_before(self) -> Path | None:
+        """The folder of the commit that the branch or tag was, if that is another one."""
+        with contextlib.suppress(OSError, ValueError):
+            commit = self._ref.read_text(encoding="ascii")
+            if HASH.fullmatch(commit) and self.commit not in (commit, self.revision):
+                return self.folder / "snapshots" / commit
+        return None
 
     def _blob(self, file: RemoteFile) -> Path:
         return self.folder / "blobs" / file.digest
@@ -157,17 +208,19 @@ class Repository:
         part.touch()
         in_vain = 0
         while (here := part.stat().st_size) < file.size:
+            asked_s = 0.0
             try:
                 self._receive(file, part, here, on_bytes)
             except Exception as error:
                 if not _will_pass(error) or in_vain == ATTEMPTS_IN_VAIN:
                     raise
+                asked_s = _pause_asked_s(error)
             if part.stat().st_size > here:
                 in_vain = 0
             elif in_vain == ATTEMPTS_IN_VAIN:
                 raise InferenceError(DownloadInterrupted(name=self.name, reason=f"{file.path} ended too soon"))
             else:
-                time.sleep(PAUSE_S * 2**in_vain)
+                time.sleep(max(PAUSE_S * 2**in_vain, asked_s))
                 in_vain += 1
 
     def _receive(self, file: RemoteFile, part: Path, here: int, on_bytes: OnBytes) -> None:
@@ -209,19 +262,26 @@ class Repository:
     def _as_failure(self, error: Exception, what: str) -> Failure | None:
         host = self.host
         page = f"{constants.ENDPOINT}/{self.hub}"
+        with_token = get_token() is not None
         match error:
             case RevisionNotFoundError() | EntryNotFoundError():
                 return NotOnHub(name=self.name, what=what, host=host)
-            case HfHubHTTPError() if isinstance(error, GatedRepoError) or error.response.status_code in (401, 403):
-                return HubRefused(name=self.name, page=page, with_token=get_token() is not None)
+            case GatedRepoError():
+                return HubRefused(name=self.name, page=page, with_token=with_token)
+            case HfHubHTTPError() if with_token and error.response.status_code == UNAUTHORIZED:
+                return TokenRefused(name=self.name, host=host)
+            case HfHubHTTPError() if error.response.status_code in (UNAUTHORIZED, FORBIDDEN):
+                return HubRefused(name=self.name, page=page, with_token=with_token)
             case RepositoryNotFoundError():
                 return NotOnHub(name=self.name, what=self.hub, host=host)
+            case HfHubHTTPError() if error.response.status_code == TOO_MANY_REQUESTS:
+                return HubBusy(name=self.name, host=host, seconds=_pause_asked_s(error) or None)
             case HfHubHTTPError():
                 return HubUnreachable(name=self.name, host=host, reason=f"HTTP {error.response.status_code}")
             case OfflineModeIsEnabled():
                 return HubUnreachable(name=self.name, host=host, reason="HF_HUB_OFFLINE")
             case _:
-                return _of_the_network(error, self.name, host)
+                return _of_another(error, self.name, host)
 
 
 def _patiently(ask: Callable[[], Answer]) -> Answer:
@@ -234,7 +294,8 @@ def _patiently(ask: Callable[[], Answer]) -> Answer:
             most = ATTEMPTS_UNANSWERED if type(error).__name__ in NOBODY_ANSWERED else ATTEMPTS_IN_VAIN
             if not _will_pass(error) or in_vain >= most:
                 raise
-        time.sleep(PAUSE_S * 2**in_vain)
+            asked_s = _pause_asked_s(error)
+        time.sleep(max(PAUSE_S * 2**in_vain, asked_s))
         in_vain += 1
 
 
@@ -246,21 +307,36 @@ def _is_of_the_network(error: Exception) -> bool:
 def _will_pass(error: Exception) -> bool:
     """Whether the same request may succeed in a moment: a broken connection, or a server with too much to do."""
     if isinstance(error, HfHubHTTPError):
-        return error.response.status_code in (408, 429) or error.response.status_code >= 500
+        soon = _pause_asked_s(error) <= LONGEST_PAUSE_S
+        return soon and (error.response.status_code in (408, TOO_MANY_REQUESTS) or error.response.status_code >= 500)
     if isinstance(error, OfflineModeIsEnabled):  # a ConnectionError, though nobody was asked
         return False
     return _is_of_the_network(error)
 
 
-def _of_the_network(error: Exception, name: str, host: str) -> Failure | None:
-    reason = str(error).partition("\n")[0][:200] or type(error).__name__
-    if type(error).__name__ in NOBODY_ANSWERED:
-        return HubUnreachable(name=name, host=host, reason=reason)
+def _pause_asked_s(error: Exception) -> float:
+    """For how long the hub asks not to be asked again; 0 where it says nothing of that."""
+    if not isinstance(error, HfHubHTTPError):
+        return 0.0
+    headers = error.response.headers
+    if said := PAUSE_ASKED.fullmatch(headers.get("Retry-After", "")):
+        return float(said[0])
+    limit = parse_ratelimit_headers(headers)
+    return float(limit.reset_in_seconds) if limit and not limit.remaining else 0.0
+
+
+def _of_another(error: Exception, name: str, host: str) -> Failure | None:
+    """What is neither the hub's answer nor foreseen by its client; None where the disk is full."""
+    kind, line = type(error).__name__, str(error).partition("\n")[0][:200]
+    if kind in NOBODY_ANSWERED:
+        return HubUnreachable(name=name, host=host, reason=line or kind)
     if isinstance(error, OSError) and error.errno in FULL:
         return None
+    if isinstance(error, OSError) and error.errno in UNWRITABLE:
+        return CacheUnwritable(name=name, path=str(cache_folder()), reason=error.strerror or kind)
     if _is_of_the_network(error) or isinstance(error, OSError):
-        return DownloadInterrupted(name=name, reason=reason)
-    return None
+        return DownloadInterrupted(name=name, reason=line or kind)
+    return HubUnreachable(name=name, host=host, reason=f"{kind}: {line}" if line else kind)
 
 
 def _remote_file(sibling: Any) -> RemoteFile:

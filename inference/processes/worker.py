@@ -15,12 +15,12 @@ from collections import deque
 from concurrent.futures import Future
 from multiprocessing.connection import Connection
 
-from inference.catalog import Catalog
+from inference.catalog import Catalog, CatalogError
 from inference.contract import Batch, Picture, Progress
 from inference.devices import AUTO
 from inference.drawing.drawn import Drawn
 from inference.drawing.engine import Engine
-from inference.errors import Failure, InferenceError, unexpected
+from inference.errors import CatalogUnreadable, Failure, InferenceError, unexpected
 from inference.messages import (
     BatchDrawn,
     BatchFailed,
@@ -199,4 +199,6 @@ class _Saving:
 def _as_failure(error: Exception) -> Failure:
     if isinstance(error, InferenceError):
         return error.failure
+    if isinstance(error, CatalogError):
+        return CatalogUnreadable(reason=str(error))
     return unexpected(error, log)

@@ -282,6 +282,21 @@ def test_the_bots_settings_of_what_models_there_are_hold_for_commands_too(
     assert (said.status, "none.toml" in said.err) == (2, True)
 
 
+def test_the_settings_beside_the_program_hold_where_the_current_folder_has_none(
+    tiny_models: TinyModels, tmp_path: Path
+) -> None:
+    (tmp_path / "program").mkdir()
+    (tmp_path / "program" / ".env").write_text(f"CATALOG='{tiny_models.catalog}'\n", encoding="utf-8-sig")
+    program = (
+        "import pathlib, sys, inference.__main__ as it;"
+        f"it.ROOT = pathlib.Path({str(tmp_path / 'program')!r}); sys.exit(it.main(['models']))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", program]
+    listed = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert "tiny-lora" in listed.stdout
+
+
 def test_a_model_in_the_hubs_cache_is_drawn_with_and_an_absent_one_is_not_fetched(
     tiny_models: TinyModels, tmp_path: Path
 ) -> None:

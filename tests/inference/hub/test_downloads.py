@@ -23,13 +23,16 @@ from inference.errors import InferenceError
 from inference.hub import repository as hub_module
 from inference.hub.downloads import pull
 from inference.hub_errors import (
+    CacheUnwritable,
     DownloadDamaged,
     DownloadInterrupted,
+    HubBusy,
     HubRefused,
     HubUnreachable,
     NoRoom,
     NoSafetensors,
     NotOnHub,
+    TokenRefused,
 )
 from inference.pictures.recipe import read_pixels
 from tests import hub as hub_server
@@ -181,6 +184,72 @@ def test_what_makes_previews_keeps_no_model_away(
     assert "no previews of “tiny”" in caplog.text
 
 
+LORAS = """
+[adapters.{name}]
+family = "emoji"
+weights = {{ hub = "someone/loras", file = "{name}.safetensors" }}
+"""
+NEXT_COMMIT = "beef" + "0" * 36
+
+
+@pytest.fixture
+def loras(catalog: Catalog, hub: Hub, tmp_path: Path) -> Catalog:
+    """Three styles of one repository, of which two are here."""
+    path = tmp_path / "models.toml"
+    path.write_text(CATALOG + "".join(LORAS.format(name=name) for name in "abc"), encoding="utf-8")
+    flat = hub.repositories["someone/flat"]["flat.safetensors"]
+    hub.repositories["someone/loras"] = {f"{name}.safetensors": flat + name.encode() for name in "ab"}
+    catalog = Catalog.load(path)
+    for name in "ab":
+        fetch(catalog, name)
+    hub.commit = NEXT_COMMIT
+    hub.repositories["someone/loras"]["c.safetensors"] = flat + b"c"
+    return catalog
+
+
+def located(catalog: Catalog, name: str) -> Path | None:
+    [entry] = [entry for entry in catalog.adapters(catalog.default.family) if entry.name == name]
+    return entry.weights.locate()
+
+
+def test_what_is_here_of_a_repository_stays_when_a_file_of_a_newer_commit_comes(loras: Catalog, hub: Hub) -> None:
+    fetch(loras, "c")
+    places = [located(loras, name) for name in "abc"]
+    assert [place and place.parent.name for place in places] == [NEXT_COMMIT] * 3
+    assert sorted(hub.files_asked()) == ["a.safetensors", "b.safetensors", "c.safetensors"]
+
+
+def test_a_file_that_has_changed_upstream_is_not_taken_for_the_new_one_and_one_that_is_gone_stays(
+    loras: Catalog, hub: Hub
+) -> None:
+    del hub.repositories["someone/loras"]["a.safetensors"]
+    hub.repositories["someone/loras"]["b.safetensors"] += b"new"
+    fetch(loras, "c")
+    assert [located(loras, name) is not None for name in "abc"] == [True, False, True]
+    fetch(loras, "b")
+    changed = located(loras, "b")
+    assert changed is not None
+    assert changed.read_bytes() == hub.repositories["someone/loras"]["b.safetensors"]
+
+
+def test_two_variants_of_a_repository_stay_here_whichever_comes_last(
+    catalog: Catalog, hub: Hub, tmp_path: Path
+) -> None:
+    fetch(catalog)
+    files = hub.repositories["someone/tiny"]
+    for name in [name for name in files if name.endswith("model.safetensors") and "/" in name]:
+        files[name.replace(".safetensors", ".fp16.safetensors")] = files[name] + b" " * 8
+    files["scheduler/scheduler_config.json"] += b" "
+    hub.commit, asked = NEXT_COMMIT, len(hub.requests)
+    fetch(catalog, "half")
+    assert (catalog.missing("tiny"), catalog.missing("half")) == ((), ())
+    assert not [one.path for one in hub.requests[asked:] if one.path.endswith("model.safetensors")]
+    folder = catalog["tiny"].weights.locate()
+    assert folder is not None
+    assert (folder / "scheduler" / "scheduler_config.json").read_bytes() == files["scheduler/scheduler_config.json"]
+    assert draw(tmp_path / "models.toml", tmp_path / "pictures")
+
+
 def test_a_lora_is_fetched_by_its_own_name(catalog: Catalog, hub: Hub) -> None:
     fetch(catalog, "flat")
     assert hub.files_asked() == ["flat.safetensors"]
@@ -251,6 +320,64 @@ def test_a_private_model_is_fetched_with_a_token_alone(
     monkeypatch.setenv("HF_TOKEN", "mine")
     fetch(catalog)
     assert {asked.token for asked in hub.requests if asked.path.startswith("/cdn/")} == {None}
+
+
+def test_a_token_that_the_hub_does_not_know_is_told(
+    catalog: Catalog, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hub then refuses public models, too."""
+    hub.expired.add("old")
+    monkeypatch.setenv("HF_TOKEN", "old")
+    failure = refusal(catalog)
+    assert failure == TokenRefused(name="tiny", host=hub.url.removeprefix("http://"))
+    assert "it may have expired" in str(InferenceError(failure))
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [({"Retry-After": "300"}, 300), ({"RateLimit": '"api";r=0;t=90'}, 90), ({"Retry-After": "0"}, None)],
+)
+def test_a_hub_that_wants_a_pause_gets_it(
+    catalog: Catalog, hub: Hub, monkeypatch: pytest.MonkeyPatch, header: dict[str, str], seconds: float | None
+) -> None:
+    monkeypatch.setattr(hub_module, "PAUSE_S", 0)
+    hub.pause = header
+    failure = refusal(catalog)
+    assert failure == HubBusy(name="tiny", host=hub.url.removeprefix("http://"), seconds=seconds)
+    assert f"Try again in {f'{seconds} s' if seconds else 'a few minutes'}" in str(InferenceError(failure))
+    assert len(hub.requests) == (1 if seconds else 1 + hub_module.ATTEMPTS_IN_VAIN)
+
+
+def test_a_short_pause_is_waited_for(catalog: Catalog, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        hub.pause = {}
+
+    monkeypatch.setattr(hub_module.time, "sleep", sleep)
+    hub.pause = {"Retry-After": "7"}
+    fetch(catalog)
+    assert waited == [7]
+
+
+def test_a_page_in_place_of_an_answer_is_told(catalog: Catalog, hub: Hub) -> None:
+    hub.portal = True
+    failure = refusal(catalog)
+    assert isinstance(failure, HubUnreachable)
+    assert failure.reason.startswith("JSONDecodeError: ")
+
+
+@pytest.mark.skipif(not Path("/sys").is_dir(), reason="this system has no folder that nobody can write to")
+def test_a_folder_that_cannot_be_written_to_is_told(
+    catalog: Catalog, hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "hub").symlink_to("/sys")
+    failure = refusal(catalog)
+    assert isinstance(failure, CacheUnwritable)
+    assert failure.path == str(tmp_path / "home" / "hub")
+    assert "`HF_HOME`" in str(InferenceError(failure))
 
 
 @pytest.mark.parametrize("token", [None, "another"])
@@ -422,6 +549,12 @@ def test_the_command_says_what_came_of_it(hub: Hub, tmp_path: Path) -> None:
     out, err = failed.communicate(timeout=60)
     assert failed.returncode == 2
     assert err.splitlines()[-1].startswith("“base” could not be downloaded: someone/lora/pytorch_lora_weights.safetens")
+    hub.wrong.clear()
+    named = command(path, "pull", "nothing", "TINY", "base")
+    out, err = named.communicate(timeout=60)
+    assert (named.returncode, out) == (2, "tiny is on this machine already.\nbase is on this machine now.\n")
+    assert "There is no model “nothing”." in err
+    shutil.rmtree(tmp_path / "home" / "hub" / "models--someone--base")
     listed = command(path, "models")
     assert "“python -m inference pull base” fetches it" in listed.communicate(timeout=60)[0]
 

@@ -21,9 +21,16 @@ from inference.contract import Failed, Finished, ImageRequest, Outcome, Phase, R
 from inference.dispatch.dispatcher import Dispatcher
 from inference.dispatch.queue import FairQueue
 from inference.dispatch.ticket import Ticket
-from inference.errors import CheckerMissing, DiskUnwritable, WeightsMissing, WeightsUnreadable, WorkerDied
+from inference.errors import (
+    CatalogUnreadable,
+    CheckerMissing,
+    DiskUnwritable,
+    WeightsMissing,
+    WeightsUnreadable,
+    WorkerDied,
+)
 from inference.pictures.recipe import Recipe, read_recipe
-from inference.processes.handle import WorkerMain, WorkerProcess, WorkerSpec, draw_for_parent
+from inference.processes.handle import WorkerGone, WorkerMain, WorkerProcess, WorkerSpec, draw_for_parent
 from tests.checkers import save_classifier
 from tests.checkpoints import TinyModels
 from tests.inference import sinners
@@ -248,3 +255,12 @@ def test_a_killed_parent_leaves_no_orphan(tiny_models: TinyModels, tmp_path: Pat
         parent.kill()
     _, alive = psutil.wait_procs([child], timeout=30)
     assert not alive or alive[0].status() == psutil.STATUS_ZOMBIE
+
+
+async def test_a_worker_that_cannot_read_the_catalogue_says_so(tmp_path: Path) -> None:
+    (tmp_path / "models.toml").write_text("default = ")
+    worker = WorkerProcess(spec=WorkerSpec(catalog_path=tmp_path / "models.toml", pictures_dir=tmp_path))
+    with pytest.raises(WorkerGone) as gone:
+        await worker.start()
+    assert isinstance(gone.value.failure, CatalogUnreadable)
+    assert str(tmp_path / "models.toml") in gone.value.failure.reason
