@@ -1,21 +1,15 @@
-"""The file ``.env``: where it lies, and what in it means nothing."""
+"""The file ``.env``: what in it means nothing."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
-from pathlib import Path
-
-from dotenv import dotenv_values
 
 from bot.settings import Settings
+from inference.env_file import read_env
 
-
-def read_env(folders: Iterable[Path]) -> dict[str, str | None]:
-    """What the file in the first of ``folders`` that has one says."""
-    path = next((folder / ".env" for folder in folders if (folder / ".env").is_file()), None)
-    return {} if path is None else dict(dotenv_values(path))
+__all__ = ["read_env", "warnings"]
 
 
 def warnings(given: Iterable[str]) -> Iterator[str]:

@@ -6,9 +6,11 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from dotenv import dotenv_values
+from inference.env_file import read_env
 
+ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = ("CATALOG", "HF_TOKEN", "HF_HOME", "HF_ENDPOINT", "HTTPS_PROXY")
 """Those of the bot's settings that say which models there are, where they lie and how they are had: they hold for these
 commands, too."""
@@ -17,7 +19,7 @@ commands, too."""
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; 0 if all is well, 1 if a picture differs or a model fails, 2 after a sentence on stderr."""
     _say_what_can_be_said()
-    given = dotenv_values(".env")
+    given = read_env((Path.cwd(), ROOT))
     for name in SETTINGS:
         if value := (given.get(name) or "").strip():
             os.environ.setdefault(name, value)

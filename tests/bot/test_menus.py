@@ -141,7 +141,7 @@ async def test_the_longest_order_fits_into_the_answer(studio: Studio) -> None:
 @pytest.mark.parametrize("name", ["Draw again", "Remix this"])
 async def test_absurd_numbers_are_refused(studio: Studio, name: str) -> None:
     message = await posted(studio, png(recipe=a_recipe(width=10**900)))
-    assert "none that can be drawn" in said(await chose(studio, studio.ann, name, message))
+    assert "cannot be used for drawing" in said(await chose(studio, studio.ann, name, message))
     assert studio.env.errors
 
 

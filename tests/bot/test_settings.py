@@ -75,6 +75,11 @@ def test_the_first_folder_with_an_env_file_counts(tmp_path: Path) -> None:
     assert read_env((here, beside)) == {"DISCORD_TOKEN": "here"}
 
 
+def test_a_mark_at_the_beginning_of_the_env_file_is_none_of_its_first_key(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("DISCORD_TOKEN=hush\n", encoding="utf-8-sig")
+    assert read_env([tmp_path]) == {"DISCORD_TOKEN": "hush"}
+
+
 def test_what_is_no_setting_is_named_with_what_may_be_meant() -> None:
     assert list(env_file.warnings(["DISCORD_TOEKN", "DEVICES", "CUDA_VISIBLE_DEVICES", "device"])) == [
         "DISCORD_TOEKN in .env is no setting and does nothing. Is DISCORD_TOKEN meant?",
