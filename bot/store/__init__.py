@@ -51,8 +51,7 @@ class Store:
 
     async def remember(self, key: str, value: str) -> None:
         """Keep a small fact, replacing what stood under ``key``."""
-        async with self._database.transaction() as connection:
-            await connection.execute("INSERT OR REPLACE INTO remembered (key, value) VALUES (?, ?)", (key, value))
+        await self._database.write("INSERT OR REPLACE INTO remembered (key, value) VALUES (?, ?)", (key, value))
 
 
 @asynccontextmanager

@@ -43,6 +43,19 @@ class Database:
         async with self._connection.execute(sql, parameters) as cursor:
             return await cursor.fetchone()
 
+    async def write(self, sql: str, parameters: Parameters = ()) -> int:
+        """One statement as a transaction of its own; returns how many rows it changed."""
+        async with self.transaction() as connection:
+            return (await connection.execute(sql, parameters)).rowcount
+
+    async def wipe(self) -> None:
+        """What has been deleted is in no file any more: until then the journal may have it, and hold back its erasure.
+
+        To be called outside of transactions.
+        """
+        async with self._writing:
+            await self._connection.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
+
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[aiosqlite.Connection]:
         """All of it or nothing."""

@@ -39,7 +39,7 @@ class Jobs:
         """Make an order durable."""
         row = to_row(job)
         columns, marks = ", ".join(row), ", ".join("?" * len(row))
-        await self._write(f"INSERT INTO jobs ({columns}) VALUES ({marks})", tuple(row.values()))
+        await self._database.write(f"INSERT INTO jobs ({columns}) VALUES ({marks})", tuple(row.values()))
 
     async def get(self, job_id: str) -> Job | None:
         row = await self._database.fetch_one("SELECT * FROM jobs WHERE id = ?", (job_id,))
@@ -60,59 +60,56 @@ class Jobs:
 
     async def set_message(self, job_id: str, message_id: int) -> None:
         """Remember which message is the job's card."""
-        await self._write("UPDATE jobs SET message_id = ? WHERE id = ?", (message_id, job_id))
+        await self._database.write("UPDATE jobs SET message_id = ? WHERE id = ?", (message_id, job_id))
 
     async def posted(self, job_id: str, place: Place) -> bool:
         """Remember a message that shows the job once more; False if the job was deleted meanwhile."""
-        async with self._database.transaction() as connection:
-            done = await connection.execute(
-                "INSERT INTO reposts SELECT ?, id, ?, ?, ?, ?, ?, ? FROM jobs WHERE id = ?",
-                (
-                    place.message_id,
-                    place.guild_id,
-                    place.channel_id,
-                    place.application_id,
-                    place.token,
-                    place.token_expires_at,
-                    place.member,
-                    job_id,
-                ),
-            )
-            return done.rowcount > 0
+        values = (
+            place.message_id,
+            place.guild_id,
+            place.channel_id,
+            place.application_id,
+            place.token,
+            place.token_expires_at,
+            place.member,
+            job_id,
+        )
+        sql = "INSERT INTO reposts SELECT ?, id, ?, ?, ?, ?, ?, ? FROM jobs WHERE id = ?"
+        return await self._database.write(sql, values) > 0
 
     async def not_posted(self, message_id: int) -> None:
         """Forget a message that showed a job once more."""
-        await self._write("DELETE FROM reposts WHERE message_id = ?", (message_id,))
+        await self._database.write("DELETE FROM reposts WHERE message_id = ?", (message_id,))
 
     async def forget_cards(self) -> None:
         """No message is a card any more."""
         async with self._database.transaction() as connection:
-            await connection.execute("UPDATE jobs SET message_id = NULL")
+            await connection.execute("UPDATE jobs SET message_id = NULL WHERE message_id IS NOT NULL")
             await connection.execute("DELETE FROM reposts")
 
     async def moved(self, job: Job, place: Place) -> None:
         """Remember that the card of ``job``, and of all orders that share it, is another message now."""
         sql = "UPDATE jobs SET channel_id = ?, message_id = ?, token = ?, member = ? WHERE id = ? OR comparison_id = ?"
         where = (place.channel_id, place.message_id, place.token, place.member)
-        await self._write(sql, (*where, job.id, job.comparison_id))
+        await self._database.write(sql, (*where, job.id, job.comparison_id))
 
     async def running(self, job_id: str, *, attempts: int) -> None:
         """A worker has the order in hand, and so many have had it."""
         sql = "UPDATE jobs SET state = 'running', attempts = ? WHERE id = ? AND state IN ('queued', 'running')"
-        await self._write(sql, (attempts, job_id))
+        await self._database.write(sql, (attempts, job_id))
 
     async def put_back(self, job_id: str, *, attempts: int) -> None:
         """No worker has the order in hand any more, it waits again; so many had it that count."""
         sql = "UPDATE jobs SET state = 'queued', attempts = ? WHERE id = ? AND state IN ('queued', 'running')"
-        await self._write(sql, (attempts, job_id))
+        await self._database.write(sql, (attempts, job_id))
 
     async def interrupted(self) -> None:
         """The bot was told to stop, which is no order's fault: what it was drawing counts as not attempted."""
-        await self._write("UPDATE jobs SET state = 'queued', attempts = attempts - 1 WHERE state = 'running'", ())
+        await self._database.write("UPDATE jobs SET state = 'queued', attempts = attempts - 1 WHERE state = 'running'")
 
     async def wait_again(self) -> list[Job]:
         """Orders that a stopped bot left behind, oldest first: whatever it did with them, they are waiting now."""
-        await self._write("UPDATE jobs SET state = 'queued' WHERE state = 'running'", ())
+        await self._database.write("UPDATE jobs SET state = 'queued' WHERE state = 'running'")
         return await self.unfinished()
 
     async def finish(self, job_id: str, finished: Finished) -> bool:
@@ -132,15 +129,15 @@ class Jobs:
         return True
 
     async def fail(self, job_id: str, failure: str) -> None:
-        await self._write("UPDATE jobs SET state = 'failed', failure = ? WHERE id = ?", (failure, job_id))
+        await self._database.write("UPDATE jobs SET state = 'failed', failure = ? WHERE id = ?", (failure, job_id))
 
     async def cancel(self, job_id: str) -> None:
-        await self._write("UPDATE jobs SET state = 'cancelled' WHERE id = ?", (job_id,))
+        await self._database.write("UPDATE jobs SET state = 'cancelled' WHERE id = ?", (job_id,))
 
     async def delivered(self, job_id: str, *, missed: bool = False) -> None:
         """The person was shown how the job ended, or there was no way to show it to them (``missed``)."""
         sql = "UPDATE jobs SET delivered_at = ?, missed = ? WHERE id = ?"
-        await self._write(sql, (time.time(), missed, job_id))
+        await self._database.write(sql, (time.time(), missed, job_id))
 
     async def missed(self, user_id: int) -> int:
         """How many drawn orders could not be shown to this person."""
@@ -150,7 +147,9 @@ class Jobs:
 
     async def no_longer_missed(self, user_id: int) -> None:
         """They were shown, or told of."""
-        await self._write("UPDATE jobs SET missed = 0 WHERE user_id = ? AND missed AND state = 'done'", (user_id,))
+        await self._database.write(
+            "UPDATE jobs SET missed = 0 WHERE user_id = ? AND missed AND state = 'done'", (user_id,)
+        )
 
     async def unfinished(self) -> list[Job]:
         """Orders that have not ended, oldest first."""
@@ -198,14 +197,11 @@ class Jobs:
             rows = await self._database.fetch_all("SELECT * FROM reposts WHERE job_id = ?", (job_id,))
             ids = [picture.id for picture in await self.pictures(job_id)]
             await connection.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
+        await self._database.wipe()
         return Deleted(pictures=ids, reposts=[place_from(row) for row in rows])
 
     async def _jobs(self, where: str, parameters: tuple[Any, ...] = ()) -> list[Job]:
         return [job_from(row) for row in await self._database.fetch_all(f"SELECT * FROM jobs {where}", parameters)]
-
-    async def _write(self, sql: str, parameters: tuple[Any, ...]) -> None:
-        async with self._database.transaction() as connection:
-            await connection.execute(sql, parameters)
 
 
 def _picture_row(job_id: str, p: Picture) -> tuple[Any, ...]:

@@ -91,7 +91,7 @@ class People:
         choices = await fetch("SELECT * FROM choices WHERE chosen_by = ? ORDER BY chosen_at", (user_id,))
         return Person(
             user_id=user_id,
-            jobs=await asyncio.to_thread(lambda: tuple(map(job_from, jobs))),  # somebody may have tens of thousands
+            jobs=await asyncio.to_thread(lambda: tuple(map(job_from, jobs))),  # tens of thousands, maybe
             pictures=await asyncio.to_thread(lambda: tuple(map(picture_from, pictures))),
             reposts=tuple(map(place_from, reposts)),
             seeds=tuple(KeptSeed(**dict(row)) for row in seeds),
@@ -116,5 +116,6 @@ class People:
             person = await self.get(user_id)
             for sql in FORGET:
                 await connection.execute(sql, (user_id,))
-        await self._preferences.forget_person(user_id)  # the rows are gone; this is for what it has in memory
+        await self._database.wipe()
+        self._preferences.forget_person(user_id)
         return person

@@ -35,7 +35,7 @@ class Preferences:
         return None if scope_id is None else self._models.get((scope, scope_id))
 
     async def choose_model(self, scope: Scope, scope_id: int, model: str, *, chosen_by: int) -> None:
-        await self._write(
+        await self._database.write(
             "INSERT OR REPLACE INTO choices (scope, scope_id, model, chosen_by, chosen_at) VALUES (?, ?, ?, ?, ?)",
             (scope.value, scope_id, model, chosen_by, time.time()),
         )
@@ -43,7 +43,7 @@ class Preferences:
 
     async def forget_model(self, scope: Scope, scope_id: int) -> bool:
         """Take a choice back; False if there was none."""
-        await self._write("DELETE FROM choices WHERE scope = ? AND scope_id = ?", (scope.value, scope_id))
+        await self._database.write("DELETE FROM choices WHERE scope = ? AND scope_id = ?", (scope.value, scope_id))
         return self._models.pop((scope, scope_id), None) is not None
 
     def rules(self, guild_id: int | None) -> Rules:
@@ -53,7 +53,7 @@ class Preferences:
     async def set_rules(self, guild_id: int, rules: Rules) -> None:
         row = {"guild_id": guild_id, **_rules_to_row(rules)}
         columns, marks = ", ".join(row), ", ".join("?" * len(row))
-        await self._write(f"INSERT OR REPLACE INTO rules ({columns}) VALUES ({marks})", tuple(row.values()))
+        await self._database.write(f"INSERT OR REPLACE INTO rules ({columns}) VALUES ({marks})", tuple(row.values()))
         self._rules[guild_id] = rules
 
     def locked_seed(self, user_id: int) -> int | None:
@@ -61,22 +61,18 @@ class Preferences:
         return self._locks.get(user_id)
 
     async def lock_seed(self, user_id: int, seed: int) -> None:
-        await self._write("INSERT OR REPLACE INTO seed_locks (user_id, seed) VALUES (?, ?)", (user_id, seed))
+        await self._database.write("INSERT OR REPLACE INTO seed_locks (user_id, seed) VALUES (?, ?)", (user_id, seed))
         self._locks[user_id] = seed
 
     async def unlock_seed(self, user_id: int) -> None:
         """Back to random seeds."""
-        await self._write("DELETE FROM seed_locks WHERE user_id = ?", (user_id,))
+        await self._database.write("DELETE FROM seed_locks WHERE user_id = ?", (user_id,))
         self._locks.pop(user_id, None)
 
-    async def forget_person(self, user_id: int) -> None:
-        """Remove everything that a person chose for themselves."""
-        await self.forget_model(Scope.USER, user_id)
-        await self.unlock_seed(user_id)
-
-    async def _write(self, sql: str, parameters: tuple[Any, ...]) -> None:
-        async with self._database.transaction() as connection:
-            await connection.execute(sql, parameters)
+    def forget_person(self, user_id: int) -> None:
+        """Everything that a person chose for themselves has been removed from the database."""
+        self._models.pop((Scope.USER, user_id), None)
+        self._locks.pop(user_id, None)
 
 
 def _rules_to_row(rules: Rules) -> dict[str, Any]:

@@ -15,11 +15,10 @@ class Seeds:
 
     async def save(self, user_id: int, name: str, seed: int) -> None:
         """Keep a seed, in place of what had this name."""
-        async with self._database.transaction() as connection:
-            await connection.execute(
-                "INSERT OR REPLACE INTO seeds (user_id, name, seed, saved_at) VALUES (?, ?, ?, ?)",
-                (user_id, name, seed, time.time()),
-            )
+        await self._database.write(
+            "INSERT OR REPLACE INTO seeds (user_id, name, seed, saved_at) VALUES (?, ?, ?, ?)",
+            (user_id, name, seed, time.time()),
+        )
 
     async def get(self, user_id: int, name: str) -> int | None:
         row = await self._database.fetch_one("SELECT seed FROM seeds WHERE user_id = ? AND name = ?", (user_id, name))
@@ -34,6 +33,4 @@ class Seeds:
 
     async def forget(self, user_id: int, name: str) -> bool:
         """Remove a seed; False if there is none of this name."""
-        async with self._database.transaction() as connection:
-            done = await connection.execute("DELETE FROM seeds WHERE user_id = ? AND name = ?", (user_id, name))
-            return done.rowcount > 0
+        return await self._database.write("DELETE FROM seeds WHERE user_id = ? AND name = ?", (user_id, name)) > 0

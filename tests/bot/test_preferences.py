@@ -91,7 +91,7 @@ async def test_a_person_is_forgotten_and_nobody_else(store: Store) -> None:
     for user in (5, 6):
         await store.preferences.choose_model(Scope.USER, user, "guided", chosen_by=user)
         await store.preferences.lock_seed(user, 7)
-    await store.preferences.forget_person(5)
+    await store.people.forget(5)
     assert store.preferences.model(Scope.USER, 5) is None
     assert store.preferences.locked_seed(5) is None
     assert store.preferences.model(Scope.USER, 6) == "guided"

@@ -187,6 +187,20 @@ async def test_a_deleted_job_leaves_nothing_and_its_rerolls_stay(path: Path) -> 
         assert left.parent_id is None
 
 
+@pytest.mark.parametrize("settled", [False, True])
+async def test_what_was_deleted_is_to_be_read_in_no_file(path: Path, settled: bool) -> None:
+    """Neither in the journal nor, where it had come there before, in the database itself."""
+    secret = "a fox that nobody may know of"
+    job = a_job(request=replace(a_job().request, prompt=secret))
+    async with open_store(path, migrations=MIGRATIONS) as store:
+        await store.jobs.add(job)
+        if settled:
+            await store._database.wipe()
+        assert any(secret.encode() in file.read_bytes() for file in path.parent.iterdir())
+        await store.jobs.delete(job.id)
+        assert not [file.name for file in path.parent.iterdir() if secret.encode() in file.read_bytes()]
+
+
 async def test_small_facts_are_kept(path: Path) -> None:
     async with open_store(path, migrations=MIGRATIONS) as store:
         assert await store.remembered("commands") is None
