@@ -29,18 +29,20 @@ MOST, MOST_CHARACTERS = 25, 100
 def models(interaction: discord.Interaction[PictureBot], typed: str) -> list[app_commands.Choice[str]]:
     """The models that this server shows; those in memory are marked, and those that are not on this machine."""
     bot = interaction.client
-    resident = bot.dispatcher.resident
-    shown = visible(bot.store.preferences.rules(interaction.guild_id), bot.catalog)
-    found = []
-    for entry in shown:
-        if bot.catalog.on_disk(entry):
-            mark = " ⚡" if entry.name in resident else ""
-        elif bot.dispatcher.downloads and bot.catalog.is_downloadable(entry):
-            mark = " · ☁️ " + _("not downloaded yet")
-        else:
-            mark = " · ✖️ " + _("not on this machine")
-        found.append((f"{entry.title} ({entry.name}) · {entry.family}{mark}", entry.name))
-    return choices(found, typed)
+    shown = {entry.name: entry for entry in visible(bot.store.preferences.rules(interaction.guild_id), bot.catalog)}
+    labels = [(f"{entry.title} ({name}) · {entry.family}", name) for name, entry in shown.items()]
+    return [
+        app_commands.Choice(name=(label + _mark(bot, shown[name]))[:MOST_CHARACTERS], value=name)
+        for label, name in fitting(labels, typed)
+    ]
+
+
+def _mark(bot: PictureBot, entry: ModelEntry) -> str:
+    if bot.catalog.on_disk(entry):
+        return " ⚡" if entry.name in bot.dispatcher.resident else ""
+    if bot.dispatcher.downloads and bot.catalog.is_downloadable(entry):
+        return " · ☁️ " + _("not downloaded yet")
+    return " · ✖️ " + _("not on this machine")
 
 
 def loras(
@@ -48,9 +50,9 @@ def loras(
 ) -> list[app_commands.Choice[str]]:
     """The LoRAs that fit the model that would draw."""
     entry = _entry(interaction, named)
-    fitting = interaction.client.catalog.adapters(entry.family)
-    labels = [" · ".join([f"{adapter.title} ({adapter.name})", *triggers_of(adapter)]) for adapter in fitting]
-    return choices(zip(labels, (adapter.name for adapter in fitting), strict=True), typed)
+    adapters = interaction.client.catalog.adapters(entry.family)
+    labels = [" · ".join([f"{adapter.title} ({adapter.name})", *triggers_of(adapter)]) for adapter in adapters]
+    return choices(zip(labels, (adapter.name for adapter in adapters), strict=True), typed)
 
 
 def triggers_of(adapter: AdapterEntry) -> list[str]:
@@ -102,9 +104,10 @@ def _entry(interaction: discord.Interaction[PictureBot], named: str | None) -> M
 
 def choices(found: Iterable[tuple[str, Value]], typed: str) -> list[app_commands.Choice[Value]]:
     """What fits what was typed so far, of labels with their values."""
+    return [app_commands.Choice(name=label[:MOST_CHARACTERS], value=value) for label, value in fitting(found, typed)]
+
+
+def fitting(found: Iterable[tuple[str, Value]], typed: str) -> list[tuple[str, Value]]:
+    """The same, as many as Discord takes, and not cut yet."""
     wanted = typed.casefold().split()
-    return [
-        app_commands.Choice(name=label[:MOST_CHARACTERS], value=value)
-        for label, value in found
-        if all(word in label.casefold() for word in wanted)
-    ][:MOST]
+    return [(label, value) for label, value in found if all(word in label.casefold() for word in wanted)][:MOST]

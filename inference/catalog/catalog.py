@@ -73,8 +73,8 @@ class Catalog:
 
     def get(self, name: str) -> ModelEntry | None:
         """The model of this name, if there is one."""
-        models = self._models if name in self._models else {entry.name: entry for entry in self}
-        return models.get(name)
+        entry = self._models.get(name) or self._dropped.named(name)
+        return entry if isinstance(entry, ModelEntry) else None
 
     def title_or_name(self, name: str) -> str:
         """What people call the model ``name``; the name itself of one that has left the catalogue."""
@@ -132,11 +132,11 @@ class Catalog:
 
     def adapter(self, name: str, family: Family) -> AdapterEntry:
         """The style LoRA of this name, if it fits the family; raises ``InferenceError(UnknownAdapter)``."""
-        fitting = {entry.name: entry for entry in self.adapters(family)}
-        try:
-            return fitting[name]
-        except KeyError:
-            raise InferenceError(UnknownAdapter(name=name, known=tuple(fitting))) from None
+        entry = self._adapter_called(name)
+        if entry is None or entry.family is not family:
+            known = tuple(entry.name for entry in self.adapters(family))
+            raise InferenceError(UnknownAdapter(name=name, known=known))
+        return entry
 
     def on_disk(self, entry: ModelEntry) -> bool:
         """Whether everything that ``entry`` draws with is on this machine, style LoRAs included.
@@ -222,9 +222,8 @@ class Catalog:
 
     def _adapter_called(self, name: str) -> AdapterEntry | None:
         """The style LoRA of this name, of whatever family; no model has the same."""
-        if name in self._adapters or name in self._models:
-            return self._adapters.get(name)
-        return next((entry for entry in self._dropped.look().adapters if entry.name == name), None)
+        entry = self._models.get(name) or self._adapters.get(name) or self._dropped.named(name)
+        return entry if isinstance(entry, AdapterEntry) else None
 
     def _check_names(self) -> None:
         if self._default not in self._models:

@@ -22,7 +22,7 @@ from inference.catalog.entries import (
     Kind,
     ModelEntry,
 )
-from inference.catalog.glance import Glimpse, Seen, glance
+from inference.catalog.glance import Glimpse, Seen, glance, is_as_seen
 from inference.catalog.header import HeaderError
 from inference.catalog.recognise import (
     FAMILY_TITLES,
@@ -99,14 +99,26 @@ class Dropped:
         self._names = names
         self._seen: tuple[Seen, Seen] | None = None
         self._found = Found()
+        self._named: dict[str, tuple[ModelEntry | AdapterEntry, Glimpse]] = {}
 
     def look(self) -> Found:
         """What is there now; the same object as long as nothing changes. Blocks for the reading of new headers."""
         seen = (glance(self._folders.checkpoints), glance(self._folders.loras))
         if seen != self._seen:
             self._found = self._read(*seen)
+            glimpses = {Path(glimpse[0]): glimpse for glimpse in (*seen[0], *seen[1])}
+            entries: tuple[ModelEntry | AdapterEntry, ...] = (*self._found.models, *self._found.adapters)
+            self._named = {entry.name: (entry, glimpses[entry.weights.path]) for entry in entries if entry.weights.path}
             self._seen = seen
         return self._found
+
+    def named(self, name: str) -> ModelEntry | AdapterEntry | None:
+        """What is called so. As long as it has not changed, that takes no look at all the others."""
+        entry, glimpse = self._named.get(name, (None, None))
+        if glimpse is None or not is_as_seen(glimpse):
+            self.look()
+            entry, glimpse = self._named.get(name, (None, None))
+        return entry
 
     def _read(self, checkpoints: Seen, loras: Seen) -> Found:
         folders, unusable = self._folders, list[Unusable]()
@@ -233,7 +245,7 @@ def _told_apart(entries: Collection[Entry], folder: Path | None, taken: frozense
     a hash of the file's place in ``folder`` ends it.
     """
     files = Counter(entry.name for entry in entries)
-    hashed = [_name_with_hash(entry.weights.path, folder) for entry in entries]
+    hashed = [_name_with_hash(entry, folder) for entry in entries]
     taken = taken.union(hashed)
     return tuple(
         entry if entry.name and files[entry.name] == 1 and entry.name not in taken else replace(entry, name=name)
@@ -241,9 +253,12 @@ def _told_apart(entries: Collection[Entry], folder: Path | None, taken: frozense
     )
 
 
-def _name_with_hash(path: Path | None, folder: Path | None) -> str:
+def _name_with_hash(entry: ModelEntry | AdapterEntry, folder: Path | None) -> str:
+    """A model and a LoRA at the same place in their folders get different ones."""
+    path = entry.weights.path
     assert path is not None
     assert folder is not None
-    place = hashlib.sha256(os.fsencode(path.relative_to(folder).as_posix())).hexdigest()[:HASH_DIGITS]
+    place = f"{'lora ' if isinstance(entry, AdapterEntry) else ''}{path.relative_to(folder).as_posix()}"
+    place = hashlib.sha256(os.fsencode(place)).hexdigest()[:HASH_DIGITS]
     base = slug(stem_of(path)) or "model"
     return f"{base[: LONGEST_NAME - HASH_DIGITS - 1].rstrip('-')}-{place}"

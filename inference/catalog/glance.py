@@ -34,6 +34,15 @@ def glance(folder: Path | None) -> Seen:
     return tuple(found)
 
 
+def is_as_seen(glimpse: Glimpse) -> bool:
+    """Whether what was seen is still there, and has not changed."""
+    path = Path(glimpse[0])
+    try:
+        return glimpse == (_glimpse_of_folder(path) if path.is_dir() else _of(glimpse[0], path.stat()))
+    except OSError:
+        return False
+
+
 def _items(folder: str) -> Iterator[os.DirEntry[str]]:
     with suppress(OSError), os.scandir(folder) as items:  # none, gone meanwhile, or not to be read
         yield from items
@@ -55,11 +64,14 @@ def _glimpse(item: os.DirEntry[str]) -> Glimpse | None:
         if item.is_dir():
             return _glimpse_of_folder(Path(item))
         if item.name.endswith(ENDINGS):
-            stat = item.stat()
-            return item.path, stat.st_size, stat.st_mtime_ns
+            return _of(item.path, item.stat())
     except OSError:  # gone meanwhile, or no diffusers folder
         pass
     return None
+
+
+def _of(path: str, stat: os.stat_result) -> Glimpse:
+    return path, stat.st_size, stat.st_mtime_ns
 
 
 def _glimpse_of_folder(path: Path) -> Glimpse:

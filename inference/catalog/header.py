@@ -31,6 +31,10 @@ class Header:
     shapes: Mapping[str, tuple[int, ...]]
     metadata: Mapping[str, str]
 
+    def numbers(self, beginning: str = "") -> int:
+        """How many numbers there are in the tensors whose names begin so."""
+        return sum(prod(shape) for name, shape in self.shapes.items() if name.startswith(beginning))
+
     def has(self, beginning: str) -> bool:
         """Whether a tensor's name begins so."""
         return any(name.startswith(beginning) for name in self.shapes)

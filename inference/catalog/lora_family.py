@@ -14,6 +14,8 @@ MIDDLE_OF_SDXL = ("mid_block_attentions_", "middle_block_1_")
 """Layers that SDXL's distilled relatives do without."""
 IN_A_DENOISER = re.compile(r"(?:down|up|put)_blocks_\d|mid(?:dle)?_block_")
 """Where layers of these models' denoisers lie, in both ways to name them."""
+IN_CLIP = re.compile(r"(?:lora_te\d?|text_encoder(?:_2)?)_(?:text_model_)?encoder_layers_\d+_self_attn")
+"""The same of their text encoders."""
 LOWEST_OF_SDXL = re.compile(r"(?:down_blocks_2_attentions_[01]|input_blocks_[78]_1)_transformer_blocks_(\d+)_")
 """The lowest level on the way down, where they differ in depth: ten blocks in SDXL, four in SSD-1B, two in Vega."""
 SD2_ARCHITECTURE = "stable-diffusion-v2"
@@ -30,7 +32,7 @@ def lora_family(header: Header) -> Family | None:
     widths = {name: _inputs(shape) for name, shape in flat.items() if "down_weight" in name or "lora_A" in name}
     inside = {name: width for name, width in widths.items() if IN_A_DENOISER.search(name)}
     across = [width for name, width in inside.items() if "attn2_to_k" in name or "attn2_to_v" in name]
-    within = [width for name, width in widths.items() if "self_attn" in name]
+    within = [width for name, width in widths.items() if IN_CLIP.search(name)]
     family = CONTEXT_WIDTHS.get(across[0]) if across else None
     if family is None and any(name.startswith(("lora_te1_", "lora_te2_", "text_encoder_2_")) for name in flat):
         family = Family.SDXL

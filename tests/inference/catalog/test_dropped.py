@@ -149,6 +149,17 @@ def test_a_name_means_the_same_file_whatever_is_dropped_beside_it(catalog: Catal
     assert {entry.title for entry in catalog} >= {"国风", "墨幽人造人_v7"}
 
 
+def test_a_model_and_a_lora_at_the_same_place_have_names_of_their_own(catalog: Catalog, folder: Path) -> None:
+    drop_checkpoint(folder, Family.SD15, Kind.NATIVE, "国风")
+    made = real_text(Family.SD15)
+    save_kohya_lora(made, folder / "loras" / "国风.safetensors", draw_changes(made, 1))
+    [dropped] = [entry for entry in catalog if entry.name != "named"]
+    [lora] = catalog.adapters(Family.SD15)
+    assert dropped.name != lora.name
+    assert catalog[dropped.name] == dropped
+    assert catalog.adapter(lora.name, Family.SD15) == lora
+
+
 def test_a_file_that_cannot_be_used_takes_no_name(catalog: Catalog, folder: Path) -> None:
     drop_checkpoint(folder, Family.SD15, Kind.NATIVE, "anime/x")
     (folder / "checkpoints" / "x.safetensors").write_bytes(b"?")
@@ -300,3 +311,23 @@ def test_a_file_of_stable_diffusion_2_that_says_how_it_predicts_is_a_model(catal
     save_single_file(model(Family.SD21, Kind.MERGED), path, **{"modelspec.prediction_type": "v"})
     assert (catalog["x-lcm"].family, catalog.unusable) == (Family.SD21, ())
     draws_like_diffusers(catalog, catalog["x-lcm"], Family.SD21, Kind.MERGED)
+
+
+def test_one_that_has_not_changed_is_found_without_a_look_at_the_others(
+    catalog: Catalog, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = drop_checkpoint(folder, Family.SD15, Kind.NATIVE, "x")
+    assert catalog["x"]
+    scanned: list[object] = []
+    scan = os.scandir
+
+    def noting(place: str) -> object:
+        scanned.append(place)
+        return scan(place)
+
+    monkeypatch.setattr(os, "scandir", noting)
+    assert catalog["x"].name == "x"
+    assert not scanned
+    path.unlink()
+    assert catalog.get("x") is None
+    assert scanned

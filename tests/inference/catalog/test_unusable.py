@@ -110,6 +110,11 @@ def video_as_comfyui_has_it(folder: Path) -> None:
     save_file({f"diffusion_model.{name}": torch.ones(2, 2048)}, folder / "loras" / "x.safetensors")
 
 
+def another_transformer(folder: Path) -> None:
+    name = "lora_unet_blocks_0_self_attn_q_proj.lora_down.weight"
+    save_file({name: torch.ones(2, 2048)}, folder / "loras" / "x.safetensors")
+
+
 def lycoris(folder: Path) -> None:
     name = "lycoris_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_k.lora_down.weight"
     save_file({name: torch.ones(2, 768)}, folder / "loras" / "x.safetensors")
@@ -199,6 +204,7 @@ UNUSABLE: list[tuple[Callable[[Path], None], str]] = [
     (nested_denoiser, "unet/config.json is nested too deeply"),
     (video, "it has “transformer.transformer_blocks.0.attn2.to_k.lora_A.weight”"),
     (video_as_comfyui_has_it, "a LoRA for other models than Stable Diffusion 1.5"),
+    (another_transformer, "a LoRA for other models than Stable Diffusion 1.5"),
     (lycoris, "it has “lycoris_unet_down_blocks_1"),
     (biases, "it has “lora_unet_conv_in.diff_b”"),
     (odd_name, "its path is not in UTF-8"),
