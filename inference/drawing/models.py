@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections.abc import Callable, Mapping
-from math import prod
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
@@ -14,8 +11,6 @@ from torch import nn
 
 from inference.catalog import Catalog
 from inference.catalog.entries import ModelEntry
-from inference.catalog.header import read_header
-from inference.catalog.sources import FILE
 from inference.contract import Adapter
 from inference.devices import default_cache_bytes, default_host_cache_bytes
 from inference.loading import FileHashes, ModelFiles, open_model
@@ -46,9 +41,6 @@ def model_store(
         name, adapters = key
         return open_model(catalog, catalog[name], adapters, hashes)
 
-    def estimate(key: ModelKey) -> int:
-        return expected_bytes(open_files(key), precision)
-
     return ModelStore(
         shelves=Shelves(
             device,
@@ -58,33 +50,9 @@ def model_store(
         ),
         disk=disk,
         open_files=open_files,
-        estimate=estimate,
+        number_bytes=precision.itemsize,
         lay_out=layout_on(device, precision, compiled=compiler is not None),
     )
-
-
-def expected_bytes(files: ModelFiles, precision: torch.dtype) -> int:
-    """About how many bytes a model's weights take in memory, by the headers of its files; what else is in these counts
-    as well. 0 for files that cannot be used, which the reading tells."""
-    asked = _Asked()
-    with contextlib.suppress(OSError, ValueError):
-        for part, where in files.parts.items():
-            where.digest(part, asked)
-        headers = [read_header(path) for path in asked.paths if path.suffix == FILE]
-        return sum(prod(shape) for header in headers for shape in header.shapes.values()) * precision.itemsize
-    return 0
-
-
-class _Asked(FileHashes):
-    """Reads nothing, and notes what it would have to."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.paths: set[Path] = set()
-
-    def __call__(self, path: Path) -> str:
-        self.paths.add(path)
-        return ""
 
 
 def _kind(device: torch.device) -> str:

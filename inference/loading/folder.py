@@ -75,6 +75,10 @@ class PipelineFolder:
             raise UnsupportedError(f"{name} is {kind}, which is not supported")
         return load_network(CLASSES[kind], self.path / name, self.variant)
 
+    def numbers(self, name: str) -> int:
+        """How many numbers the weights of ``name`` are, by headers alone; raises ``ValueError`` or ``OSError``."""
+        return _numbers(self.path / name, self.variant)
+
     def schedule(self) -> Schedule:
         """The noise schedule of the folder ``scheduler``, whichever scheduler wrote it."""
         config: Any = LCMScheduler.load_config(self.path / "scheduler")
@@ -106,6 +110,10 @@ class NetworkFolder:
             raise UnsupportedError(f"{kind or 'something'} is no {part} that is supported")
         return load_network(CLASSES[kind], self.path, self.variant)
 
+    def numbers(self, part: str) -> int:
+        """How many numbers the weights are, by headers alone; raises ``ValueError`` or ``OSError``."""
+        return _numbers(self.path, self.variant)
+
     def digest(self, part: str, hashes: FileHashes) -> str:
         """SHA-256 (hex) over the files."""
         return hashes.of_folder(self.path, self.variant)
@@ -122,7 +130,7 @@ def load_network(kind: Any, folder: Path, variant: str | None, **options: Any) -
     """
     if (folder / ADAPTER).exists():
         raise UnsupportedError(f"there is an adapter ({ADAPTER}) in “{folder.name}”, and only whole networks are read")
-    files = [path for path in folder.glob("*.safetensors") if is_weight_file(path, variant)]
+    files = _weights(folder, variant)
     if not files:
         others = ", ".join(path.name for path in sorted(folder.glob("*.*")) if path.suffix != ".json") or "nothing"
         ending = f".{variant}.safetensors" if variant else ".safetensors"
@@ -148,6 +156,14 @@ def load_network(kind: Any, folder: Path, variant: str | None, **options: Any) -
             raise UnsupportedError(f"{folder.name} has {problem.replace('_', ' ')}, such as {first}")
     loaded: torch.nn.Module = network
     return loaded.eval().requires_grad_(False)
+
+
+def _weights(folder: Path, variant: str | None) -> list[Path]:
+    return [path for path in folder.glob("*.safetensors") if is_weight_file(path, variant)]
+
+
+def _numbers(folder: Path, variant: str | None) -> int:
+    return sum(read_header(path).numbers() for path in _weights(folder, variant))
 
 
 def _check_index(kind: Any, folder: Path, variant: str | None, files: set[str]) -> None:

@@ -76,6 +76,14 @@ class ModelFiles:
         ]
         return combine(lines)
 
+    @property
+    def numbers(self) -> int:
+        """About how many numbers the weights are, by headers alone; 0 for files that cannot be used, which the reading
+        tells."""
+        with contextlib.suppress(OSError, ValueError):
+            return sum(where.numbers(part) for part, where in self.parts.items())
+        return 0
+
     def networks(self, on_part: Callable[[], None]) -> dict[str, torch.nn.Module]:
         """The networks by part, LoRAs merged, in float32 on the CPU; ``on_part`` is called before each is read, and
         each LoRA, and may raise. Meanwhile the files are hashed.

@@ -162,6 +162,11 @@ class SingleFile:
         said = part == "scheduler" and self.prediction is not None
         return combine((whole, f"prediction {self.prediction}")) if said else whole
 
+    def numbers(self, part: str) -> int:
+        """How many numbers the weights of ``part`` are; of a file with one network alone, all that are in it."""
+        section = self.sections.get(part)
+        return 0 if section is None else self.header.numbers(section.beginning)
+
     def network(self, part: str) -> torch.nn.Module:
         """The network ``part`` in float32 on the CPU, every weight of it from the file."""
         section = self.sections.get(part)

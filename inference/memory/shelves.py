@@ -139,7 +139,7 @@ class Shelves:
         """Bring parts from the machine's memory to the device ahead of their use, as far as there is room."""
         for label in labels:
             part = self.peek(label)
-            if self._apart and part is not None and not self._in_slot(label):
+            if self._apart and part is not None:
                 self._lift(part)
 
     def free(self, keep: Iterable[Label] = ()) -> None:
@@ -185,7 +185,8 @@ class Shelves:
     def _lift(self, part: Part) -> Copy | None:
         """A copy on the device, if there is room for it."""
         with self._lock:
-            known, fits = part.label.digest in self._near, part.bytes <= self._near.budget
+            known = part.label.digest in self._near or self._in_slot(part.label)
+            fits = part.bytes <= self._near.budget
             if known or not fits or not self._near.make_room(part.bytes):
                 return None
             lifted = self._copied(part)

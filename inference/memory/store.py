@@ -44,6 +44,10 @@ class Files(Protocol):
     def key_at_hand(self) -> str | None:
         """The same, unless finding it out takes as long as reading."""
 
+    @property
+    def numbers(self) -> int:
+        """About how many numbers the weights are, without reading them; 0 if that cannot be told."""
+
     def networks(self, on_part: Callable[[], None]) -> dict[str, nn.Module]:
         """The networks by part, adapters merged, in float32 on the CPU; ``on_part`` is called before each is read."""
 
@@ -64,8 +68,8 @@ class _Load:
 class ModelStore(Generic[Key]):
     """Models by key, used by one thread and read by another.
 
-    ``open_files`` finds what a model is read from; ``estimate`` says, without reading it, about how many bytes its
-    weights take; ``lay_out`` says how those of its networks lie on this device.
+    ``open_files`` finds what a model is read from; ``lay_out`` says how the weights of its networks lie on this
+    device, where most numbers take ``number_bytes``.
     """
 
     def __init__(
@@ -74,14 +78,14 @@ class ModelStore(Generic[Key]):
         shelves: Shelves,
         disk: Disk | None,
         open_files: Callable[[Key], Files],
-        estimate: Callable[[Key], int],
         lay_out: LayOut,
+        number_bytes: int,
     ) -> None:
         self._shelves = shelves
         self._disk = disk
         self._open_files = open_files
-        self._estimate = estimate
         self._lay_out = lay_out
+        self._number_bytes = number_bytes
         self._lock = threading.Lock()
         self._sheets: OrderedDict[Key, Sheet] = OrderedDict()
         self._loads: dict[Key, _Load] = {}
@@ -212,10 +216,8 @@ class ModelStore(Generic[Key]):
         started = time.perf_counter()
         at_hand = load.files.key_at_hand if self._disk else None
         kept = self._disk.parts(at_hand) if self._disk and at_hand else None
-        if not kept:
-            room = self._shelves.make_room(self._estimate(key))
-            if load.ahead and not room:
-                return {}
+        if not kept and not self._shelves.make_room(load.files.numbers * self._number_bytes) and load.ahead:
+            return {}
         source = _Kept(kept) if kept else _Read(load, self._lay_out)
         room = self._shelves.make_room(source.bytes)
         if load.ahead and not room:
