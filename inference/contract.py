@@ -211,7 +211,7 @@ class Picture:
 class Downloading:
     """Not in the queue yet: ``model`` (its title, or a LoRA's) is on its way from the hub.
 
-    ``total_bytes`` is None until the hub has answered.
+    ``total_bytes`` is None until its turn has come and the hub has answered.
     """
 
     model: str

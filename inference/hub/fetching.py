@@ -7,10 +7,11 @@ import logging
 import multiprocessing
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
+from weakref import WeakValueDictionary
 
 from inference.catalog import Catalog
 from inference.contract import Downloading, Failed, ImageRequest
@@ -59,6 +60,7 @@ class Fetching:
         self._downloads: dict[tuple[str, ...], _Download] = {}
         self._begun: asyncio.Queue[_Download] = asyncio.Queue()
         self._room = asyncio.Semaphore(AT_ONCE)
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def needs(self, request: ImageRequest) -> tuple[str, ...]:
         """The model and LoRAs of ``request`` that have to be downloaded first. Looks at a few files, so it is quick.
@@ -106,7 +108,10 @@ class Fetching:
 
     async def _see_through(self, download: _Download, report: Report) -> None:
         try:
-            async with self._room:
+            async with AsyncExitStack() as turn:
+                for name in sorted(download.names):  # what another one is bringing as well takes no room beside it
+                    await turn.enter_async_context(self._turns.setdefault(name, asyncio.Lock()))
+                await turn.enter_async_context(self._room)
                 failure = await self._download(download, report)
         except Exception as error:
             failure = unexpected(error, log)

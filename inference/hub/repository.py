@@ -164,18 +164,22 @@ class Repository:
         """What has a name in the snapshot of the commit that the branch or tag was before, and needs one in this: other
         models are drawn with that, and will be looked for here.
 
-        Texts are this commit's, so what has changed of them is to be fetched. Weights that have changed are left out: a
-        model of theirs is then not here, instead of being put together from two commits.
+        Texts are this commit's, so what has changed of them is to be fetched. Weights that have changed are left out,
+        and what has gone from a folder that this commit describes: a model of theirs is then not here, instead of being
+        put together from two commits.
         """
         before = self._snapshot_before()
         if before is None:
             return []
         found = []
+        described = {path.parent for path in self.files if path.suffix in TEXTS and path.parent.name}
         with self._asking(str(before)):
             for old in sorted(before.rglob("[!.]*")):
                 path = PurePosixPath(old.relative_to(before).as_posix())
                 gone = RemoteFile(path=path, size=0, digest=old.resolve().name)
                 file = self.files.get(path, gone)
+                if file is gone and path.parent in described:
+                    continue
                 if old.is_file() and (self._blob(file).exists() or (file is not gone and path.suffix in TEXTS)):
                     found.append(file)
         return found
@@ -262,16 +266,15 @@ class Repository:
     def _as_failure(self, error: Exception, what: str) -> Failure | None:
         host = self.host
         page = f"{constants.ENDPOINT}/{self.hub}"
-        with_token = get_token() is not None
         match error:
             case RevisionNotFoundError() | EntryNotFoundError():
                 return NotOnHub(name=self.name, what=what, host=host)
-            case GatedRepoError():
-                return HubRefused(name=self.name, page=page, with_token=with_token)
-            case HfHubHTTPError() if with_token and error.response.status_code == UNAUTHORIZED:
-                return TokenRefused(name=self.name, host=host)
-            case HfHubHTTPError() if error.response.status_code in (UNAUTHORIZED, FORBIDDEN):
-                return HubRefused(name=self.name, page=page, with_token=with_token)
+            case HfHubHTTPError() if isinstance(error, GatedRepoError) or error.response.status_code == FORBIDDEN:
+                return HubRefused(name=self.name, page=page, with_token=get_token() is not None)
+            case HfHubHTTPError() if error.response.status_code == UNAUTHORIZED:
+                if get_token() is not None:
+                    return TokenRefused(name=self.name, host=host)
+                return HubRefused(name=self.name, page=page, with_token=False)
             case RepositoryNotFoundError():
                 return NotOnHub(name=self.name, what=self.hub, host=host)
             case HfHubHTTPError() if error.response.status_code == TOO_MANY_REQUESTS:
@@ -304,6 +307,11 @@ def _is_of_the_network(error: Exception) -> bool:
     return bool({kind.__name__ for kind in type(error).__mro__} & {"TransportError", "ConnectionError"})
 
 
+def _is_of_http(error: Exception) -> bool:
+    """Whether an answer could not be followed or read."""
+    return bool({kind.__name__ for kind in type(error).__mro__} & {"RequestError", "RequestException"})
+
+
 def _will_pass(error: Exception) -> bool:
     """Whether the same request may succeed in a moment: a broken connection, or a server with too much to do."""
     if isinstance(error, HfHubHTTPError):
@@ -326,7 +334,8 @@ def _pause_asked_s(error: Exception) -> float:
 
 
 def _of_another(error: Exception, name: str, host: str) -> Failure | None:
-    """What is neither the hub's answer nor foreseen by its client; None where the disk is full."""
+    """What is neither the hub's answer nor foreseen by its client; None where the disk is full, or the
+    fault is ours."""
     kind, line = type(error).__name__, str(error).partition("\n")[0][:200]
     if kind in NOBODY_ANSWERED:
         return HubUnreachable(name=name, host=host, reason=line or kind)
@@ -336,7 +345,9 @@ def _of_another(error: Exception, name: str, host: str) -> Failure | None:
         return CacheUnwritable(name=name, path=str(cache_folder()), reason=error.strerror or kind)
     if _is_of_the_network(error) or isinstance(error, OSError):
         return DownloadInterrupted(name=name, reason=line or kind)
-    return HubUnreachable(name=name, host=host, reason=f"{kind}: {line}" if line else kind)
+    if isinstance(error, ValueError) or _is_of_http(error):  # something else than the hub answers at its address
+        return HubUnreachable(name=name, host=host, reason=f"{kind}: {line}" if line else kind)
+    return None
 
 
 def _remote_file(sibling: Any) -> RemoteFile:
