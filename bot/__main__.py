@@ -25,7 +25,8 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.parse_args()
-    from bot.env_file import read_env, warnings
+    from bot.env_file import warnings
+    from inference.env_file import read_env
 
     os.umask(0o077)  # prompts, tokens and withheld pictures are nobody else's to read
     env = read_env((Path.cwd(), ROOT))

@@ -7,9 +7,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import fields
 
 from bot.settings import Settings
-from inference.env_file import read_env
-
-__all__ = ["read_env", "warnings"]
 
 
 def warnings(given: Iterable[str]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import sys
@@ -19,7 +20,9 @@ commands, too."""
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; 0 if all is well, 1 if a picture differs or a model fails, 2 after a sentence on stderr."""
     _say_what_can_be_said()
-    given = read_env((Path.cwd(), ROOT))
+    given: dict[str, str | None] = {}
+    with contextlib.suppress(PermissionError):  # the bot's, which has its token in it
+        given = read_env((Path.cwd(), ROOT))
     for name in SETTINGS:
         if value := (given.get(name) or "").strip():
             os.environ.setdefault(name, value)

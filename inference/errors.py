@@ -428,6 +428,13 @@ def describe(failure: Failure, say: Say = plain) -> str:
                 model=model,
             )
         case NumbersTooLarge(model=model, precision=precision):
+            if precision != "float16":
+                return say(
+                    "The numbers that “{model}” computes are too large for {precision}, and what comes out is no "
+                    "picture. Weaker LoRAs may help, if there are any; else its file is not as it should be.",
+                    model=model,
+                    precision=precision,
+                )
             return say(
                 "The numbers that “{model}” computes are too large for {precision}, and what comes out is no picture. "
                 "Whoever runs this bot can choose PRECISION=bfloat16 or float32, on the command line --precision, or "

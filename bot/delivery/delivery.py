@@ -99,6 +99,10 @@ class Delivery:
             except TakenAway:
                 log.info("job %s: somebody took its card away; it waits in the history", job.id)
                 return None
+            except DiscordAway:
+                raise
+            except Exception:  # see show_progress
+                log.exception("job %s: one way to deliver has failed", job.id)
             else:
                 if place is not None and place.channel_id != job.place.channel_id:
                     await self._say_without_files(job, parcel)
@@ -126,12 +130,16 @@ class Delivery:
                 await self._webhook(place).delete_message(place.message_id)
             except TROUBLE as error:
                 log.info("message %s is not removed by its token: %s", place.message_id, error)
+            except Exception:  # see show_progress
+                log.exception("message %s is not removed by its token", place.message_id)
             else:
                 return
         try:
             await self._channel(place).get_partial_message(place.message_id).delete()
         except TROUBLE as error:
             log.info("message %s stays: %s", place.message_id, error)
+        except Exception:  # see show_progress
+            log.exception("message %s stays", place.message_id)
 
     def _ways(self, job: Job, parcel: Parcel) -> Iterator[Way]:
         if token_lives(job.place):

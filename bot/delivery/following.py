@@ -160,7 +160,7 @@ class Follower:
         match outcome:
             case Finished():
                 if not await _patiently(job, partial(self._jobs.finish, job.id, outcome)):
-                    await self._gallery.remove(picture.id for picture in outcome.pictures)
+                    await self._remove_pictures(job)
             case Failed(failure=failure):
                 log.info("job %s failed: %s", job.id, describe(failure))
                 await _patiently(job, partial(self._jobs.fail, job.id, told(failure)))
@@ -170,8 +170,8 @@ class Follower:
                 await self._remove_pictures(job)
 
     async def _remove_pictures(self, job: Job) -> None:
-        """Those that were saved before an order ended without them. A disk that is broken keeps no end from being
-        shown: it may be what the order failed of."""
+        """Those that were saved of an order that ended without them, or was deleted. A disk that is broken keeps no end
+        from being shown: it may be what the order failed of."""
         try:
             await self._gallery.remove(picture_id(job.id, index) for index in range(job.request.count))
         except OSError as error:

@@ -38,11 +38,11 @@ class Limits:
 
         Of several ``orders`` at once the last one must still have room.
         """
-        self._check(user_id, guild_id, rules, orders=1)
         try:
             self._check(user_id, guild_id, rules, orders=orders)
-        except (Refused, InferenceError):  # there is room, but for fewer
-            raise Refused(
+        except (Refused, InferenceError):
+            self._check(user_id, guild_id, rules, orders=1)
+            raise Refused(  # there is room, but for fewer
                 _(
                     "There is no room for {orders} orders at once. Compare fewer, or try again {when}.",
                     orders=orders,

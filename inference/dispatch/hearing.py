@@ -51,6 +51,8 @@ class Hearing:
         station.heard_at = time.monotonic()
         match message:
             case BatchProgress(progress=progress):
+                if progress.phase is station.phase is Phase.DECODING:  # nobody is told how many of a batch are decoded
+                    return
                 station.phase = progress.phase
                 station.previews |= {(preview.job_id, preview.index): preview for preview in progress.previews}
                 for entry in station.on_device():

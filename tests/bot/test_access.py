@@ -66,7 +66,7 @@ def test_who_may_choose_a_model_for_whom(
 
 def test_outside_of_servers_people_choose_for_themselves_alone() -> None:
     require_may_choose(Scope.USER, STRANGER, Rules(), guild_id=None)
-    with pytest.raises(Refused, match="needs a server"):
+    with pytest.raises(Refused, match="do it on that server"):
         require_may_choose(Scope.CHANNEL, MODERATOR, Rules(), guild_id=None)
 
 

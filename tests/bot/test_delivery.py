@@ -103,8 +103,9 @@ async def test_a_card_without_pictures_is_sent_anew_in_its_place_as_well(studio:
     assert "Cancelled" in text_of(card)
 
 
+@pytest.mark.parametrize("at_the_end", [False, True])
 async def test_an_answer_of_discords_that_nobody_expects_costs_an_edit_and_no_order(
-    studio: Studio, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    studio: Studio, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, at_the_end: bool
 ) -> None:
     def look(backend: simcord.Backend, method: str, path: str) -> None:
         if method == "PATCH":
@@ -113,9 +114,12 @@ async def test_an_answer_of_discords_that_nobody_expects_costs_an_edit_and_no_or
     monkeypatch.setattr(router, "_check_faults", look)
     await studio.ann.slash(studio.channel, "imagine", prompt="wait", seed=7)
     await until(lambda: "string indices" in caplog.text, studio.env.transcript)
-    monkeypatch.undo()
+    if not at_the_end:
+        monkeypatch.undo()
     studio.let_go()
-    [picture] = await studio.pictures()
+    await studio.all_delivered()
+    [card] = studio.cards()
+    [picture] = await images_of(card)
     assert picture.tobytes() == pixels(7, 64, 64)
 
 

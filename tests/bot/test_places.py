@@ -26,7 +26,7 @@ async def test_pictures_are_drawn_in_direct_messages(studio: Studio) -> None:
     await person.click(channel.history()[-1], label="Same seed")
     await until(lambda: len(channel.history()) == 2 and bool(channel.history()[-1].attachments), lambda: "no second")
     refused = await person.slash("model use", name="guided", scope="server")
-    assert "needs a server" in said(refused)
+    assert "do it on that server" in said(refused)
     [job, _again] = await studio.jobs()
     assert job.place.guild_id is None
     assert job.place.member

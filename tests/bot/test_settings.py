@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from bot import env_file
-from bot.env_file import read_env
 from bot.settings import PRECISIONS, ROOT, Settings, SettingsError, explain
 from inference import devices
+from inference.env_file import read_env
 
 
 def test_an_empty_environment_gives_the_defaults() -> None:

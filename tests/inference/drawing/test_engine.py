@@ -31,6 +31,7 @@ from inference.errors import (
     UnknownAdapter,
     UnknownModel,
     WeightsMissing,
+    describe,
 )
 from inference.memory.budgets import Budgets
 from inference.memory.slot import Slot
@@ -490,7 +491,8 @@ def test_numbers_that_overflow_are_no_picture_and_the_order_fails_in_words(
     with pytest.raises(InferenceError) as refusal:
         engine.draw(batch(row(0), row(1)), silent)
     assert refusal.value.failure == NumbersTooLarge(model="tiny", precision="float32")
-    assert "PRECISION=bfloat16" in str(refusal.value)
+    assert "PRECISION=bfloat16" not in str(refusal.value)
+    assert "PRECISION=bfloat16" in describe(NumbersTooLarge(model="tiny", precision="float16"))
     assert engine.draw(batch(model="tiny-lora"), silent).pixels.std() > 0
 
 
