@@ -6,8 +6,8 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Coroutine, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Coroutine, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 from urllib.request import getproxies, proxy_bypass
@@ -279,22 +279,14 @@ async def remove_old(settings: Settings, examples: set[str]) -> None:
     gallery = Gallery(settings.pictures_dir)
     days = settings.keep_pictures_days
     while True:
-        gone = 0
-        with _told("copies of the database"):
-            remove_copies(settings.database_path, older_than=time.time() - COPIES_DAYS * DAY_S)
-        with _told("pictures"):
-            gone = await gallery.remove_older(time.time() - days * DAY_S, but=examples) if days else 0
+        gone = await gallery.remove_older(time.time() - days * DAY_S, but=examples) if days else 0
         if gone:
             log.info("removed %d pictures that are older than %g days", gone, days)
+        try:
+            remove_copies(settings.database_path, older_than=time.time() - COPIES_DAYS * DAY_S)
+        except OSError as error:
+            log.warning("copies of the database from before upgrades stay until tomorrow: %s", error)
         await asyncio.sleep(DAY_S)
-
-
-@contextmanager
-def _told(what: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        log.warning("%s that are too old stay until tomorrow: %s", what, error)
 
 
 def _stop_on_terminate() -> None:

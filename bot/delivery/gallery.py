@@ -70,9 +70,15 @@ class Gallery:
 
     def _remove_older(self, than: float, but: set[str]) -> int:
         old = [path for path, changed_at in self._files().items() if path.stem not in but and changed_at < than]
+        gone = 0
         for path in old:
-            path.unlink(missing_ok=True)
-        return len(old)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                log.warning("%s stays until tomorrow: %s", path, error)
+            else:
+                gone += 1
+        return gone
 
     def _remove(self, picture_ids: list[str]) -> None:
         for picture_id in picture_ids:
