@@ -19,6 +19,8 @@ case "$*" in
 esac
 """
 
+FROM_ANOTHER_MAKE = ("MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "CONSTRAINTS")
+"""What the make that runs the tests tells those below it."""
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 
 
@@ -37,7 +39,8 @@ def house(tmp_path: Path) -> Path:
 def asked_by(house: Path, *goals: str) -> str:
     """What Python was asked while ``make`` ran."""
     (house / "asked").write_text("")
-    subprocess.run(["make", "PYTHON=./python", *goals], cwd=house, check=True, capture_output=True)
+    environment = {name: value for name, value in os.environ.items() if name not in FROM_ANOTHER_MAKE}
+    subprocess.run(["make", "PYTHON=./python", *goals], cwd=house, env=environment, check=True, capture_output=True)
     return (house / "asked").read_text()
 
 

@@ -30,7 +30,7 @@ from inference.processes.handle import WorkerMain, WorkerProcess, WorkerSpec
 from tests.bot import painter
 
 PATIENCE = Patience(first_backoff_s=0.01, longest_backoff_s=0.1)
-SECONDS = 30.0
+SECONDS = 120.0
 """How long a test waits for something to be shown before it fails."""
 
 
@@ -68,7 +68,7 @@ class Studio:
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[Studio]:
         await self.bot.follower.resume()
-        self.env = Env(self.bot)
+        self.env = Env(self.bot, settle_timeout=60.0)
         await self.env.start()
         try:
             self._furnish()

@@ -99,6 +99,7 @@ async def fake_discord(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FakeDis
     """Where the bot finds Discord."""
     server = FakeDiscord()
     await server.open()
+    monkeypatch.setattr(app, "proxy_to", lambda host: None)
     monkeypatch.setattr(discord.http.Route, "BASE", f"http://{server.address}")
     monkeypatch.setattr(discord.gateway.DiscordWebSocket, "DEFAULT_GATEWAY", URL(f"http://{server.address}/"))
     yield server
@@ -149,10 +150,28 @@ async def test_the_proxy_of_the_environment_is_asked(
 
 def test_what_the_bot_writes_is_nobody_elses_to_read(tmp_path: Path) -> None:
     home = {**os.environ, "DATA_DIR": str(tmp_path / "data"), "CATALOG": str(ROOT / "no" / "models.toml")}
+    (tmp_path / ".env").touch()  # instead of the program's
     command = [sys.executable, "-m", "bot"]
     subprocess.run(command, cwd=tmp_path, env={**home, "PYTHONPATH": str(ROOT), "DISCORD_TOKEN": ""}, check=False)
     made = [tmp_path / "data", tmp_path / "data" / "preview" / "bot.sqlite3"]
     assert [path.stat().st_mode & 0o077 for path in made] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("line", "environment", "said"),
+    [
+        ("MAX_BATCH=many", {}, "MAX_BATCH must be a whole number; 'many' is not."),
+        ("MAX_BATCH=many", {"MAX_BATCH": "6"}, "MAX_BATCH must be a power of two; 6 is not."),
+    ],
+)
+def test_a_wrong_setting_ends_the_bot_with_a_sentence_and_the_environment_comes_first(
+    tmp_path: Path, line: str, environment: dict[str, str], said: str
+) -> None:
+    (tmp_path / ".env").write_text(f"{line}\n")
+    home = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    command = [sys.executable, "-m", "bot"]
+    done = subprocess.run(command, cwd=tmp_path, env=home, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (2, f"The bot cannot start. {said}")
 
 
 async def test_a_token_that_is_no_longer_good_ends_the_bot_with_a_sentence(

@@ -352,6 +352,7 @@ async def test_edits_by_right_are_few_and_of_old_messages_kept_for_the_end(
 async def test_a_short_outage_is_waited_for(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delivery, "RETRY_AFTER_S", (0.05, 0.05))
     await waiting(studio)
+    studio.env.inject_error("PATCH", "*", status=503, times=2)
     studio.let_go()
     await studio.settled(JobState.DONE)
     await studio.pictures()

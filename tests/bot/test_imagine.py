@@ -15,7 +15,7 @@ from bot.store import JobState
 from inference.catalog import Catalog
 from inference.contract import MAX_SEED, Unread
 from tests.bot.painter import pixels
-from tests.bot.studio import Studio, labels_of, open_studio, said, text_of
+from tests.bot.studio import SECONDS, Studio, labels_of, open_studio, said, text_of
 
 
 async def test_a_prompt_becomes_a_picture_with_everything_that_makes_it(studio: Studio) -> None:
@@ -206,7 +206,7 @@ async def test_many_at_once_each_get_their_own(studio: Studio) -> None:
 async def test_the_first_answer_comes_before_anything_is_stored(studio: Studio) -> None:
     async with studio.store._database.transaction():  # somebody else writes, for long
         order = asyncio.create_task(studio.ann.slash(studio.channel, "imagine", prompt="an owl"))
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(SECONDS):
             while not any(call.path.endswith("/callback") for call in studio.env.http_requests):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         assert not order.done()

@@ -27,6 +27,7 @@ STOP_S = 30.0
 @pytest.fixture
 def home(tmp_path: Path, tiny_models: TinyModels) -> dict[str, str]:
     """The environment of a bot without a token that keeps everything in a folder of its own."""
+    (tmp_path / ".env").touch()  # instead of the program's
     return {
         **{key: value for key, value in os.environ.items() if key != "DISCORD_TOKEN"},
         "DISCORD_TOKEN": "",
@@ -56,12 +57,19 @@ def started(home: dict[str, str], folder: Path) -> Iterator[tuple[subprocess.Pop
             print(log.read())  # shown with a failure only
 
 
+@pytest.fixture(params=[signal.SIGINT])
+def told_to_stop(request: pytest.FixtureRequest) -> signal.Signals:
+    """How the bot is told to stop: as Ctrl-C does it, unless a test wants another signal."""
+    told: signal.Signals = request.param
+    return told
+
+
 @pytest.fixture
-def address(home: dict[str, str], tmp_path: Path) -> Iterator[str]:
-    """The page of a running bot; at the end Ctrl-C must end it without complaint."""
+def address(home: dict[str, str], tmp_path: Path, told_to_stop: signal.Signals) -> Iterator[str]:
+    """The page of a running bot; at the end it must end without complaint."""
     with started(home, tmp_path) as (bot, address):
         yield address
-        bot.send_signal(signal.SIGINT)
+        bot.send_signal(told_to_stop)
         try:
             assert bot.wait(STOP_S) == 0
         except subprocess.TimeoutExpired:

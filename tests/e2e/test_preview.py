@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 
 import pytest
 
@@ -12,6 +13,7 @@ PROGRESS = re.compile("Loading|Drawing|Decoding|Saving|line", re.IGNORECASE)
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize("told_to_stop", [signal.SIGTERM], indirect=True)
 def test_a_mistake_is_answered_and_the_next_order_goes_through(visitor: Visitor) -> None:
     visitor.order("an owl --seed abc")
     visitor.sees("The seed must be a number", card=0)

@@ -14,6 +14,8 @@ from tests.checkers import save_classifier
 from tests.checkpoints import TinyModels
 from tests.e2e.conftest import started
 
+pytestmark = pytest.mark.timeout(600)
+
 HUB = 'weights = { hub = "nobody/no-such-classifier" }'
 FOLDER = 'weights = { path = "classifier" }'
 
@@ -33,7 +35,7 @@ def models(home: dict[str, str], tiny_models: TinyModels, tmp_path: Path) -> Pat
 def refusal(home: dict[str, str], folder: Path) -> str:
     """What ``python -m bot`` says that does not start."""
     done = subprocess.run(
-        [sys.executable, "-m", "bot"], cwd=folder, env=home, capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, "-m", "bot"], cwd=folder, env=home, capture_output=True, text=True, check=False, timeout=400
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert "Traceback" not in done.stderr

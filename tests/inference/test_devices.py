@@ -27,11 +27,11 @@ def test_auto_takes_the_best_device_there_is() -> None:
 def test_a_gpu_that_torch_does_not_find_is_missed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
     choose_device()
     assert caplog.text == ""
     driver = tmp_path / "nvidia-smi"
     driver.touch(mode=0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
     choose_device("cpu")
     assert caplog.text == ""
     choose_device()
@@ -73,7 +73,10 @@ def test_a_precision_that_does_not_exist_is_refused() -> None:
 @pytest.mark.parametrize(("torchs", "ours"), [(1, 1), (2, 2), (3, 2), (6, 4), (8, 8)])
 def test_threads_are_a_power_of_two(monkeypatch: pytest.MonkeyPatch, torchs: int, ours: int) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: torchs)
+    monkeypatch.setattr("inference.devices.processor_limit", lambda: None)
     assert steady_threads() == ours
+    monkeypatch.setattr("inference.devices.processor_limit", lambda: 1)
+    assert steady_threads() == 1
 
 
 def test_running_out_of_memory_is_told_from_other_errors() -> None:

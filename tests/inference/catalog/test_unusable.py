@@ -129,7 +129,10 @@ def biases(folder: Path) -> None:
 
 def odd_name(folder: Path) -> None:
     path = drop_checkpoint(folder, Family.SD15, Kind.NATIVE, "x")
-    path.rename(os.fsdecode(os.fsencode(path.parent) + b"/caf\xe9.safetensors"))
+    try:
+        path.rename(os.fsdecode(os.fsencode(path.parent) + b"/caf\xe9.safetensors"))
+    except OSError:
+        pytest.skip("this file system has names in UTF-8 alone")
 
 
 def silent_about_its_prediction(folder: Path) -> None:

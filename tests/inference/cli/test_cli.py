@@ -57,7 +57,8 @@ def run(tiny_models: TinyModels, capsys: pytest.CaptureFixture[str]) -> CommandL
 @pytest.fixture
 def picture(run: CommandLine, tmp_path: Path) -> Path:
     """A picture drawn as one of three."""
-    assert run("draw", "a red apple", "--seed", "7", "--count", "3", "-o", str(tmp_path)).status == 0
+    drawn = run("draw", "a red apple", "--seed", "7", "--count", "3", "--device", "cpu", "-o", str(tmp_path))
+    assert drawn.status == 0, drawn.err
     return next(path for path in tmp_path.glob("*.png") if recipe_of(path).seed == 8)
 
 
@@ -253,7 +254,19 @@ def test_help_explains_itself_without_loading_torch() -> None:
     command = [sys.executable, "-m", "inference", "--help"]
     said = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     assert all(word in said.stdout for word in ("draw", "redraw", "models"))
-    assert "| torch\n" not in said.stderr
+    assert not re.search(r"\|\s+torch$", said.stderr, re.MULTILINE)
+
+
+def test_check_ends_by_whether_all_of_it_can_be_used(
+    run: CommandLine, tiny_models: TinyModels, tmp_path: Path
+) -> None:
+    assert run("check").status == 0
+    copy = replace(run, models=TinyModels(Path(shutil.copytree(tiny_models.folder, tmp_path / "models"))))
+    with (copy.models.native / "unet" / "diffusion_pytorch_model.safetensors").open("r+b") as weights:
+        weights.truncate(1000)
+    said = copy("check")
+    assert said.status == 1
+    assert "✗ tiny: " in said.out
 
 
 def own_process(*arguments: str, folder: Path = ROOT, **environment: str) -> Said:

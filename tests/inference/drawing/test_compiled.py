@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -19,6 +18,7 @@ from inference.contract import Batch, Phase, Progress
 from inference.drawing.engine import Engine
 from inference.memory import slot
 from tests.checkpoints import TinyModels
+from tests.compiler import needs_a_compiler
 from tests.inference.batches import batch, row, silent
 
 
@@ -82,7 +82,7 @@ def test_shapes_beyond_those_that_are_compiled_are_drawn_all_the_same(
         assert graphs() == compiled
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="the inductor needs a compiler for C++")
+@needs_a_compiler
 @pytest.mark.timeout(900)
 def test_the_inductor_draws_the_same_picture(tiny_models: TinyModels) -> None:
     torch._dynamo.reset()

@@ -175,9 +175,8 @@ def test_of_a_device_that_runs_ahead_is_told_what_it_has_done(
 def test_a_loaded_model_is_not_loaded_again(engine: Engine) -> None:
     engine.draw(batch(), silent)
     heard: list[Progress] = []
-    drawn = engine.draw(batch(), heard.append)
+    engine.draw(batch(), heard.append)
     assert Phase.LOADING not in {progress.phase for progress in heard}
-    assert drawn.load_s < 0.01
 
 
 def test_the_models_in_memory_are_told_and_bounded(tiny_models: TinyModels) -> None:

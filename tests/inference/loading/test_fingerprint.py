@@ -76,7 +76,10 @@ def test_what_is_damaged_or_cannot_be_written_costs_only_the_time(
 
 
 def test_a_file_whose_name_is_no_utf_8_is_hashed_as_well(file: Path, tmp_path: Path) -> None:
-    odd = file.rename(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    try:
+        odd = file.rename(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    except OSError:
+        pytest.skip("this file system has names in UTF-8 alone")
     assert FileHashes(tmp_path / "kept")(odd) == hashlib.sha256(LARGE).hexdigest()
     assert combine(["é"]) == hashlib.sha256("é".encode()).hexdigest()
 
