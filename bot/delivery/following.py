@@ -115,8 +115,8 @@ class Follower:
     async def _note_attempts(self, job: Job, ticket: Ticket) -> None:
         """What is drawn now may bring the whole bot down."""
         async for _ in ticket.changing_hands():
-            note = self._jobs.running if ticket.in_hand else self._jobs.put_back
-            await _patiently(job, partial(note, job.id, attempts=ticket.attempts))
+            note = partial(self._jobs.attempted, job.id, attempts=ticket.attempts, in_hand=ticket.in_hand)
+            await _patiently(job, note)
 
     async def _tell(self, job: Job, ticket: Ticket) -> None:
         """Keep the card up to date until the order has ended."""

@@ -7,7 +7,6 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from bot.ordering import requests
 from bot.ordering.access import Refused
@@ -84,11 +83,14 @@ def variants(
 
 def labels(orders: Sequence[ImageRequest], catalog: Catalog, *, words: bool = True) -> list[str]:
     """What tells each order from the others, in a few words; without ``words`` none of its prompt's."""
-    told = {part: [part(order, catalog) for order in orders] for part in _PARTS}
-    columns = [column for column in told.values() if len(set(column)) > 1]
+    titles = [catalog.title_or_name(order.model) for order in orders]
+    loras = [" ".join(f"{lora.name} {lora.strength:g}" for lora in order.adapters) or _("no LoRA") for order in orders]
+    steps = [steps_of(order.steps) for order in orders]
+    guidances = [_("guidance {guidance}", guidance=f"{order.guidance:g}") for order in orders]
+    columns = [column for column in (titles, loras, steps, guidances) if len(set(column)) > 1]
     if words and len({order.prompt for order in orders}) > 1:
         columns.insert(0, parted([order.prompt for order in orders])[1])
-    return [" · ".join(row) for row in zip(*(columns or [told[_title]]), strict=True)]
+    return [" · ".join(row) for row in zip(*(columns or [titles]), strict=True)]
 
 
 def parted(prompts: Sequence[str]) -> tuple[str, list[str]]:
@@ -132,22 +134,3 @@ def _parts(text: str | None) -> list[str]:
 def _loras(text: str) -> tuple[Adapter, ...]:
     """A LoRA with its strength (``ink:0.5``), or none at all (``-``)."""
     return () if text == "-" else (parse_adapter(text),)
-
-
-def _title(order: ImageRequest, catalog: Catalog) -> str:
-    return catalog.title_or_name(order.model)
-
-
-def _adapters(order: ImageRequest, _catalog: Catalog) -> str:
-    return " ".join(f"{adapter.name} {adapter.strength:g}" for adapter in order.adapters) or _("no LoRA")
-
-
-def _steps(order: ImageRequest, _catalog: Catalog) -> str:
-    return steps_of(order.steps)
-
-
-def _guidance(order: ImageRequest, _catalog: Catalog) -> str:
-    return _("guidance {guidance}", guidance=f"{order.guidance:g}")
-
-
-_PARTS: tuple[Callable[[ImageRequest, Any], str], ...] = (_title, _adapters, _steps, _guidance)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bot.store.database import Database
-from bot.store.records import Job, Place, StoredPicture, job_from, picture_from, place_from, to_row
+from bot.store.records import Job, JobState, Place, StoredPicture, job_from, picture_from, place_from, to_row
 from inference.contract import Finished, Picture
 from inference.prompts import literally
 
@@ -93,15 +93,11 @@ class Jobs:
         where = (place.channel_id, place.message_id, place.token, place.member)
         await self._database.write(sql, (*where, job.id, job.comparison_id))
 
-    async def running(self, job_id: str, *, attempts: int) -> None:
-        """A worker has the order in hand, and so many have had it."""
-        sql = "UPDATE jobs SET state = 'running', attempts = ? WHERE id = ? AND state IN ('queued', 'running')"
-        await self._database.write(sql, (attempts, job_id))
-
-    async def put_back(self, job_id: str, *, attempts: int) -> None:
-        """No worker has the order in hand any more, it waits again; so many had it that count."""
-        sql = "UPDATE jobs SET state = 'queued', attempts = ? WHERE id = ? AND state IN ('queued', 'running')"
-        await self._database.write(sql, (attempts, job_id))
+    async def attempted(self, job_id: str, *, attempts: int, in_hand: bool) -> None:
+        """A worker has the order ``in_hand``, or has it no more and it waits again; so many had it that count."""
+        state = JobState.RUNNING if in_hand else JobState.QUEUED
+        sql = "UPDATE jobs SET state = ?, attempts = ? WHERE id = ? AND state IN ('queued', 'running')"
+        await self._database.write(sql, (state.value, attempts, job_id))
 
     async def interrupted(self) -> None:
         """The bot was told to stop, which is no order's fault: what it was drawing counts as not attempted."""

@@ -142,7 +142,7 @@ class Previews:
 
 def load_tiny(folder: Path, variant: str | None, *, device: torch.device, precision: torch.dtype) -> torch.nn.Module:
     """The tiny autoencoder in ``folder``; raises one of ``damage.MALFORMED`` if it is none, or damaged."""
-    network = NetworkFolder.open(folder, variant).network("vae")
+    network = NetworkFolder(path=folder, variant=variant).network("vae")
     if not isinstance(network, AutoencoderTiny):
         raise UnsupportedError("an autoencoder for previews has to be a tiny one")
     check_finite("vae", network)

@@ -97,11 +97,6 @@ class NetworkFolder:
     path: Path
     variant: str | None
 
-    @classmethod
-    def open(cls, path: Path, variant: str | None) -> NetworkFolder:
-        """Nothing is read yet."""
-        return cls(path=path, variant=variant)
-
     def network(self, part: str) -> torch.nn.Module:
         """The network in float32 on the CPU; raises ``UnsupportedError`` if it is none that can be ``part``."""
         config = json.loads((self.path / "config.json").read_text(encoding="utf-8"))

@@ -1,11 +1,10 @@
-"""The table of formats: what may lie at a path of the catalogue, and what opens it. A new format is one more row."""
+"""What may lie at a path of the catalogue, and what opens it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol
 
 import torch
 
@@ -48,58 +47,30 @@ class Pipeline(Networks, Protocol):
     def schedule(self) -> Schedule: ...
 
 
-Opened = TypeVar("Opened", bound=Networks, covariant=True)
+def open_pipeline(path: Path, variant: str | None, *, prediction: Prediction | None) -> Pipeline:
+    """The whole model at ``path``; ``prediction`` is what the catalogue says of one in a single file.
+
+    Raises ``UnsupportedError`` for pickles and whatever else is not read, ``ValueError`` or ``OSError`` for damage.
+    """
+    if _is_file(path):
+        return SingleFile.open(path).predicting(prediction)
+    return PipelineFolder.open(path, variant)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Format(Generic[Opened]):
-    """A way of keeping weights: which paths look like it, and what reads them (path and variant)."""
+def open_part(path: Path, variant: str | None, *, sdxl: bool) -> Networks:
+    """The network at ``path`` that replaces a part of a model; ``sdxl`` tells a single file what no shape in it does.
 
-    fits: Callable[[Path], bool]
-    open: Callable[[Path, str | None], Opened]
+    Raises as ``open_pipeline`` does.
+    """
+    if _is_file(path):
+        return replace(SingleFile.open(path), sdxl=sdxl)
+    return NetworkFolder(path=path, variant=variant)
 
 
-def _is_safetensors(path: Path) -> bool:
+def _is_file(path: Path) -> bool:
+    """Whether it is a single file, and not a folder."""
+    if path.suffix in PICKLES:
+        raise UnsupportedError(PICKLE_REFUSED.format(ending=path.suffix))
+    if path.suffix != FILE and not path.is_dir():
+        raise UnsupportedError(f"neither a folder nor a {FILE} file")
     return path.suffix == FILE
-
-
-def _refuse_pickle(path: Path, variant: str | None) -> SingleFile:
-    raise UnsupportedError(PICKLE_REFUSED.format(ending=path.suffix))
-
-
-_PICKLE = Format(fits=lambda path: path.suffix in PICKLES, open=_refuse_pickle)
-
-
-def pipelines_for(prediction: Prediction | None) -> tuple[Format[Pipeline], ...]:
-    """Formats of whole models; ``prediction`` is what the catalogue says of one in a single file."""
-
-    def open_file(path: Path, variant: str | None) -> Pipeline:
-        return SingleFile.open(path, variant).predicting(prediction)
-
-    return (
-        _PICKLE,
-        Format(fits=_is_safetensors, open=open_file),
-        Format(fits=Path.is_dir, open=PipelineFolder.open),
-    )
-
-
-def parts_for(pipeline: Pipeline) -> tuple[Format[Networks], ...]:
-    """Formats of networks that replace a part of ``pipeline``, which tells a single file what no shape in it does."""
-    sdxl = len(pipeline.text_stages) == 2
-
-    def open_file(path: Path, variant: str | None) -> Networks:
-        return replace(SingleFile.open(path, variant), sdxl=sdxl)
-
-    return (
-        _PICKLE,
-        Format(fits=_is_safetensors, open=open_file),
-        Format(fits=Path.is_dir, open=NetworkFolder.open),
-    )
-
-
-def open_with(formats: tuple[Format[Opened], ...], path: Path, variant: str | None) -> Opened:
-    """What lies at ``path``, opened by the first format that it looks like."""
-    for form in formats:
-        if form.fits(path):
-            return form.open(path, variant)
-    raise UnsupportedError(f"neither a folder nor a {FILE} file")

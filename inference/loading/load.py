@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -24,11 +24,13 @@ from inference.devices import is_out_of_memory
 from inference.errors import AdapterUnfit, InferenceError, WeightsMissing, WeightsUnreadable
 from inference.loading.damage import MALFORMED, check_finite, reason_of
 from inference.loading.fingerprint import FileHashes, FileStamps, combine
-from inference.loading.formats import Format, Networks, Opened, Pipeline, open_with, parts_for, pipelines_for
+from inference.loading.formats import Networks, Pipeline, open_part, open_pipeline
 from inference.loading.lora import UnfitError, merge_lora, read_lora
 from inference.loading.unsupported import UnsupportedError
 from inference.memory.model import Sheet
 from inference.memory.part import Label
+
+Opened = TypeVar("Opened", bound=Networks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,8 @@ def open_model(
     Raises:
         InferenceError: with WeightsMissing, WeightsUnreadable or UnknownAdapter.
     """
-    pipeline = _open(entry, entry.weights, pipelines_for(entry.prediction))
+    pipeline = _open(entry, entry.weights, partial(open_pipeline, prediction=entry.prediction))
+    open_other = partial(open_part, sdxl=len(pipeline.text_stages) == 2)
     parts = (*(encoder for _, encoder in pipeline.text_stages), "vae", "unet")
     own: dict[str, Networks] = dict.fromkeys(parts, pipeline)
     others = {"unet": entry.unet, "vae": entry.vae}
@@ -149,16 +152,16 @@ def open_model(
     return ModelFiles(
         entry=entry,
         pipeline=pipeline,
-        parts=own | {part: _open(entry, source, parts_for(pipeline)) for part, source in others.items() if source},
+        parts=own | {part: _open(entry, source, open_other) for part, source in others.items() if source},
         loras=tuple(loras),
         hashes=hashes or FileHashes(),
     )
 
 
-def _open(entry: ModelEntry, source: Source, formats: tuple[Format[Opened], ...]) -> Opened:
+def _open(entry: ModelEntry, source: Source, open_at: Callable[[Path, str | None], Opened]) -> Opened:
     path = _locate(entry, source)
     with _reading(entry.name, path):
-        return open_with(formats, path, source.variant)
+        return open_at(path, source.variant)
 
 
 def _locate(entry: ModelEntry, source: Source, adapter: str | None = None) -> Path:

@@ -112,7 +112,7 @@ class SingleFile:
     prediction: Prediction | None = None
 
     @classmethod
-    def open(cls, path: Path, variant: str | None = None) -> SingleFile:
+    def open(cls, path: Path) -> SingleFile:
         """Read the header, which says what is inside; raises ``ValueError`` or ``OSError`` where it is damaged."""
         header = read_header(path)
         sections: dict[str, Section] = {}
@@ -174,7 +174,7 @@ class SingleFile:
             raise UnsupportedError(f"there is no {part} in it, only {' and '.join(self.sections)}")
         weights = self._read(section)
         with ONE_AT_A_TIME, init_empty_weights():
-            network = BUILDERS[part, section.open_clip](weights, self.sdxl)
+            network = _built(section, weights, sdxl=self.sdxl)
         return filled(network, weights, part)
 
     @property
@@ -224,52 +224,28 @@ def _open_clip_apart(weights: Weights) -> Weights:
     return apart
 
 
-def _unet(weights: Weights, sdxl: bool) -> torch.nn.Module:
-    config = unet_config({name: tuple(tensor.shape) for name, tensor in weights.items()})
-    network: torch.nn.Module = UNet2DConditionModel(**config)
-    return network
-
-
-def _vae(weights: Weights, sdxl: bool) -> torch.nn.Module:
-    for name, tensor in weights.items():
-        if ".attentions.0.to_" in name and tensor.ndim == 4:  # a convolution over one pixel, linear in diffusers
-            weights[name] = tensor.flatten(1)
-    config = vae_config({name: tuple(tensor.shape) for name, tensor in weights.items()}, sdxl=sdxl)
-    network: torch.nn.Module = AutoencoderKL(**config)
-    return network
-
-
-def _text(weights: Weights, sdxl: bool) -> torch.nn.Module:
-    network: torch.nn.Module = CLIPTextModel(_text_config(weights, open_clip=False))
-    return network
-
-
-def _open_text(weights: Weights, sdxl: bool) -> torch.nn.Module:
-    network: torch.nn.Module = CLIPTextModel(_text_config(weights, open_clip=True))
-    return network
-
-
-def _text_2(weights: Weights, sdxl: bool) -> torch.nn.Module:
-    network: torch.nn.Module = CLIPTextModelWithProjection(_text_config(weights, open_clip=True))
-    for name in [name for name in weights if not name.startswith("text_projection")]:
-        weights[f"text_model.{name}"] = weights.pop(name)
-    return network
-
-
-def _text_config(weights: Weights, *, open_clip: bool) -> CLIPTextConfig:
+def _built(section: Section, weights: Weights, *, sdxl: bool) -> torch.nn.Module:
+    """An empty network of the architecture that the weights tell, which are renamed or reshaped to fit it."""
     shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-    return CLIPTextConfig(**text_config(shapes, open_clip=open_clip))
+    network: torch.nn.Module
+    match section.part:
+        case "unet":
+            network = UNet2DConditionModel(**unet_config(shapes))
+        case "vae":
+            network = AutoencoderKL(**vae_config(shapes, sdxl=sdxl))
+            for name, tensor in weights.items():
+                if (
+                    ".attentions.0.to_" in name and tensor.ndim == 4
+                ):  # a convolution over one pixel, linear in diffusers
+                    weights[name] = tensor.flatten(1)
+        case "text_encoder":
+            network = CLIPTextModel(CLIPTextConfig(**text_config(shapes, open_clip=section.open_clip)))
+        case _:
+            network = CLIPTextModelWithProjection(CLIPTextConfig(**text_config(shapes, open_clip=section.open_clip)))
+            for name in [name for name in weights if not name.startswith("text_projection")]:
+                weights[f"text_model.{name}"] = weights.pop(name)
+    return network
 
-
-BUILDERS: Mapping[tuple[str, bool], Callable[[Weights, bool], torch.nn.Module]] = {
-    ("unet", False): _unet,
-    ("vae", False): _vae,
-    ("text_encoder", False): _text,
-    ("text_encoder", True): _open_text,
-    ("text_encoder_2", True): _text_2,
-}
-"""By part and whether it is OpenCLIP's: an empty network of the architecture that the weights tell, which may be
-renamed or reshaped to fit it."""
 
 NOT_LEARNT = ("position_ids", "logit_scale")
 """Numbers in some files that no network has, and none needs."""

@@ -106,7 +106,7 @@ async def test_a_finished_job_has_its_pictures_and_waits_for_delivery(path: Path
     job = a_job()
     async with open_store(path, migrations=MIGRATIONS) as store:
         await store.jobs.add(job)
-        await store.jobs.running(job.id, attempts=1)
+        await store.jobs.attempted(job.id, attempts=1, in_hand=True)
         await store.jobs.finish(job.id, drawn(job))
         pictures = await store.jobs.pictures(job.id)
         assert [picture.seed for picture in pictures] == [2**32 - 1, 0]

@@ -257,9 +257,7 @@ def test_help_explains_itself_without_loading_torch() -> None:
     assert not re.search(r"\|\s+torch$", said.stderr, re.MULTILINE)
 
 
-def test_check_ends_by_whether_all_of_it_can_be_used(
-    run: CommandLine, tiny_models: TinyModels, tmp_path: Path
-) -> None:
+def test_check_ends_by_whether_all_of_it_can_be_used(run: CommandLine, tiny_models: TinyModels, tmp_path: Path) -> None:
     assert run("check").status == 0
     copy = replace(run, models=TinyModels(Path(shutil.copytree(tiny_models.folder, tmp_path / "models"))))
     with (copy.models.native / "unet" / "diffusion_pytorch_model.safetensors").open("r+b") as weights:
