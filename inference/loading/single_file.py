@@ -234,9 +234,7 @@ def _built(section: Section, weights: Weights, *, sdxl: bool) -> torch.nn.Module
         case "vae":
             network = AutoencoderKL(**vae_config(shapes, sdxl=sdxl))
             for name, tensor in weights.items():
-                if (
-                    ".attentions.0.to_" in name and tensor.ndim == 4
-                ):  # a convolution over one pixel, linear in diffusers
+                if ".attentions.0.to_" in name and tensor.ndim == 4:  # a convolution in old files
                     weights[name] = tensor.flatten(1)
         case "text_encoder":
             network = CLIPTextModel(CLIPTextConfig(**text_config(shapes, open_clip=section.open_clip)))
