@@ -1,4 +1,4 @@
-"""The file ``.env``: what in it means nothing."""
+"""Keys of the file ``.env`` that are no settings."""
 
 from __future__ import annotations
 

@@ -217,6 +217,10 @@ def _draw(connection: Connection, batch: Batch, spec: WorkerSpec) -> None:
                     connection.send(BatchStopped(batch_id=batch.id))
                     return
                 slow = False
+    if "decode slowly" in prompts:
+        for done in range(3):
+            connection.send(BatchProgress(batch_id=batch.id, progress=Progress(phase=Phase.DECODING, step=done)))
+            time.sleep(0.2)
     _kept[batch.model] = None
     resident = tuple(_kept) if "keep" in prompts else (batch.model,)
     connection.send(BatchDrawn(batch_id=batch.id, load_s=0.0, draw_s=0.1, resident=resident))

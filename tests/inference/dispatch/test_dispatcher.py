@@ -146,6 +146,14 @@ async def test_of_the_previews_of_a_batch_everybody_gets_their_own_and_the_lates
             assert {len(previews) for previews in shown} <= {0, 2}
 
 
+async def test_that_a_batch_is_decoded_is_told_once(open_workplace: Open) -> None:
+    """How many of its pictures are done is no news to those who wait: their cards would only be edited for nothing."""
+    async with open_workplace() as place:
+        told = [event async for event in place.order("decode slowly").events()]
+    phases = [event.progress.phase for event in told if isinstance(event, Running)]
+    assert phases.count(Phase.DECODING) == 1
+
+
 async def test_waiting_orders_know_their_position_and_in_time_their_eta(open_workplace: Open) -> None:
     async with open_workplace() as place:
         await heard(place.order())
