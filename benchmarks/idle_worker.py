@@ -25,9 +25,9 @@ def idle(connection: Connection, spec: WorkerSpec) -> None:
 def _draw(connection: Connection, batch: Batch) -> None:
     for step in range(batch.steps + 1):
         progress = Progress(phase=Phase.DRAWING, step=step, steps=batch.steps)
-        connection.send(BatchProgress(batch_id=batch.id, progress=progress))
-    connection.send(BatchProgress(batch_id=batch.id, progress=Progress(phase=Phase.DECODING)))
-    connection.send(BatchDrawn(batch_id=batch.id, load_s=0.0, draw_s=0.0, resident=(batch.model,)))
+        connection.send(BatchProgress(progress=progress))
+    connection.send(BatchProgress(progress=Progress(phase=Phase.DECODING)))
+    connection.send(BatchDrawn(load_s=0.0, draw_s=0.0, resident=(batch.model,)))
     for row in batch.rows:
         picture = Picture(
             id=row.picture_id,
@@ -40,4 +40,4 @@ def _draw(connection: Connection, batch: Batch) -> None:
             pixels_sha256="0" * 64,
             bytes=1,
         )
-        connection.send(JobSaved(batch_id=batch.id, job_id=row.job_id, pictures=(picture,), seconds=0.0))
+        connection.send(JobSaved(job_id=row.job_id, pictures=(picture,), seconds=0.0))

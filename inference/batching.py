@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -67,7 +66,6 @@ def batch_of(orders: Mapping[str, ImageRequest]) -> Batch:
     key = BatchKey.of(next(iter(orders.values())))
     rows = tuple(row for job_id, order in orders.items() for row in _rows(job_id, order))
     return Batch(
-        id=str(uuid.uuid4()),
         model=key.model,
         adapters=key.adapters,
         steps=key.steps,
@@ -118,7 +116,6 @@ def part_of(batch: Batch, places: Sequence[int]) -> Batch:
     rows = tuple(batch.rows[place] for place in places)
     return replace(
         batch,
-        id=f"{batch.id}/{places[0]}",
         bucket=bucket_for(len(rows)),
         guided_bucket=guided_bucket_for(rows),
         rows=rows,

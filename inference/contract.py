@@ -122,7 +122,6 @@ class Batch:
     such pass, whatever the number.
     """
 
-    id: str
     model: str
     adapters: tuple[Adapter, ...]
     steps: int

@@ -62,7 +62,6 @@ class Ready:
 class BatchProgress:
     """A batch moved on."""
 
-    batch_id: str
     progress: Progress
 
 
@@ -70,7 +69,6 @@ class BatchProgress:
 class BatchDrawn:
     """The device is free; ``resident`` are the models it holds, ``load_s`` and ``draw_s`` the seconds it took."""
 
-    batch_id: str
     load_s: float
     draw_s: float
     resident: tuple[str, ...]
@@ -80,7 +78,6 @@ class BatchDrawn:
 class JobSaved:
     """Every picture that the batch held of one job is on disk."""
 
-    batch_id: str
     job_id: str
     pictures: tuple[Picture, ...]
     seconds: float
@@ -91,14 +88,11 @@ class JobSaved:
 class BatchStopped:
     """The batch was abandoned because nobody wants it; the device is free."""
 
-    batch_id: str
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchFailed:
     """The batch failed and the worker lives; the device is free."""
 
-    batch_id: str
     failure: Failure
 
 
@@ -106,7 +100,6 @@ class BatchFailed:
 class JobFailed:
     """The batch was drawn, but this job's pictures could not be saved."""
 
-    batch_id: str
     job_id: str
     failure: Failure
 

@@ -19,7 +19,8 @@ from inference.catalog.parts import NETWORKS, SETTINGS, parts_named, texts_in, w
 from inference.catalog.sources import Source
 from inference.disk_space import existing, free_bytes, spare_bytes
 from inference.errors import InferenceError, WeightsMissing
-from inference.hub.repository import FULL, RemoteFile, Repository, cache_folder
+from inference.hub.client import FULL, cache_folder, host
+from inference.hub.repository import RemoteFile, Repository
 from inference.hub_errors import NoRoom, NoSafetensors, NotOnHub
 
 log = logging.getLogger(__name__)
@@ -144,7 +145,7 @@ def _no_marker(source: Source, repository: Repository) -> InferenceError:
     if source.is_one_file and len(repository.files) > 0:
         return _no_safetensors(source, repository, PurePosixPath(source.marker).parent)
     what = f"{source.hub}/{source.marker} ({repository.revision})"
-    return InferenceError(NotOnHub(name=repository.name, what=what, host=repository.host))
+    return InferenceError(NotOnHub(name=repository.name, what=what, host=host()))
 
 
 def _no_safetensors(source: Source, repository: Repository, folder: PurePosixPath) -> InferenceError:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import multiprocessing
-import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -19,7 +17,7 @@ from inference.errors import Failure, InferenceError, describe, unexpected
 from inference.hub.fetcher import FetchSpec, fetch_for_parent
 from inference.hub_errors import DownloadInterrupted, DownloadsOff
 from inference.messages import DownloadEnded, DownloadProgress, FromFetcher
-from inference.processes.pipe import how_it_ended, read_into
+from inference.processes.parent import how_it_ended, start_child
 
 log = logging.getLogger(__name__)
 
@@ -150,14 +148,8 @@ def _loras(request: ImageRequest) -> tuple[str, ...]:
 @asynccontextmanager
 async def _child(spec: FetchSpec) -> AsyncIterator[AsyncIterator[FromFetcher | str]]:
     """A child process for the length of the block: its messages, then how it ended."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
     inbox: asyncio.Queue[FromFetcher | None] = asyncio.Queue()
-    process = context.Process(target=fetch_for_parent, args=(theirs, spec), name="fetcher", daemon=True)
-    process.start()
-    theirs.close()
-    arguments = (ours, inbox, asyncio.get_running_loop())
-    threading.Thread(target=read_into, args=arguments, name="fetcher-reader", daemon=True).start()
+    process, connection = start_child(fetch_for_parent, spec, inbox, name="fetcher", duplex=False)
 
     async def messages() -> AsyncIterator[FromFetcher | str]:
         while (message := await inbox.get()) is not None:
@@ -172,4 +164,4 @@ async def _child(spec: FetchSpec) -> AsyncIterator[AsyncIterator[FromFetcher | s
         try:
             await asyncio.to_thread(process.join)
         finally:
-            ours.close()
+            connection.close()

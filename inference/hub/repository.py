@@ -9,49 +9,29 @@ its name.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 import re
 import shutil
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from typing import Any
 
-from huggingface_hub import HfApi, constants, get_session, get_token, hf_hub_url
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    GatedRepoError,
-    HfHubHTTPError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub import HfApi, constants, get_session, hf_hub_url
 from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.utils import (  # type: ignore[attr-defined] # its __init__ has no __all__
     WeakFileLock,
     build_hf_headers,
     hf_raise_for_status,
-    parse_ratelimit_headers,
 )
 
 from inference.catalog.parts import TEXTS
 from inference.catalog.sources import Source
-from inference.errors import Failure, InferenceError
-from inference.hub_errors import (
-    CacheUnwritable,
-    DownloadDamaged,
-    DownloadInterrupted,
-    HubBusy,
-    HubRefused,
-    HubUnreachable,
-    NotOnHub,
-    TokenRefused,
-)
+from inference.errors import InferenceError
+from inference.hub import client
+from inference.hub_errors import DownloadDamaged, DownloadInterrupted
 from inference.whole_files import replace_file
 
 OnBytes = Callable[[int], None]
@@ -59,31 +39,8 @@ OnBytes = Callable[[int], None]
 HASH = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 """What commits and contents are called; they become names of files here, so nothing else is believed."""
 LIST_TIMEOUT_S = 30.0
-ATTEMPTS_IN_VAIN = 4
-"""How often a broken connection is taken up again without another byte arriving."""
-ATTEMPTS_UNANSWERED = 2
-"""How often a host is asked again that does not answer at all: without a network, people hear of it in seconds."""
-PAUSE_S = 1.0
-"""Before the first attempt of these; each waits twice as long as the one before."""
 CHUNK_BYTES = 2**18
-LONGEST_PAUSE_S = 60.0
-"""If the hub asks for a longer one, people are told instead."""
-PAUSE_ASKED = re.compile("[0-9]{1,6}")
-"""A ``Retry-After`` in seconds; it may also be a date, which no hub sends."""
-PARTIAL_CONTENT, UNAUTHORIZED, FORBIDDEN, TOO_MANY_REQUESTS = 206, 401, 403, 429
-FULL = (errno.ENOSPC, errno.EDQUOT)
-"""What the operating system says where there is no room left, for all or for whoever this runs as."""
-UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
-"""What it says where this may not write."""
-NOBODY_ANSWERED = {"ConnectError", "ConnectTimeout", "ProxyError"}
-
-
-Answer = TypeVar("Answer")
-
-
-def cache_folder() -> Path:
-    """Where the hub's files are kept; it need not be there yet."""
-    return Path(constants.HF_HUB_CACHE)
+PARTIAL_CONTENT = 206
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,9 +64,9 @@ class Repository:
         self.name = name
         self.hub = source.hub
         self.revision = source.revision or constants.DEFAULT_REVISION
-        self.folder = cache_folder() / repo_folder_name(repo_id=self.hub, repo_type="model")
+        self.folder = client.cache_folder() / repo_folder_name(repo_id=self.hub, repo_type="model")
         with self._asking(f"{self.hub} ({self.revision})"):
-            info = _patiently(
+            info = client.patiently(
                 lambda: HfApi().model_info(
                     self.hub, revision=self.revision, files_metadata=True, timeout=LIST_TIMEOUT_S
                 )
@@ -117,11 +74,6 @@ class Repository:
         self.commit = str(info.sha)
         named = map(_remote_file, info.siblings or []) if HASH.fullmatch(self.commit) else ()
         self.files = {file.path: file for file in named if HASH.fullmatch(file.digest)}
-
-    @property
-    def host(self) -> str:
-        """Who was asked."""
-        return urlsplit(constants.ENDPOINT).netloc
 
     def bytes_here(self, file: RemoteFile) -> int:
         """How much of ``file`` need not be fetched any more."""
@@ -212,19 +164,19 @@ class Repository:
         part.touch()
         in_vain = 0
         while (here := part.stat().st_size) < file.size:
-            asked_s = 0.0
+            passing: Exception | None = None
             try:
                 self._receive(file, part, here, on_bytes)
             except Exception as error:
-                if not _will_pass(error) or in_vain == ATTEMPTS_IN_VAIN:
+                if not client.will_pass(error) or in_vain == client.ATTEMPTS_IN_VAIN:
                     raise
-                asked_s = _pause_asked_s(error)
+                passing = error
             if part.stat().st_size > here:
                 in_vain = 0
-            elif in_vain == ATTEMPTS_IN_VAIN:
+            elif in_vain == client.ATTEMPTS_IN_VAIN:
                 raise InferenceError(DownloadInterrupted(name=self.name, reason=f"{file.path} ended too soon"))
             else:
-                time.sleep(max(PAUSE_S * 2**in_vain, asked_s))
+                client.pause(in_vain, passing)
                 in_vain += 1
 
     def _receive(self, file: RemoteFile, part: Path, here: int, on_bytes: OnBytes) -> None:
@@ -250,104 +202,8 @@ class Repository:
             part.unlink()
             raise InferenceError(DownloadDamaged(name=self.name, file=f"{self.hub}/{file.path}"))
 
-    @contextmanager
-    def _asking(self, what: str) -> Iterator[None]:
-        """Turns whatever the client raises into a failure."""
-        try:
-            yield
-        except InferenceError:
-            raise
-        except Exception as error:
-            failure = self._as_failure(error, what)
-            if failure is None:
-                raise
-            raise InferenceError(failure) from error
-
-    def _as_failure(self, error: Exception, what: str) -> Failure | None:
-        host = self.host
-        page = f"{constants.ENDPOINT}/{self.hub}"
-        match error:
-            case RevisionNotFoundError() | EntryNotFoundError():
-                return NotOnHub(name=self.name, what=what, host=host)
-            case HfHubHTTPError() if isinstance(error, GatedRepoError) or error.response.status_code == FORBIDDEN:
-                return HubRefused(name=self.name, page=page, with_token=get_token() is not None)
-            case HfHubHTTPError() if error.response.status_code == UNAUTHORIZED:
-                if get_token() is not None:
-                    return TokenRefused(name=self.name, host=host)
-                return HubRefused(name=self.name, page=page, with_token=False)
-            case RepositoryNotFoundError():
-                return NotOnHub(name=self.name, what=self.hub, host=host)
-            case HfHubHTTPError() if error.response.status_code == TOO_MANY_REQUESTS:
-                return HubBusy(name=self.name, host=host, seconds=_pause_asked_s(error) or None)
-            case HfHubHTTPError():
-                return HubUnreachable(name=self.name, host=host, reason=f"HTTP {error.response.status_code}")
-            case OfflineModeIsEnabled():
-                return HubUnreachable(name=self.name, host=host, reason="HF_HUB_OFFLINE")
-            case _:
-                return _of_another(error, self.name, host)
-
-
-def _patiently(ask: Callable[[], Answer]) -> Answer:
-    """What ``ask`` returns, asked again for as long as its failure may pass."""
-    in_vain = 0
-    while True:
-        try:
-            return ask()
-        except Exception as error:
-            most = ATTEMPTS_UNANSWERED if type(error).__name__ in NOBODY_ANSWERED else ATTEMPTS_IN_VAIN
-            if not _will_pass(error) or in_vain >= most:
-                raise
-            asked_s = _pause_asked_s(error)
-        time.sleep(max(PAUSE_S * 2**in_vain, asked_s))
-        in_vain += 1
-
-
-def _is_of_the_network(error: Exception) -> bool:
-    """Whether a connection did not come about, or broke. Told by name: the client changes its HTTP library at times."""
-    return bool({kind.__name__ for kind in type(error).__mro__} & {"TransportError", "ConnectionError"})
-
-
-def _is_of_http(error: Exception) -> bool:
-    """Whether an answer could not be followed or read."""
-    return bool({kind.__name__ for kind in type(error).__mro__} & {"RequestError", "RequestException"})
-
-
-def _will_pass(error: Exception) -> bool:
-    """Whether the same request may succeed in a moment: a broken connection, or a server with too much to do."""
-    if isinstance(error, HfHubHTTPError):
-        soon = _pause_asked_s(error) <= LONGEST_PAUSE_S
-        return soon and (error.response.status_code in (408, TOO_MANY_REQUESTS) or error.response.status_code >= 500)
-    if isinstance(error, OfflineModeIsEnabled):  # a ConnectionError, though nobody was asked
-        return False
-    return _is_of_the_network(error)
-
-
-def _pause_asked_s(error: Exception) -> float:
-    """For how long the hub asks not to be asked again; 0 where it says nothing of that."""
-    if not isinstance(error, HfHubHTTPError):
-        return 0.0
-    headers = error.response.headers
-    if said := PAUSE_ASKED.fullmatch(headers.get("Retry-After", "")):
-        return float(said[0])
-    limit = parse_ratelimit_headers(headers)
-    return float(limit.reset_in_seconds) if limit and not limit.remaining else 0.0
-
-
-def _of_another(error: Exception, name: str, host: str) -> Failure | None:
-    """What is neither the hub's answer nor foreseen by its client; None where the disk is full, or the
-    fault is ours."""
-    kind, line = type(error).__name__, str(error).partition("\n")[0][:200]
-    if kind in NOBODY_ANSWERED:
-        return HubUnreachable(name=name, host=host, reason=line or kind)
-    if isinstance(error, OSError) and error.errno in FULL:
-        return None
-    if isinstance(error, OSError) and error.errno in UNWRITABLE:
-        return CacheUnwritable(name=name, path=str(cache_folder()), reason=error.strerror or kind)
-    if _is_of_the_network(error) or isinstance(error, OSError):
-        return DownloadInterrupted(name=name, reason=line or kind)
-    if isinstance(error, ValueError) or _is_of_http(error):  # something else than the hub answers at its address
-        return HubUnreachable(name=name, host=host, reason=f"{kind}: {line}" if line else kind)
-    return None
+    def _asking(self, what: str) -> AbstractContextManager[None]:
+        return client.failing(name=self.name, hub=self.hub, what=what)
 
 
 def _remote_file(sibling: Any) -> RemoteFile:

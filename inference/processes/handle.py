@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import multiprocessing
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,7 +20,7 @@ from inference.errors import Failure, WorkerDied, WorkerTimedOut
 from inference.memory.budgets import Budgets
 from inference.messages import FromWorker, Ready, Shutdown, StartFailed, ToWorker
 from inference.processes.child import set_up
-from inference.processes.pipe import how_it_ended, read_into
+from inference.processes.parent import how_it_ended, start_child
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,15 +94,8 @@ class WorkerProcess:
         """
         if self._ready is not None:
             return self._ready
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
         self._inbox = asyncio.Queue()
-        self._connection = ours
-        self._process = context.Process(target=self._main, args=(theirs, self._spec), name="worker", daemon=True)
-        self._process.start()
-        theirs.close()
-        arguments = (ours, self._inbox, asyncio.get_running_loop())
-        threading.Thread(target=read_into, args=arguments, name="worker-reader", daemon=True).start()
+        self._process, self._connection = start_child(self._main, self._spec, self._inbox, name="worker", duplex=True)
         message = await self.receive(timeout_s=self._start_timeout_s)
         match message:
             case Ready():

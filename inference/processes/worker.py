@@ -12,7 +12,9 @@ import os
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from multiprocessing.connection import Connection
 
 from inference.catalog import Catalog, CatalogError
@@ -111,16 +113,16 @@ class Worker:
         try:
             drawn = self._engine.draw(batch, self._on_progress)
         except _Stopped:
-            self._send(BatchStopped(batch_id=batch.id))
+            self._send(BatchStopped())
             return
         except Exception as error:
             self._engine.require_device()  # or else this process ends: in a new one the device may work again
-            self._send(BatchFailed(batch_id=batch.id, failure=_as_failure(error)))
+            self._send(BatchFailed(failure=_as_failure(error)))
             return
         finally:
             self._current = None
         resident = self._engine.resident
-        self._send(BatchDrawn(batch_id=batch.id, load_s=drawn.load_s, draw_s=drawn.draw_s, resident=resident))
+        self._send(BatchDrawn(load_s=drawn.load_s, draw_s=drawn.draw_s, resident=resident))
         self._save(batch, drawn, started)
 
     def _on_progress(self, progress: Progress) -> None:
@@ -128,7 +130,7 @@ class Worker:
         loads."""
         assert self._current is not None
         if progress != self._told:
-            self._send(BatchProgress(batch_id=self._current.id, progress=progress))
+            self._send(BatchProgress(progress=progress))
             self._told = progress
         while self._connection.poll():
             self._take_in(self._connection.recv())
@@ -156,44 +158,36 @@ class Worker:
                 future = self._writer.write(row, pixels, recipe, explicit=explicit, unread=unread)
                 by_job.setdefault(row.job_id, []).append(future)
         for job_id, futures in by_job.items():
-            _Saving(self, batch.id, job_id, futures, started).watch()
+            _when_all_are_done(futures, partial(self._report_saved, job_id, futures, started))
 
-    def report_saved(self, batch_id: str, job_id: str, futures: list[Future[Picture]], started: float) -> None:
+    def _report_saved(self, job_id: str, futures: list[Future[Picture]], started: float) -> None:
         """Tell the parent how the saving of one job ended; runs in a writer thread."""
         try:
             pictures = tuple(future.result() for future in futures)
         except Exception as error:
-            self._send(JobFailed(batch_id=batch_id, job_id=job_id, failure=_as_failure(error)))
+            self._send(JobFailed(job_id=job_id, failure=_as_failure(error)))
             return
-        seconds = time.monotonic() - started
-        self._send(JobSaved(batch_id=batch_id, job_id=job_id, pictures=pictures, seconds=seconds))
+        self._send(JobSaved(job_id=job_id, pictures=pictures, seconds=time.monotonic() - started))
 
     def _send(self, message: FromWorker) -> None:
         with self._send_lock:
             self._connection.send(message)
 
 
-class _Saving:
-    """Counts down the files of one job."""
+def _when_all_are_done(futures: list[Future[Picture]], then: Callable[[], None]) -> None:
+    """Call ``then`` once, in the thread that finishes the last of ``futures``."""
+    lock, still = threading.Lock(), len(futures)
 
-    def __init__(
-        self, worker: Worker, batch_id: str, job_id: str, futures: list[Future[Picture]], started: float
-    ) -> None:
-        self._worker = worker
-        self._report = (batch_id, job_id, futures, started)
-        self._open = len(futures)
-        self._lock = threading.Lock()
-
-    def watch(self) -> None:
-        for future in self._report[2]:
-            future.add_done_callback(self._one_done)
-
-    def _one_done(self, _: Future[Picture]) -> None:
-        with self._lock:
-            self._open -= 1
-            last = self._open == 0
+    def one_is(_: Future[Picture]) -> None:
+        nonlocal still
+        with lock:
+            still -= 1
+            last = still == 0
         if last:
-            self._worker.report_saved(*self._report)
+            then()
+
+    for future in futures:
+        future.add_done_callback(one_is)
 
 
 def _as_failure(error: Exception) -> Failure:

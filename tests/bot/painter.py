@@ -72,11 +72,11 @@ def _draw(connection: Connection, batch: Batch, folder: Path) -> None:
     prompts = [row.prompt for row in batch.rows]
     if "fail" in prompts:
         failure = OutOfMemory(model=batch.model, width=batch.width, height=batch.height)
-        connection.send(BatchFailed(batch_id=batch.id, failure=failure))
+        connection.send(BatchFailed(failure=failure))
         return
     if "find it damaged" in prompts:
         failure = WeightsUnreadable(model=batch.model, path="unet", reason="the file is cut off")
-        connection.send(BatchFailed(batch_id=batch.id, failure=failure))
+        connection.send(BatchFailed(failure=failure))
         return
     _maybe_die(prompts, folder)
     unwanted: set[str] = set()
@@ -84,7 +84,7 @@ def _draw(connection: Connection, batch: Batch, folder: Path) -> None:
     for step in range(batch.steps):
         previews = _previews(batch) if step == 0 else ()
         progress = Progress(phase=Phase.DRAWING, step=step + 1, steps=batch.steps, previews=previews)
-        connection.send(BatchProgress(batch_id=batch.id, progress=progress))
+        connection.send(BatchProgress(progress=progress))
         while (waiting and not (folder / "go").exists()) or connection.poll():
             if not connection.poll(0.02):
                 continue
@@ -94,12 +94,12 @@ def _draw(connection: Connection, batch: Batch, folder: Path) -> None:
                 case Stop(job_id=job_id):
                     unwanted.add(job_id)
             if {row.job_id for row in batch.rows} <= unwanted:
-                connection.send(BatchStopped(batch_id=batch.id))
+                connection.send(BatchStopped())
                 return
-    connection.send(BatchDrawn(batch_id=batch.id, load_s=0.0, draw_s=0.1, resident=(batch.model,)))
+    connection.send(BatchDrawn(load_s=0.0, draw_s=0.1, resident=(batch.model,)))
     for job_id in dict.fromkeys(row.job_id for row in batch.rows if row.job_id not in unwanted):
         pictures = tuple(_save(row, batch, folder) for row in batch.rows if row.job_id == job_id)
-        connection.send(JobSaved(batch_id=batch.id, job_id=job_id, pictures=pictures, seconds=0.1))
+        connection.send(JobSaved(job_id=job_id, pictures=pictures, seconds=0.1))
 
 
 def _previews(batch: Batch) -> tuple[Preview, ...]:

@@ -43,7 +43,6 @@ def batch(
     """A batch of ``rows``, or of one row; without padding unless the buckets say so."""
     rows = rows or (row(),)
     return Batch(
-        id="batch",
         model=model,
         adapters=adapters,
         steps=steps,

@@ -187,7 +187,7 @@ _kept: dict[str, None] = {}
 
 
 def _draw(connection: Connection, batch: Batch, spec: WorkerSpec) -> None:
-    connection.send(BatchProgress(batch_id=batch.id, progress=Progress(phase=Phase.LOADING)))
+    connection.send(BatchProgress(progress=Progress(phase=Phase.LOADING)))
     prompts = [row.prompt for row in batch.rows]
     note = spec.pictures_dir / "killed"
     once = "kill me once" in prompts or prompts == ["kill me once alone"]
@@ -197,14 +197,14 @@ def _draw(connection: Connection, batch: Batch, spec: WorkerSpec) -> None:
     if "hang" in prompts:
         time.sleep(600)
     if "fail" in prompts:
-        connection.send(BatchFailed(batch_id=batch.id, failure=Unexpected(reference="abc")))
+        connection.send(BatchFailed(failure=Unexpected(reference="abc")))
         return
     unwanted: set[str] = set()
     slow = "slow" in prompts
     for step in range(batch.steps):
         previews = _previews(batch) if step == 0 and "sketch" in prompts else ()
         progress = Progress(phase=Phase.DRAWING, step=step + 1, steps=batch.steps, previews=previews)
-        connection.send(BatchProgress(batch_id=batch.id, progress=progress))
+        connection.send(BatchProgress(progress=progress))
         while connection.poll(0.02 if not slow else 600):
             message = connection.recv()
             if isinstance(message, Shutdown):
@@ -214,21 +214,21 @@ def _draw(connection: Connection, batch: Batch, spec: WorkerSpec) -> None:
             if isinstance(message, Stop):
                 unwanted.add(message.job_id)
                 if {row.job_id for row in batch.rows} <= unwanted:
-                    connection.send(BatchStopped(batch_id=batch.id))
+                    connection.send(BatchStopped())
                     return
                 slow = False
     if "decode slowly" in prompts:
         for done in range(3):
-            connection.send(BatchProgress(batch_id=batch.id, progress=Progress(phase=Phase.DECODING, step=done)))
+            connection.send(BatchProgress(progress=Progress(phase=Phase.DECODING, step=done)))
             time.sleep(0.2)
     _kept[batch.model] = None
     resident = tuple(_kept) if "keep" in prompts else (batch.model,)
-    connection.send(BatchDrawn(batch_id=batch.id, load_s=0.0, draw_s=0.1, resident=resident))
+    connection.send(BatchDrawn(load_s=0.0, draw_s=0.1, resident=resident))
     if "save slowly" in prompts:
         time.sleep(1)
     for job_id in dict.fromkeys(row.job_id for row in batch.rows):
         if job_id not in unwanted:
-            connection.send(JobSaved(batch_id=batch.id, job_id=job_id, pictures=_pictures(batch, job_id), seconds=0.1))
+            connection.send(JobSaved(job_id=job_id, pictures=_pictures(batch, job_id), seconds=0.1))
 
 
 def _previews(batch: Batch) -> tuple[Preview, ...]:

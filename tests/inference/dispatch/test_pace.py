@@ -10,7 +10,7 @@ from inference.dispatch.pace import Pace
 
 def drawn(model: str = "m", *, bucket: int = 1, guided_bucket: int = 0, steps: int = 4) -> Batch:
     return Batch(
-        id="b", model=model, adapters=(), steps=steps, width=64, height=64, bucket=bucket, guided_bucket=guided_bucket,
+        model=model, adapters=(), steps=steps, width=64, height=64, bucket=bucket, guided_bucket=guided_bucket,
         rows=(),
     )  # fmt: skip
 

@@ -20,7 +20,7 @@ from inference.__main__ import main
 from inference.catalog import Catalog
 from inference.disk_space import spare_bytes
 from inference.errors import InferenceError
-from inference.hub import repository as hub_module
+from inference.hub import client
 from inference.hub.downloads import pull
 from inference.hub_errors import (
     CacheUnwritable,
@@ -267,21 +267,21 @@ def test_a_broken_connection_is_taken_up_where_it_broke(catalog: Catalog, hub: H
 def test_a_hub_that_is_busy_for_a_moment_is_asked_again(
     catalog: Catalog, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub_module, "PAUSE_S", 0)
-    hub.busy = hub.busy_to_list = hub_module.ATTEMPTS_IN_VAIN
+    monkeypatch.setattr(client, "PAUSE_S", 0)
+    hub.busy = hub.busy_to_list = client.ATTEMPTS_IN_VAIN
     fetch(catalog)
     hub.busy = 100
     assert isinstance(refusal(catalog, "flat"), HubUnreachable)
     hub.busy, hub.busy_to_list = 0, 100
     assert isinstance(refusal(catalog, "flat"), HubUnreachable)
-    assert hub.busy_to_list == 100 - hub_module.ATTEMPTS_IN_VAIN - 1
+    assert hub.busy_to_list == 100 - client.ATTEMPTS_IN_VAIN - 1
 
 
 def test_an_attempt_that_ended_in_vain_is_gone_on_with_by_the_next(
     catalog: Catalog, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub_module, "PAUSE_S", 0)
-    hub.cuts[UNET] = [300_000, *[0] * (hub_module.ATTEMPTS_IN_VAIN + 1)]
+    monkeypatch.setattr(client, "PAUSE_S", 0)
+    hub.cuts[UNET] = [300_000, *[0] * (client.ATTEMPTS_IN_VAIN + 1)]
     assert isinstance(refusal(catalog), DownloadInterrupted)
     asked = len(hub.requests)
     told = fetch(catalog)
@@ -340,12 +340,12 @@ def test_a_token_that_the_hub_does_not_know_is_told(
 def test_a_hub_that_wants_a_pause_gets_it(
     catalog: Catalog, hub: Hub, monkeypatch: pytest.MonkeyPatch, header: dict[str, str], seconds: float | None
 ) -> None:
-    monkeypatch.setattr(hub_module, "PAUSE_S", 0)
+    monkeypatch.setattr(client, "PAUSE_S", 0)
     hub.pause = header
     failure = refusal(catalog)
     assert failure == HubBusy(name="tiny", host=hub.url.removeprefix("http://"), seconds=seconds)
     assert f"Try again in {f'{seconds} s' if seconds else 'a few minutes'}" in str(InferenceError(failure))
-    assert len(hub.requests) == (1 if seconds else 1 + hub_module.ATTEMPTS_IN_VAIN)
+    assert len(hub.requests) == (1 if seconds else 1 + client.ATTEMPTS_IN_VAIN)
 
 
 def test_a_short_pause_is_waited_for(catalog: Catalog, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -355,7 +355,7 @@ def test_a_short_pause_is_waited_for(catalog: Catalog, hub: Hub, monkeypatch: py
         waited.append(seconds)
         hub.pause = {}
 
-    monkeypatch.setattr(hub_module.time, "sleep", sleep)
+    monkeypatch.setattr(client.time, "sleep", sleep)
     hub.pause = {"Retry-After": "7"}
     fetch(catalog)
     assert waited == [7]
@@ -417,7 +417,7 @@ def test_where_there_are_only_pickles_it_says_what_there_is(catalog: Catalog, hu
 def test_without_a_network_it_says_whom_it_asked_and_what_to_do(
     catalog: Catalog, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(hub_module, "PAUSE_S", 0)
+    monkeypatch.setattr(client, "PAUSE_S", 0)
     hub_server.use(monkeypatch, url="http://127.0.0.1:9", home=tmp_path)
     failure = refusal(catalog)
     assert isinstance(failure, HubUnreachable)
@@ -429,7 +429,7 @@ def test_where_people_forbid_the_network_it_says_so_at_once(
     catalog: Catalog, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(hub_module, "PAUSE_S", math.inf)  # sleeping for so long is an error
+    monkeypatch.setattr(client, "PAUSE_S", math.inf)  # sleeping for so long is an error
     failure = refusal(catalog)
     assert isinstance(failure, HubUnreachable)
     assert failure.reason == "HF_HUB_OFFLINE"
