@@ -20,6 +20,7 @@ from bot.delivery.delivery import Delivery
 from bot.delivery.endings import Endings
 from bot.delivery.following import Follower
 from bot.delivery.gallery import Gallery
+from bot.features.choosing import Choosing
 from bot.features.examples import Examples
 from bot.features.history import History
 from bot.features.house import House
@@ -236,6 +237,7 @@ def make_bot(settings: Settings, store: Store, catalog: Catalog, dispatcher: Dis
     bot.house = House(catalog=catalog, preferences=store.preferences)
     bot.line = Line(catalog=catalog, jobs=store.jobs, dispatcher=dispatcher)
     bot.seed_book = SeedBook(seeds=store.seeds, preferences=store.preferences, jobs=store.jobs)
+    bot.choosing = Choosing(catalog=catalog, preferences=store.preferences, dispatcher=dispatcher)
     bot.models = Models(
         catalog=catalog,
         preferences=store.preferences,

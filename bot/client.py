@@ -18,11 +18,12 @@ from bot.cogs import COGS
 from bot.delivery.delivery import TROUBLE, Delivery, is_discords
 from bot.delivery.endings import Endings
 from bot.delivery.following import Follower
+from bot.features.choosing import Choosing, Use
 from bot.features.history import Act, History, ReallyDelete, Turn
 from bot.features.house import House
 from bot.features.line import Line
 from bot.features.menus import MENUS
-from bot.features.models import Models, Page, Use
+from bot.features.models import Models, Page
 from bot.features.privacy import Forget, Keep, Privacy
 from bot.features.recipes import Recipes
 from bot.features.seedbook import SeedBook
@@ -72,6 +73,7 @@ class PictureBot(commands.Bot):
     """
 
     background: Background
+    choosing: Choosing
     delivery: Delivery
     dispatcher: Dispatcher
     endings: Endings

@@ -41,17 +41,17 @@ class Model(commands.GroupCog, group_name="model", group_description="Which mode
     @app_commands.describe(name="Which model", scope="For whom; a channel or a server needs the right to manage it")
     @app_commands.choices(scope=SCOPES)
     async def use(self, interaction: discord.Interaction, name: str, scope: str = Scope.USER.value) -> None:
-        await self._bot.models.use(interaction, name=name, scope=Scope(scope))
+        await self._bot.choosing.use(interaction, name=name, scope=Scope(scope))
 
     @app_commands.command(description="Take a choice of model back")
     @app_commands.describe(scope="For whom; a channel or a server needs the right to manage it")
     @app_commands.choices(scope=SCOPES)
     async def reset(self, interaction: discord.Interaction, scope: str = Scope.USER.value) -> None:
-        await self._bot.models.reset(interaction, scope=Scope(scope))
+        await self._bot.choosing.reset(interaction, scope=Scope(scope))
 
     @app_commands.command(description="Which model would draw here, and why")
     async def which(self, interaction: discord.Interaction) -> None:
-        await self._bot.models.which(interaction)
+        await self._bot.choosing.which(interaction)
 
     @info.autocomplete("name")
     @use.autocomplete("name")

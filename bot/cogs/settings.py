@@ -34,7 +34,7 @@ class Settings(commands.GroupCog, group_name="settings", group_description="How 
     @app_commands.command(description="Which model draws where neither a channel nor a person has chosen")
     @app_commands.describe(name="Which model")
     async def model(self, interaction: discord.Interaction, name: str) -> None:
-        await self._bot.models.use(interaction, name=name, scope=Scope.SERVER)
+        await self._bot.choosing.use(interaction, name=name, scope=Scope.SERVER)
 
     @app_commands.command(description="Take a model out of use here")
     @app_commands.describe(model="Which model")

@@ -1,4 +1,4 @@
-"""What ``/model`` does: show the models, and remember which one is to draw for whom."""
+"""What ``/model list`` and ``/model info`` show."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from discord import ui
 
 from bot.background import Background
 from bot.delivery.delivery import NOBODY, TROUBLE
+from bot.features.choosing import Use
 from bot.features.examples import Example, Examples
-from bot.ordering.access import Refused, Showing, require_may_choose, showing_in
-from bot.ordering.orders import asker, is_age_restricted, where
-from bot.ordering.preferences import choose, remembered, visible
-from bot.rules import Scope
+from bot.ordering.access import Showing, showing_in
+from bot.ordering.orders import is_age_restricted, where
+from bot.ordering.preferences import choose, visible
 from bot.store import Preferences
 from bot.ui.cards import inert, why_withheld
 from bot.ui.items import Pressable
@@ -41,7 +41,7 @@ MOST_LORAS, LORA_CHARACTERS = 8, 50
 
 
 class Models:
-    """Answers the subcommands of ``/model``."""
+    """Shows the models, with what is known of them and their examples."""
 
     def __init__(
         self,
@@ -90,58 +90,6 @@ class Models:
         await self._show_info(interaction, entry, example, drawing=ticket is not None)
         if ticket is not None:
             self._background.begin(f"example of {entry.name}", self._add_example(interaction, entry, ticket))
-
-    async def use(self, interaction: discord.Interaction, *, name: str, scope: Scope) -> None:
-        """Remember who draws for a person, a channel or a server."""
-        here, rules = where(interaction), self._preferences.rules(interaction.guild_id)
-        require_may_choose(scope, asker(interaction), rules, guild_id=interaction.guild_id)
-        entry = choose(name, here, self._preferences, self._catalog).entry
-        if not (self._catalog.on_disk(entry) or self._can_come(entry)):
-            raise Refused(
-                _(
-                    "“{model}” is not on this machine, and the bot cannot download it. `/model list` shows what "
-                    "is here.",
-                    model=entry.title,
-                )
-            )
-        scope_id = _scope_id(scope, interaction)
-        await self._preferences.choose_model(scope, scope_id, entry.name, chosen_by=interaction.user.id)
-        said = _(_CHOSEN[scope], model=inert(entry.title))
-        winner = choose(None, here, self._preferences, self._catalog)
-        if winner.entry is not entry:
-            said += "\n-# " + _(
-                "Here, {model} still draws: {reason}.",
-                model=inert(winner.entry.title),
-                reason=_(_REASONS[winner.scope]),
-            )
-        await interaction.response.send_message(said, ephemeral=scope is Scope.USER, allowed_mentions=NOBODY)
-
-    async def reset(self, interaction: discord.Interaction, *, scope: Scope) -> None:
-        """Forget who was to draw for a person, a channel or a server."""
-        rules = self._preferences.rules(interaction.guild_id)
-        require_may_choose(scope, asker(interaction), rules, guild_id=interaction.guild_id)
-        if not await self._preferences.forget_model(scope, _scope_id(scope, interaction)):
-            raise Refused(_("There was no choice to take back."))
-        winner = choose(None, where(interaction), self._preferences, self._catalog)
-        said = _(
-            "Taken back. Here, {model} draws now: {reason}.",
-            model=inert(winner.entry.title),
-            reason=_(_REASONS[winner.scope]),
-        )
-        await interaction.response.send_message(said, ephemeral=scope is Scope.USER, allowed_mentions=NOBODY)
-
-    async def which(self, interaction: discord.Interaction) -> None:
-        """Explain what would draw here, and who decided that."""
-        here = where(interaction)
-        winner = choose(None, here, self._preferences, self._catalog)
-        title = inert(winner.entry.title)
-        lines = [_("**{model}** draws here: {reason}.", model=title, reason=_(_REASONS[winner.scope]))]
-        found = dict(remembered(here, self._preferences)) | {Scope.CATALOGUE: self._catalog.default.name}
-        for scope in (Scope.CHANNEL, Scope.USER, Scope.SERVER, Scope.CATALOGUE):
-            mark = "✅" if scope is winner.scope else "·"
-            lines.append(f"-# {mark} {_(_SCOPES[scope])}: {inert(found.get(scope, '')) or '–'}")
-        lines.append("-# " + _("A model named in `/imagine` comes before all of these."))
-        await interaction.response.send_message("\n".join(lines), ephemeral=True, allowed_mentions=NOBODY)
 
     async def _add_entry(
         self, interaction: discord.Interaction, container: ui.Container[ui.LayoutView], entry: ModelEntry, mark: str
@@ -204,10 +152,6 @@ class Models:
         rules, found = self._preferences.rules(interaction.guild_id), [] if example is None else [example]
         return showing_in(found, rules, entry, age_restricted=is_age_restricted(interaction))
 
-    def _can_come(self, entry: ModelEntry) -> bool:
-        """Whether the bot would download what is missing of a model. Looks at a few files."""
-        return self._dispatcher.downloads and self._catalog.is_downloadable(entry)
-
     async def _facts(self, entry: ModelEntry) -> list[str]:
         """Family, size, settings, licence, and how near the weights are."""
         if entry.name in self._dispatcher.ailing:
@@ -216,7 +160,7 @@ class Models:
             near = "⚡ " + _("in memory")
         elif await asyncio.to_thread(self._catalog.on_disk, entry):
             near = "💾 " + _("on disk")
-        elif await asyncio.to_thread(self._can_come, entry):
+        elif self._dispatcher.downloads and await asyncio.to_thread(self._catalog.is_downloadable, entry):
             near = "☁️ " + _("not downloaded yet")
         else:
             near = "✖️ " + _("not on this machine")
@@ -247,41 +191,6 @@ class Page(Pressable, ui.DynamicItem[ui.Button[ui.LayoutView]], template=r"model
         await interaction.client.models.show_list(interaction, page=self.page)
 
 
-class Use(Pressable, ui.DynamicItem[ui.Button[ui.LayoutView]], template=r"use_model:(?P<model>.{1,80})"):
-    """Has a model draw for whoever presses."""
-
-    def __init__(self, model: str) -> None:
-        self.model = model
-        super().__init__(ui.Button(label=_("Use it for me"), emoji="🖌️", custom_id=f"use_model:{model}"[:100]))
-
-    @classmethod
-    async def from_custom_id(
-        cls, interaction: discord.Interaction[Any], item: ui.Item[Any], match: re.Match[str], /
-    ) -> Self:
-        return cls(match["model"])
-
-    async def press(self, interaction: discord.Interaction[PictureBot]) -> None:
-        await interaction.client.models.use(interaction, name=self.model, scope=Scope.USER)
-
-
-_CHOSEN = {
-    Scope.USER: N_("From now on, {model} draws for you wherever a channel has no model of its own."),
-    Scope.CHANNEL: N_("From now on, {model} draws in this channel."),
-    Scope.SERVER: N_("From now on, {model} draws on this server where neither a channel nor a person has chosen."),
-}
-_REASONS = {
-    Scope.CALL: N_("you named it"),
-    Scope.CHANNEL: N_("it was chosen for this channel"),
-    Scope.USER: N_("you chose it for yourself"),
-    Scope.SERVER: N_("it was chosen for this server"),
-    Scope.CATALOGUE: N_("nobody has chosen another one"),
-}
-_SCOPES = {
-    Scope.CHANNEL: N_("this channel"),
-    Scope.USER: N_("you"),
-    Scope.SERVER: N_("this server"),
-    Scope.CATALOGUE: N_("the bot"),
-}
 _KINDS = {
     Kind.NATIVE: N_("{family}, native LCM"),
     Kind.LORA: N_("{family} with LCM-LoRA"),
@@ -314,13 +223,6 @@ def _loras(fitting: Sequence[AdapterEntry]) -> list[str]:
 
 def _triggers(entry: AdapterEntry) -> list[str]:
     return [inert(words, LORA_CHARACTERS) for words in triggers_of(entry)]
-
-
-def _scope_id(scope: Scope, interaction: discord.Interaction) -> int:
-    here = where(interaction)
-    found = {Scope.USER: here.user_id, Scope.CHANNEL: here.channel_id, Scope.SERVER: here.guild_id}[scope]
-    assert found is not None  # require_may_choose has seen to it
-    return found
 
 
 def _file(path: Path) -> discord.File:

@@ -15,7 +15,8 @@ from typing import TypeVar
 from inference.catalog.dropped import Dropped, Unusable, plain_name, slug, stem_of
 from inference.catalog.entries import AdapterEntry, Checked, Family, ModelEntry
 from inference.catalog.sources import Source
-from inference.catalog.toml import CatalogError, Document, read_document
+from inference.catalog.table import CatalogError
+from inference.catalog.toml import Document, read_document
 from inference.errors import CheckerMissing, InferenceError, UnknownAdapter, UnknownModel
 
 Entry = TypeVar("Entry", ModelEntry, AdapterEntry)
