@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import sqlite3
 import time
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
@@ -122,7 +123,10 @@ async def _work(bot: PictureBot, dispatcher: Dispatcher, until: Coroutine[Any, A
                 task.cancel()
     finally:
         if all(task.cancelled() for task in tasks):
-            await bot.store.jobs.interrupted()
+            try:
+                await bot.store.jobs.interrupted()
+            except sqlite3.OperationalError as error:  # does not hide why this ends
+                log.warning("what was being drawn counts as attempted: %s", error)
 
 
 async def require_checkers(catalog: Catalog, worker: WorkerProcess) -> None:

@@ -15,5 +15,5 @@ def warnings(given: Iterable[str]) -> Iterator[str]:
     for key in given:
         if key not in known:
             alike = difflib.get_close_matches(key.upper(), known, n=1)
-            meant = f" Is {alike[0]} meant?" if alike else ""
-            yield f"{key} in .env is no setting and does nothing.{meant}"
+            meant = f" Did you mean {alike[0]}?" if alike else ""
+            yield f"{key} in .env is not a setting and has no effect.{meant}"

@@ -9,7 +9,6 @@ import logging
 import random
 import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 import discord
 
@@ -245,16 +244,14 @@ class Generator:
     ) -> None:
         """Into the queue, then shown, and followed whether or not that succeeded."""
         tickets = await self._enqueue(interaction, jobs)
+        message_id = None
         try:
-            message = await interaction.followup.send(view=card, allowed_mentions=NOBODY, wait=True)
-            jobs = [replace(job, place=replace(job.place, message_id=message.id)) for job in jobs]
-            for job in jobs:
-                await self._jobs.set_message(job.id, message.id)
+            message_id = (await interaction.followup.send(view=card, allowed_mentions=NOBODY, wait=True)).id
         except TROUBLE as error:
             log.info("job %s has no card yet: %s", jobs[0].id, error)
-        except Exception:
+        except Exception:  # discord.py meets with answers that it does not expect by errors of many kinds
             log.exception("the card of job %s is not known", jobs[0].id)
-        self._follower.follow(jobs, tickets)
+        self._follower.follow(jobs, tickets, card=message_id)
 
     async def _enqueue(self, interaction: discord.Interaction, jobs: Sequence[Job]) -> list[Ticket]:
         """Orders are rows before they are in the queue. If one of them does not get there, none of them stays.

@@ -44,8 +44,7 @@ class Settings:
     )
     host_cache_gib: float | None = _setting(
         None,
-        "Memory of the machine for models that wait beside a GPU, in GiB; by default a quarter of it, shared by the "
-        "GPUs.",
+        "System memory for keeping models ready for a GPU, in GiB; by default a quarter of it, shared by all GPUs.",
         low=0,
     )
     disk_cache_gib: float | None = _setting(
@@ -91,8 +90,8 @@ class Settings:
     step_timeout_s: float = _setting(120.0, "Seconds that one drawing step may take.", low=1)
     safety_check: str = _setting(
         "required",
-        "required: models that could draw explicit pictures draw only with a working safety check. off: nobody looks, "
-        "and such pictures are treated as if they were explicit.",
+        "required: models that could draw explicit pictures draw only with a working safety check. off: nothing is "
+        "checked, and all pictures of such models are treated as explicit.",
     )
     keep_pictures_days: float = _setting(
         0.0, "Days after which pictures are removed, while their seeds stay; 0 keeps all.", low=0

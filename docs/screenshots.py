@@ -104,7 +104,7 @@ def _pictures(tab: Tab, page: Page) -> None:
     tab.shoot("edit", page.get_by_role("dialog"))
     page.keyboard.press("Escape")
     tab.command("compare", "a red apple --seed 7")
-    tab.shoot("comparison", tab.card("1️⃣.*Go on with one"))  # pictures of one order have such a menu, too
+    tab.shoot("comparison", tab.card("1️⃣.*Continue with one"))  # pictures of one order have such a menu, too
     tab.command("imagine", "a fox --no snow --model emoji-lora --spoiler")
     tab.shoot("covered", tab.card("without snow.*guidance"))
 

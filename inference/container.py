@@ -1,5 +1,5 @@
-"""What a container or a service manager grants of a machine, whose own numbers say more: a process that takes half of
-its memory is killed, and one that computes with all its processors is put to sleep most of the time.
+"""The share of a machine that a container or a service manager grants. The machine's own numbers are larger: a process
+that takes half of its memory is killed, and one that computes on all its CPUs is throttled most of the time.
 
 Linux's control groups, version 2: the limits of the process's own group and of all groups above hold together.
 """

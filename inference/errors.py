@@ -339,8 +339,8 @@ def describe(failure: Failure, say: Say = plain) -> str:
             )
         case WeightOutOfRange(value=value, low=low, high=high):
             return say(
-                "Brackets in a prompt weigh what is in them, from {low} to {high}; {value} is not possible. "
-                "Where a bracket is only a bracket, put a backslash before it.",
+                "Brackets in a prompt set a weight from {low} to {high}; {value} is not possible. "
+                "To write a plain bracket, put a backslash before it.",
                 value=value,
                 low=f"{low:g}",
                 high=f"{high:g}",
@@ -385,36 +385,36 @@ def describe(failure: Failure, say: Say = plain) -> str:
             )
         case CheckerMissing(model=model, where=None):
             return say(
-                "The pictures of “{model}” need a safety check, and the catalogue names no checker. Give it a block "
-                "[safety], or do without: SAFETY_CHECK=off, on the command line --no-safety-check.",
+                "The pictures of “{model}” need a safety check, and the catalogue names no checker. Add a [safety] "
+                "block to it, or turn the check off: SAFETY_CHECK=off (on the command line, --no-safety-check).",
                 model=model,
             )
         case CheckerMissing(model=model, where=where, pull=None):
             return say(
                 "The pictures of “{model}” need a safety check, and the checker is not on this machine ({where}). Put "
-                "it there, or do without: SAFETY_CHECK=off, on the command line --no-safety-check.",
+                "it there, or turn the check off: SAFETY_CHECK=off (on the command line, --no-safety-check).",
                 model=model,
                 where=where,
             )
         case CheckerMissing(model=model, where=where, pull=pull):
             return say(
                 "The pictures of “{model}” need a safety check, and the checker is not on this machine ({where}). "
-                "“python -m inference pull {pull}” fetches it; or do without: SAFETY_CHECK=off, on the command line "
-                "--no-safety-check.",
+                "Get it with “python -m inference pull {pull}”, or turn the check off: SAFETY_CHECK=off (on the "
+                "command line, --no-safety-check).",
                 model=model,
                 where=where,
                 pull=pull,
             )
         case CheckerUnusable(path=path, reason=reason):
             return say(
-                "The safety checker in {path} cannot be used: {reason}. Fetch it anew, or do without: "
-                "SAFETY_CHECK=off, on the command line --no-safety-check.",
+                "The safety checker in {path} cannot be used: {reason}. Replace it, or turn the check off: "
+                "SAFETY_CHECK=off (on the command line, --no-safety-check).",
                 path=path,
                 reason=reason,
             )
         case AdapterUnfit(adapter=adapter, model=model, what=what, needs=needs, detail=detail):
             return say(
-                "“{adapter}” cannot be put on “{model}”: it is {what}, and this model needs {needs} ({detail}).",
+                "“{adapter}” cannot be used with “{model}”: it is {what}, and this model needs {needs} ({detail}).",
                 adapter=adapter,
                 model=model,
                 what=what,
@@ -430,15 +430,15 @@ def describe(failure: Failure, say: Say = plain) -> str:
         case NumbersTooLarge(model=model, precision=precision):
             if precision != "float16":
                 return say(
-                    "The numbers that “{model}” computes are too large for {precision}, and what comes out is no "
-                    "picture. Weaker LoRAs may help, if there are any; else its file is not as it should be.",
+                    "“{model}” computes numbers too large for {precision}, so there is no usable picture. If LoRAs "
+                    "are in use, weaker ones may help; otherwise something is wrong with the model's file.",
                     model=model,
                     precision=precision,
                 )
             return say(
-                "The numbers that “{model}” computes are too large for {precision}, and what comes out is no picture. "
-                "Whoever runs this bot can choose PRECISION=bfloat16 or float32, on the command line --precision, or "
-                "give the model another “vae”.",
+                "“{model}” computes numbers too large for {precision}, so there is no usable picture. Whoever runs "
+                "this bot can set PRECISION=bfloat16 or float32 (on the command line, --precision), or give the "
+                "model another “vae”.",
                 model=model,
                 precision=precision,
             )

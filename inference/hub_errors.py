@@ -22,7 +22,7 @@ class HubUnreachable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubBusy:
-    """The hub was asked too often, and wants to be left alone for ``seconds``, if it says for how long."""
+    """The hub limits the rate of requests; it may be asked again in ``seconds``, if it says when."""
 
     name: str
     host: str
@@ -136,37 +136,37 @@ def describe_hub(failure: HubFailure, say: Say) -> str:
             )
         case HubBusy(name=name, host=host, seconds=None):
             return say(
-                "“{name}” could not be downloaded: {host} was asked too often and wants a pause. Try again in a few "
-                "minutes; it goes on where it stopped.",
+                "“{name}” could not be downloaded: {host} is limiting the rate of requests. Try again in a few "
+                "minutes; the download will resume where it stopped.",
                 name=name,
                 host=host,
             )
         case HubBusy(name=name, host=host) as busy:
             return say(
-                "“{name}” could not be downloaded: {host} was asked too often and wants a pause. Try again in "
-                "{seconds} s; it goes on where it stopped.",
+                "“{name}” could not be downloaded: {host} is limiting the rate of requests. Try again in {seconds} s; "
+                "the download will resume where it stopped.",
                 name=name,
                 host=host,
                 seconds=max(1, round(busy.seconds or 0)),
             )
         case TokenRefused(name=name, host=host):
             return say(
-                "“{name}” could not be downloaded: {host} does not know the token in `HF_TOKEN`; it may have expired. "
-                "Set a new one, or none if the model is public.",
+                "“{name}” could not be downloaded: {host} rejected the token in `HF_TOKEN`; it may have expired. Set a "
+                "new one, or unset it if the model is public.",
                 name=name,
                 host=host,
             )
         case HubRefused(name=name, page=page, with_token=False):
             return say(
-                "“{name}” could not be downloaded: {page} is private, asks for its licence to be accepted, or does not "
-                "exist. Accept the licence on that page, and set `HF_TOKEN` to a token of your account.",
+                "“{name}” could not be downloaded: {page} is private, gated or does not exist. Accept the licence on "
+                "that page if it asks you to, and set `HF_TOKEN` to a token of your account.",
                 name=name,
                 page=page,
             )
         case HubRefused(name=name, page=page):
             return say(
-                "“{name}” could not be downloaded: the account of `HF_TOKEN` may not read {page}. Accept the licence "
-                "on that page, or use the token of an account that may.",
+                "“{name}” could not be downloaded: the account of `HF_TOKEN` has no access to {page}. Accept the "
+                "licence on that page, or use the token of an account that has access.",
                 name=name,
                 page=page,
             )
@@ -195,14 +195,14 @@ def describe_hub(failure: HubFailure, say: Say) -> str:
             )
         case DownloadInterrupted(name=name, reason=reason):
             return say(
-                "The download of “{name}” was interrupted ({reason}). Try again; it goes on where it stopped.",
+                "The download of “{name}” was interrupted ({reason}). Try again; it resumes where it stopped.",
                 name=name,
                 reason=reason,
             )
         case NoRoom(name=name, path=path, needed_bytes=needed, free_bytes=free, spare_bytes=spare):
             return say(
-                "“{name}” could not be downloaded: it needs {needed} more in {path}, where {free} are free and {spare} "
-                "are to stay free. Make room, or set `HF_HOME` to a folder on a larger disk.",
+                "“{name}” could not be downloaded: it needs another {needed} in {path}. Only {free} is free there, and "
+                "{spare} must stay free. Make room, or set `HF_HOME` to a folder on a larger disk.",
                 name=name,
                 path=path,
                 needed=readable(needed),

@@ -26,11 +26,11 @@ class Compare(commands.Cog):
 
     @app_commands.command(description="One seed side by side: models, LoRAs, steps, guidance, or other words")
     @app_commands.describe(
-        prompt="What the pictures should show; words in braces, with commas between them, are compared",
-        models="Names with commas between them; if nothing is compared, up to 9 models on this machine",
-        loras="Names with commas between them, each with a strength if you like: ink:0.5; - is none",
-        steps="Numbers with commas between them",
-        guidance="Numbers with commas between them",
+        prompt="What the pictures should show; alternatives in braces, separated by commas, are compared",
+        models="Names, separated by commas; if you name nothing to compare, up to 9 models on this machine",
+        loras="Names, separated by commas, each with a strength if you like (ink:0.5); - means no LoRA",
+        steps="Numbers, separated by commas",
+        guidance="Numbers, separated by commas",
         seed="The same seed gives the same picture; random if left out",
     )
     async def compare(

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import discord
 from discord import app_commands
 from discord.ext import commands
 
-from bot.features.history import MODEL_CHARACTERS, SEARCH_CHARACTERS, Page
+from bot.features.history import SEARCH_CHARACTERS, Page
 from bot.ui.suggestions import models
+from inference.catalog.entries import LONGEST_NAME, LONGEST_TITLE
 from inference.errors import InferenceError
 
 if TYPE_CHECKING:
@@ -31,12 +31,14 @@ class History(commands.Cog):
         self,
         interaction: discord.Interaction,
         search: app_commands.Range[str, 1, SEARCH_CHARACTERS] | None = None,
-        model: app_commands.Range[str, 1, MODEL_CHARACTERS] | None = None,
+        model: app_commands.Range[str, 1, LONGEST_TITLE] | None = None,
         page: app_commands.Range[int, 1, 1000] | None = None,
     ) -> None:
         if model:
-            with suppress(InferenceError):  # one that is gone is known by its name alone
+            try:
                 model = self._bot.catalog.find(model).name
+            except InferenceError:  # one that is gone is known by its name alone
+                model = model[:LONGEST_NAME]
         found = Page(number=page or 1, search=" ".join((search or "").split()), model=model)
         await self._bot.history.show(interaction, found)
 

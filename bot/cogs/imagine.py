@@ -27,7 +27,7 @@ class Imagine(commands.Cog):
     @app_commands.command(description="Draw a picture from a prompt")
     @app_commands.describe(
         prompt="What the picture should show",
-        negative="What it should not show; acts with some models only",
+        negative="What it should not show; only some models take it into account",
         model="Which model draws it",
         aspect="Its shape, for example 3:2, or its size, for example 512x768",
         width="Width in pixels",

@@ -38,13 +38,15 @@ class Model(commands.GroupCog, group_name="model", group_description="Which mode
         await self._bot.models.info(interaction, name=name)
 
     @app_commands.command(description="Choose the model that draws")
-    @app_commands.describe(name="Which model", scope="For whom; a channel or a server needs the right to manage it")
+    @app_commands.describe(
+        name="Which model", scope="For whom; for a channel or a server you need permission to manage it"
+    )
     @app_commands.choices(scope=SCOPES)
     async def use(self, interaction: discord.Interaction, name: str, scope: str = Scope.USER.value) -> None:
         await self._bot.choosing.use(interaction, name=name, scope=Scope(scope))
 
-    @app_commands.command(description="Take a choice of model back")
-    @app_commands.describe(scope="For whom; a channel or a server needs the right to manage it")
+    @app_commands.command(description="Undo a choice of model")
+    @app_commands.describe(scope="For whom; for a channel or a server you need permission to manage it")
     @app_commands.choices(scope=SCOPES)
     async def reset(self, interaction: discord.Interaction, scope: str = Scope.USER.value) -> None:
         await self._bot.choosing.reset(interaction, scope=Scope(scope))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from bot.client import PictureBot
 
 
-class Privacy(commands.GroupCog, group_name="privacy", group_description="What I remember of you"):
+class Privacy(commands.GroupCog, group_name="privacy", group_description="What I remember about you"):
     """Hand out or forget what is known of a person."""
 
     def __init__(self, bot: PictureBot) -> None:
@@ -20,10 +20,10 @@ class Privacy(commands.GroupCog, group_name="privacy", group_description="What I
         super().__init__()
 
     @app_commands.command(description="All your pictures and data as ZIP files")
-    @app_commands.describe(part="From which part on, if there are many")
+    @app_commands.describe(part="Which part to start from, if there are several")
     async def export(self, interaction: discord.Interaction, part: app_commands.Range[int, 1, 10_000] = 1) -> None:
         await self._bot.privacy.export(interaction, first=part)
 
-    @app_commands.command(description="Delete all your pictures and everything that I remember of you")
+    @app_commands.command(description="Delete all your pictures and everything that I remember about you")
     async def delete(self, interaction: discord.Interaction) -> None:
         await self._bot.privacy.ask(interaction)

@@ -22,7 +22,7 @@ class Queue(commands.Cog):
     async def queue(self, interaction: discord.Interaction) -> None:
         await self._bot.line.show(interaction)
 
-    @app_commands.command(description="Take back your newest order, or another one")
+    @app_commands.command(description="Cancel your newest order, or another one")
     @app_commands.describe(order="Which one; your newest if left out")
     async def cancel(self, interaction: discord.Interaction, order: str | None = None) -> None:
         await self._bot.line.cancel(interaction, order)

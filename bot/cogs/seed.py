@@ -14,7 +14,7 @@ from inference.contract import MAX_COUNT, MAX_SEED
 if TYPE_CHECKING:
     from bot.client import PictureBot
 
-WHICH_PICTURE = "Which picture of your last order; its first unless you say"
+WHICH_PICTURE = "Which picture of your last order; the first if left out"
 
 
 class Seed(commands.GroupCog, group_name="seed", group_description="Your seeds: the same seed gives the same picture"):
@@ -29,7 +29,9 @@ class Seed(commands.GroupCog, group_name="seed", group_description="Your seeds: 
         await self._bot.seed_book.show(interaction)
 
     @app_commands.command(description="Use one seed for all your pictures until you unlock it")
-    @app_commands.describe(seed="The seed; without it, that of your last order's first picture", picture=WHICH_PICTURE)
+    @app_commands.describe(
+        seed="The seed; if left out, that of the first picture of your last order", picture=WHICH_PICTURE
+    )
     async def lock(
         self,
         interaction: discord.Interaction,
@@ -49,7 +51,7 @@ class Seed(commands.GroupCog, group_name="seed", group_description="Your seeds: 
     @app_commands.command(description="Keep a seed in your book")
     @app_commands.describe(
         name="What to call it",
-        seed="The seed; without it, your locked one, else that of your last order's first picture",
+        seed="The seed; if left out, your locked one, or that of your last order's first picture",
         picture=WHICH_PICTURE,
     )
     async def save(

@@ -27,7 +27,7 @@ class Settings(commands.GroupCog, group_name="settings", group_description="How 
         self._bot = bot
         super().__init__()
 
-    @app_commands.command(description="The rules as they are")
+    @app_commands.command(description="Show the settings of this server")
     async def show(self, interaction: discord.Interaction) -> None:
         await self._bot.house.show(interaction)
 
@@ -36,7 +36,7 @@ class Settings(commands.GroupCog, group_name="settings", group_description="How 
     async def model(self, interaction: discord.Interaction, name: str) -> None:
         await self._bot.choosing.use(interaction, name=name, scope=Scope.SERVER)
 
-    @app_commands.command(description="Take a model out of use here")
+    @app_commands.command(description="Hide a model on this server")
     @app_commands.describe(model="Which model")
     async def hide(self, interaction: discord.Interaction, model: str) -> None:
         await self._bot.house.hide(interaction, model)
@@ -46,12 +46,12 @@ class Settings(commands.GroupCog, group_name="settings", group_description="How 
     async def allow(self, interaction: discord.Interaction, model: str) -> None:
         await self._bot.house.allow(interaction, model)
 
-    @app_commands.command(description="How much one person may ask for; 0 takes a limit away")
+    @app_commands.command(description="Limit how much one person may ask for; 0 removes a limit")
     @app_commands.describe(
-        waiting="Orders that one person may have waiting",
+        waiting="Most orders that one person may have waiting",
         side="Longest side of a picture in pixels",
-        steps="Steps of a picture",
-        pictures="Pictures of one order",
+        steps="Most steps for one picture",
+        pictures="Most pictures in one order",
     )
     async def limits(
         self,
@@ -69,15 +69,15 @@ class Settings(commands.GroupCog, group_name="settings", group_description="How 
     @app_commands.describe(who="Who may")
     @app_commands.choices(
         who=[
-            app_commands.Choice(name="whoever may manage channels", value=ChannelModels.MODERATORS.value),
+            app_commands.Choice(name="anyone who can manage channels", value=ChannelModels.MODERATORS.value),
             app_commands.Choice(name="everyone", value=ChannelModels.EVERYONE.value),
         ]
     )
     async def channel_models(self, interaction: discord.Interaction, who: str) -> None:
         await self._bot.house.channel_models(interaction, ChannelModels(who))
 
-    @app_commands.command(description="Pictures that may be explicit, outside of age-restricted channels")
-    @app_commands.describe(policy="What becomes of them")
+    @app_commands.command(description="What to do with possibly explicit pictures outside age-restricted channels")
+    @app_commands.describe(policy="What to do with them")
     @app_commands.choices(
         policy=[
             app_commands.Choice(name="not shown", value=Explicit.BLOCK.value),
@@ -88,7 +88,7 @@ class Settings(commands.GroupCog, group_name="settings", group_description="How 
     async def explicit(self, interaction: discord.Interaction, policy: str) -> None:
         await self._bot.house.explicit(interaction, Explicit(policy))
 
-    @app_commands.command(description="Back to what the bot does by itself")
+    @app_commands.command(description="Reset all settings to the bot's defaults")
     async def reset(self, interaction: discord.Interaction) -> None:
         await self._bot.house.reset(interaction)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
+import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -99,7 +100,7 @@ class Delivery:
             except TakenAway:
                 log.info("job %s: somebody took its card away; it waits in the history", job.id)
                 return None
-            except DiscordAway:
+            except (DiscordAway, sqlite3.Error):
                 raise
             except Exception:  # see show_progress
                 log.exception("job %s: one way to deliver has failed", job.id)

@@ -1,5 +1,5 @@
-"""How a job's last card comes about: what the database says of it, its files, and a way to the person. On a card that
-several orders share it is also said where those stand that have not ended."""
+"""How a job's last card comes about: what the database says of it, its files, and a way to the person. A card shared by
+several orders also shows the state of those that have not ended."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ class Endings:
         files = await asyncio.gather(*(self._gallery.attachment(picture.id, limit=limit) for picture in pictures))
         found = [(picture, file) for picture, file in zip(pictures, files, strict=True) if file is not None]
         if not found:
-            gone = _("The pictures are no longer on this machine. Their seeds still are: draw them again.")
+            gone = _("The pictures are no longer on this machine, but their seeds are: you can draw them again.")
             return Parcel(view=lambda: failed_card(replace(job, failure=gone), words=words))
         finish = Finish(
             pictures=tuple(picture for picture, _file in found),

@@ -7,6 +7,7 @@ import logging
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -74,10 +75,15 @@ class Follower:
         self._gallery = gallery
         self._background = background
 
-    def follow(self, jobs: Sequence[Job], tickets: Sequence[Ticket]) -> None:
-        """See orders that are in the queue, and share a card if they are several, to their ends."""
+    def follow(self, jobs: Sequence[Job], tickets: Sequence[Ticket], *, card: int | None = None) -> None:
+        """See orders that are in the queue, and share a card if they are several, to their ends.
+
+        ``card`` is the message that it is, if their rows do not know it yet.
+        """
+        if card is not None:
+            jobs = [replace(job, place=replace(job.place, message_id=card)) for job in jobs]
         for job, ticket in zip(jobs, tickets, strict=True):
-            self._background.begin(f"job {job.id}", self._follow(job, ticket))
+            self._background.begin(f"job {job.id}", self._follow(job, ticket, new_card=card))
         if jobs[0].comparison_id is not None:
             self._background.begin(f"card of {jobs[0].comparison_id}", self._keep_fresh(jobs[0], tickets))
 
@@ -102,11 +108,14 @@ class Follower:
             attempts=job.attempts,
         )
 
-    async def _follow(self, job: Job, ticket: Ticket) -> None:
+    async def _follow(self, job: Job, ticket: Ticket, *, new_card: int | None) -> None:
         """What happens is recorded at once, while the card takes its time. The end is shown when no edit from before is
         under way any more."""
         with speaking(job.place.locale):
             async with asyncio.TaskGroup() as group:
+                if new_card is not None:
+                    note = partial(self._jobs.set_message, job.id, new_card)
+                    group.create_task(_patiently(job, note), name=f"card of job {job.id}")
                 group.create_task(self._note_attempts(job, ticket), name=f"attempts of job {job.id}")
                 group.create_task(self._tell(job, ticket), name=f"progress of job {job.id}")
                 await self._record(job, await ticket.outcome())
@@ -133,13 +142,13 @@ class Follower:
     async def _keep_fresh(self, job: Job, tickets: Sequence[Ticket]) -> None:
         """Say on the card that ``job`` shares with others where those of them stand that have not ended."""
         with speaking(job.place.locale):
-            told: list[JobEvent | None] = []
+            shown: list[JobEvent | None] = []
             await asyncio.sleep(QUICK_S)
             while not all(ticket.settled for ticket in tickets) and not _is_old(job):
                 news, began = [ticket.latest for ticket in tickets], time.monotonic()
-                if news != told:
+                if news != shown:
                     await self._endings.show_standing(job.comparison_id or "")
-                    told = news
+                    shown = news
                 await asyncio.sleep(max(self._pause_s(job), (time.monotonic() - began) / SHARE_OF_STANDING))
 
     def _pause_s(self, job: Job) -> float:
@@ -170,12 +179,8 @@ class Follower:
                 await self._remove_pictures(job)
 
     async def _remove_pictures(self, job: Job) -> None:
-        """Those that were saved of an order that ended without them, or was deleted. A disk that is broken keeps no end
-        from being shown: it may be what the order failed of."""
-        try:
-            await self._gallery.remove(picture_id(job.id, index) for index in range(job.request.count))
-        except OSError as error:
-            log.warning("pictures of job %s stay: %s", job.id, error)
+        """Those that were saved of an order that ended without them, or was deleted."""
+        await self._gallery.remove(picture_id(job.id, index) for index in range(job.request.count))
 
     async def _show_end(self, job: Job) -> None:
         """However long Discord is away or the database locked: what was drawn is shown when they are back."""

@@ -48,7 +48,7 @@ class Gallery:
             return None
 
     async def remove(self, picture_ids: Iterable[str]) -> None:
-        """Delete pictures; those that are not there are no matter."""
+        """Delete pictures; those that are not there are no matter, and those that cannot be deleted are logged."""
         await asyncio.to_thread(self._remove, list(picture_ids))
 
     def discard(self, pictures: Iterable[Picture]) -> None:
@@ -69,29 +69,17 @@ class Gallery:
         return await asyncio.to_thread(self._remove_older, than, but)
 
     def _remove_older(self, than: float, but: set[str]) -> int:
-        old = [path for path, changed_at in self._files().items() if path.stem not in but and changed_at < than]
-        gone = 0
-        for path in old:
-            try:
-                path.unlink(missing_ok=True)
-            except OSError as error:
-                log.warning("%s stays until tomorrow: %s", path, error)
-            else:
-                gone += 1
-        return gone
+        return _unlink(path for path, changed_at in self._files().items() if path.stem not in but and changed_at < than)
 
     def _remove(self, picture_ids: list[str]) -> None:
-        for picture_id in picture_ids:
-            self.path(picture_id).unlink(missing_ok=True)
+        _unlink(map(self.path, picture_ids))
 
     def _sweep(self, known: set[str], since: float) -> Swept:
         unknown = {path: changed_at for path, changed_at in self._files().items() if path.stem not in known}
         left = [path for path, changed_at in unknown.items() if changed_at >= since]
         if len(left) > MOST_LEFT:
             left = []
-        for path in left:
-            path.unlink(missing_ok=True)
-        return Swept(removed=len(left), kept=len(unknown) - len(left))
+        return Swept(removed=_unlink(left), kept=len(unknown) - len(left))
 
     def _files(self) -> dict[Path, float]:
         """All that the bot has put here, and when (Unix seconds)."""
@@ -101,3 +89,18 @@ class Gallery:
                 with suppress(FileNotFoundError):  # somebody removed it meanwhile
                     found[path] = path.stat().st_mtime
         return found
+
+
+def _unlink(paths: Iterable[Path]) -> int:
+    """Delete files, as far as they are there and can be deleted; returns how many went."""
+    gone = 0
+    for path in paths:
+        try:
+            path.unlink()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            log.warning("%s cannot be deleted: %s", path, error)
+        else:
+            gone += 1
+    return gone

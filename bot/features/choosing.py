@@ -62,10 +62,10 @@ class Choosing:
         rules = self._preferences.rules(interaction.guild_id)
         require_may_choose(scope, asker(interaction), rules, guild_id=interaction.guild_id)
         if not await self._preferences.forget_model(scope, _scope_id(scope, interaction)):
-            raise Refused(_("There was no choice to take back."))
+            raise Refused(_("There was no choice to undo."))
         winner = choose(None, where(interaction), self._preferences, self._catalog)
         said = _(
-            "Taken back. Here, {model} draws now: {reason}.",
+            "Choice undone. {model} now draws here: {reason}.",
             model=inert(winner.entry.title),
             reason=_(_REASONS[winner.scope]),
         )

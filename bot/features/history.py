@@ -26,7 +26,6 @@ from bot.ui.items import ID, Pressable, VerbButton, chosen
 from bot.ui.modals import open_edit
 from bot.ui.replies import acknowledge
 from bot.words import N_, _
-from inference.catalog.entries import LONGEST_NAME
 
 if TYPE_CHECKING:
     from bot.client import PictureBot
@@ -34,8 +33,7 @@ if TYPE_CHECKING:
 JOBS_ON_A_PAGE = 5
 PROMPT_CHARACTERS = 120
 SEARCH_CHARACTERS = 40
-MODEL_CHARACTERS = LONGEST_NAME
-"""Both travel in a button's id, and in a menu's choice, which have 100 characters."""
+"""It travels beside a model's name in a button's id, and in a menu's choice, which have 100 characters."""
 PAGE = r"(?P<page>\d{1,4}):(?P<model>[^:]*):(?P<search>.*)"
 """Of a history, as it travels there."""
 
@@ -142,7 +140,7 @@ class History:
         container = ui.Container[ui.LayoutView]()
         heading = _heading(page, missed=missed, empty=not jobs)
         if not pictured:
-            refused = _("Discord does not take one of these pictures here. `/privacy export` gives you all of them.")
+            refused = _("Discord does not accept one of these pictures here. `/privacy export` gives you all of them.")
             heading.append(f"⚠️ {refused}")
         container.add_item(ui.TextDisplay("\n".join(heading)))
         for job, its, how in zip(jobs, pictures, shown, strict=True):
@@ -287,5 +285,5 @@ def _heading(page: Page, *, missed: int, empty: bool) -> list[str]:
     if empty and page == Page():
         lines.append(_("Nothing yet. Try `/imagine a red apple`."))
     elif empty:
-        lines.append(_("Nothing is here. `/history` alone shows the newest."))
+        lines.append(_("Nothing found. `/history` without options shows your newest pictures."))
     return lines

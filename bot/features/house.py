@@ -37,12 +37,13 @@ class House:
         rules, entry = self._rules(interaction), self._catalog.find(name)
         hidden = rules.hidden_models | {entry.name}
         if all(other.name in hidden for other in self._catalog):
-            raise Refused(_("At least one model has to stay."))
+            raise Refused(_("At least one model must not be hidden."))
         await self._change(interaction, replace(rules, hidden_models=hidden))
 
     async def allow(self, interaction: discord.Interaction, name: str) -> None:
         """Bring a hidden model back."""
-        hidden = (rules := self._rules(interaction)).hidden_models
+        rules = self._rules(interaction)
+        hidden = rules.hidden_models
         meant = name if name in hidden else self._catalog.find(name).name  # a model that is gone can be allowed, too
         if meant not in hidden:
             raise Refused(_("“{model}” is not hidden.", model=inert(name, NAME_CHARACTERS)))
@@ -52,7 +53,7 @@ class House:
         """Change the limits that are named; 0 takes one away."""
         given: dict[str, Any] = {name: value or None for name, value in limits.items() if value is not None}
         if not given:
-            raise Refused(_("Name at least one limit; 0 takes it away."))
+            raise Refused(_("Set at least one limit; 0 removes it."))
         await self._change(interaction, replace(self._rules(interaction), **given))
 
     async def channel_models(self, interaction: discord.Interaction, who: ChannelModels) -> None:
@@ -80,7 +81,7 @@ class House:
         if interaction.guild_id is None:
             raise Refused(_("Only servers have settings."))
         if not asker(interaction).permissions.manage_guild:
-            raise Refused(_("The settings need the permission Manage Server."))
+            raise Refused(_("The settings require the Manage Server permission."))
         return self._preferences.rules(interaction.guild_id)
 
     async def _change(self, interaction: discord.Interaction, rules: Rules) -> None:
@@ -96,7 +97,7 @@ class House:
 
 
 def _sheet(rules: Rules, model: str) -> str:
-    unlimited = _("as the bot allows")
+    unlimited = _("the bot's own limit")
 
     def limit(value: int | None) -> str:
         return unlimited if value is None else str(value)
@@ -107,9 +108,9 @@ def _sheet(rules: Rules, model: str) -> str:
         _("Hidden models: {models}", models=_listed(sorted(rules.hidden_models)) or "–"),
         _("Waiting orders of one person: {limit}", limit=limit(rules.waiting_limit)),
         _("Largest side in pixels: {limit}", limit=limit(rules.largest_side)),
-        _("Steps of a picture: {limit}", limit=limit(rules.most_steps)),
-        _("Pictures of an order: {limit}", limit=limit(rules.most_pictures)),
-        _("Who chooses the model of a channel: {who}", who=_(_WHO[rules.channel_models])),
+        _("Steps per picture: {limit}", limit=limit(rules.most_steps)),
+        _("Pictures per order: {limit}", limit=limit(rules.most_pictures)),
+        _("Who may choose the model of a channel: {who}", who=_(_WHO[rules.channel_models])),
         _(
             "Pictures that may be explicit, outside of age-restricted channels: {policy}",
             policy=_(_POLICY[rules.explicit]),
@@ -125,7 +126,7 @@ def _listed(names: list[str]) -> str:
 
 
 _WHO = {
-    ChannelModels.MODERATORS: N_("whoever may manage channels"),
+    ChannelModels.MODERATORS: N_("anyone who can manage channels"),
     ChannelModels.EVERYONE: N_("everyone"),
 }
 _POLICY = {

@@ -78,7 +78,7 @@ class Line:
             lines.append("-# " + _("{count} from elsewhere", count=elsewhere))
         heading = "**" + _("In line") + "**"
         container = ui.Container[ui.LayoutView]()
-        container.add_item(ui.TextDisplay("\n".join([heading, *(lines or [_("Nobody waits.")])])))
+        container.add_item(ui.TextDisplay("\n".join([heading, *(lines or [_("Nobody is waiting.")])])))
         container.add_item(ui.Separator())
         container.add_item(ui.TextDisplay("\n".join(await self._machine())))
         view = ui.LayoutView(timeout=None)

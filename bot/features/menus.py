@@ -94,7 +94,7 @@ async def _orders(interaction: discord.Interaction[PictureBot], message: discord
     found = card_of(message)
     job = await _job(interaction, message)
     if not _is_ours(interaction, message) or (job is None and found is None):
-        raise Refused(_("That is no card of mine. **Delete** works on the cards of my pictures."))
+        raise Refused(_("That is not one of my cards. **Delete** only works on cards of my pictures."))
     if job is not None and (found == job.id or job.comparison_id is None):
         return [job]
     comparison_id = found if job is None else job.comparison_id

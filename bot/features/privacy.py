@@ -111,7 +111,7 @@ class Keep(VerbButton, template=rf"keep_me:{PERSON}"):
 
 def _require_same(interaction: discord.Interaction, user_id: int) -> None:
     if interaction.user.id != user_id:
-        raise Refused(_("This question is for somebody else. `/privacy delete` asks it for you."))
+        raise Refused(_("This question was asked of somebody else. To delete your own data, use `/privacy delete`."))
 
 
 async def _send_part(
@@ -146,12 +146,15 @@ def _counted(person: Person) -> list[str]:
     waiting = len(person.unfinished)
     lines = [
         (len(person.jobs), _("orders: {count}", count=len(person.jobs))),
-        (waiting, _("of these still waiting or being drawn, and cancelled by this: {count}", count=waiting)),
+        (waiting, _("orders among these that are unfinished and will not be drawn: {count}", count=waiting)),
         (len(person.pictures), _("pictures: {count}", count=len(person.pictures))),
         (len(person.seeds), _("seeds in your book: {count}", count=len(person.seeds))),
         (person.locked_seed is not None, _("your locked seed, {seed}", seed=person.locked_seed)),
         (person.model is not None, _("your choice of a model, {model}", model=person.model)),
-        (len(person.choices) - bool(person.model), _("that it was you who chose a model for a channel or a server")),
+        (
+            len(person.choices) - bool(person.model),
+            _("the record that you chose a model for a channel or a server (the model stays chosen)"),
+        ),
     ]
     return [line for count, line in lines if count]
 
@@ -164,7 +167,7 @@ def _forgotten(person: Person, *, removed: int, kept: int) -> list[str]:
     if removed:
         lines.append(_("Your cards are being removed from chat: {count}", count=removed))
     if kept:
-        lines.append(_("Cards where I am only a guest and cannot remove them: {count}", count=kept))
+        lines.append(_("Cards that I cannot remove, because I am only a guest there: {count}", count=kept))
     if removed or kept:
-        lines.append("-# " + _("Should one stay behind, press **Delete** on it."))
+        lines.append("-# " + _("If a card is left behind, press **Delete** on it."))
     return lines

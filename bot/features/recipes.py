@@ -76,8 +76,8 @@ class Recipes:
             raise Refused(_("The picture takes too long to fetch. Try again in a moment.")) from None
         raise Refused(
             _(
-                "No picture in this message says how it was drawn. Only the original PNG file does: "
-                "Discord's previews, WebP, JPEG and screenshots lose it."
+                "No picture in this message says how it was drawn. Only an original PNG file does; "
+                "Discord's previews, WebP, JPEG and screenshots lose this information."
             )
         )
 
@@ -208,14 +208,18 @@ def _literal(prompt: str, fitting: frozenset[str]) -> str:
 def _what_is_kept(seed: int | None, followed: Options) -> str:
     """What becomes of a recipe whose model is not here, by the seed that it names. Other programs count further."""
     if seed is None:
-        return _("This model is not here. **Draw again** keeps prompt and shape.")
+        return _("This bot does not have the model. **Draw again** keeps the prompt and the shape.")
     if followed.seed is None:
-        return _("This model is not here. **Draw again** keeps prompt and shape. Seeds end at {most}.", most=MAX_SEED)
-    return _("This model is not here. **Draw again** keeps prompt, seed and shape.")
+        return _(
+            "This bot does not have the model. **Draw again** keeps the prompt and the shape, but not the seed: the "
+            "largest possible here is {most}.",
+            most=MAX_SEED,
+        )
+    return _("This bot does not have the model. **Draw again** keeps the prompt, the seed and the shape.")
 
 
 def _to_be_typed(options: Options) -> str:
-    return "-# " + _("to be typed after a prompt: {settings}", settings=f"`{written(options)}`")
+    return "-# " + _("settings to add after a prompt: {settings}", settings=f"`{written(options)}`")
 
 
 def _facts_of_a_text(info: Infotext) -> list[str]:

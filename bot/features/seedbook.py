@@ -70,7 +70,7 @@ class SeedBook:
             raise Refused(_("Your seed book is full ({most} seeds). `/seed forget` makes room.", most=MOST_SEEDS))
         value = await self._meant(user, seed, picture)
         await self._seeds.save(user, name, value)
-        await _answer(interaction, _("📒 `{seed}` is kept as “{name}”.", seed=value, name=inert(name)))
+        await _answer(interaction, _("📒 `{seed}` was saved as “{name}”.", seed=value, name=inert(name)))
 
     async def use(self, interaction: discord.Interaction, name: str) -> None:
         """Lock a seed of the book."""
@@ -95,7 +95,7 @@ class SeedBook:
         await _thinking(interaction)
         if not await self._seeds.forget(interaction.user.id, " ".join(name.split())):
             raise _unknown(name)
-        await _answer(interaction, _("“{name}” is forgotten.", name=inert(name)))
+        await _answer(interaction, _("“{name}” was removed from your seed book.", name=inert(name)))
 
     async def suggest(self, user_id: int, typed: str) -> list[app_commands.Choice[str]]:
         """The names in the book that fit what was typed."""

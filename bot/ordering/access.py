@@ -32,7 +32,9 @@ def not_their_own() -> Refused:
 
 def not_used_here(title: str) -> Refused:
     """For a model that a server has hidden."""
-    return Refused(_("“{model}” is not used on this server. `/model list` shows what is.", model=title))
+    return Refused(
+        _("“{model}” is not available on this server. `/model list` shows the models that are.", model=title)
+    )
 
 
 class Showing(Enum):
@@ -83,10 +85,10 @@ def require_may_choose(scope: Scope, asker: Asker, rules: Rules, *, guild_id: in
         )
     permissions = asker.permissions
     if scope is Scope.SERVER and not permissions.manage_guild:
-        raise Refused(_("Choosing the model of a server needs the permission Manage Server."))
+        raise Refused(_("Choosing a server's model requires the Manage Server permission."))
     everyone = rules.channel_models is ChannelModels.EVERYONE
     if scope is Scope.CHANNEL and not (everyone or permissions.manage_channels):
-        raise Refused(_("Choosing the model of a channel needs the permission Manage Channels."))
+        raise Refused(_("Choosing a channel's model requires the Manage Channels permission."))
 
 
 def require_within(rules: Rules, request: ImageRequest, *, title: str) -> None:
@@ -95,7 +97,7 @@ def require_within(rules: Rules, request: ImageRequest, *, title: str) -> None:
     if request.model in rules.hidden_models:
         raise not_used_here(title)
     if largest is not None and max(request.width, request.height) > largest:
-        raise Refused(_("On this server a side has at most {largest} pixels. Choose a smaller size.", largest=largest))
+        raise Refused(_("On this server no side may exceed {largest} pixels. Choose a smaller size.", largest=largest))
     if rules.most_steps is not None and request.steps > rules.most_steps:
         raise Refused(_("Ask for fewer steps: on this server a picture has at most {most}.", most=rules.most_steps))
     if rules.most_pictures is not None and request.count > rules.most_pictures:

@@ -116,8 +116,7 @@ def _take(name: str, value: str, found: _Found) -> None:
         known = ", ".join(f"`--{flag}`" for flag in KNOWN)
         raise Refused(
             _(
-                "I do not know `--{flag}`. These can be used: {known}. "
-                "A dash that is just a dash needs a space after it.",
+                "I do not know `--{flag}`. You can use {known}. To write a plain dash, put a space after it.",
                 flag=name,
                 known=known,
             )

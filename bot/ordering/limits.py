@@ -38,17 +38,33 @@ class Limits:
 
         Of several ``orders`` at once the last one must still have room.
         """
+        self._check(user_id, guild_id, rules, orders=1)
+        if orders == 1:
+            return
+        most = self._most(guild_id, rules)
+        if orders > most:
+            raise Refused(
+                _(
+                    "{orders} orders at once are more than may be waiting here ({most}). Compare fewer.",
+                    orders=orders,
+                    most=most,
+                )
+            )
         try:
             self._check(user_id, guild_id, rules, orders=orders)
         except (Refused, InferenceError):
-            self._check(user_id, guild_id, rules, orders=1)
-            raise Refused(  # there is room, but for fewer
+            raise Refused(
                 _(
                     "There is no room for {orders} orders at once. Compare fewer, or try again {when}.",
                     orders=orders,
                     when=self._when(),
                 )
             ) from None
+
+    def _most(self, guild_id: int | None, rules: Rules) -> int:
+        """How many orders one person may have waiting where nobody else waits."""
+        limits = (self._dispatcher.most_waiting, rules.waiting_limit, guild_id and self._server_limit)
+        return min(limit for limit in limits if limit is not None)
 
     def _check(self, user_id: int, guild_id: int | None, rules: Rules, *, orders: int) -> None:
         left_s = self._last.get(user_id, -math.inf) + self._cooldown_s - self._clock()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import sqlite3
 from collections.abc import AsyncIterator, Iterable
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import aiosqlite
+
+log = logging.getLogger("bot.store.database")
 
 Parameters: TypeAlias = tuple[Any, ...]
 PRAGMAS = (
@@ -40,21 +43,35 @@ class Database:
         return await self._connection.execute_fetchall(sql, parameters)
 
     async def fetch_one(self, sql: str, parameters: Parameters = ()) -> aiosqlite.Row | None:
-        async with self._connection.execute(sql, parameters) as cursor:
-            return await cursor.fetchone()
+        """The first row, if there is any. In one go: a statement that is left open meanwhile keeps ``wipe`` from its
+        work."""
+        return next(iter(await self.fetch_all(sql, parameters)), None)
 
     async def write(self, sql: str, parameters: Parameters = ()) -> int:
         """One statement as a transaction of its own; returns how many rows it changed."""
         async with self.transaction() as connection:
             return (await connection.execute(sql, parameters)).rowcount
 
+    async def erase(self, sql: str, parameters: Parameters = ()) -> int:
+        """A deletion as a transaction of its own, then ``wipe``; returns how many rows it deleted."""
+        gone = await self.write(sql, parameters)
+        await self.wipe()
+        return gone
+
     async def wipe(self) -> None:
-        """What has been deleted is in no file any more: until then the journal may have it, and hold back its erasure.
+        """What has been deleted is in no file any more: until then the write-ahead log may have it, and hold back its
+        erasure. Where somebody else reads the database just now, that has to wait for the next deletion.
 
         To be called outside of transactions.
         """
         async with self._writing:
-            await self._connection.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
+            try:
+                row = await self.fetch_one("PRAGMA wal_checkpoint(TRUNCATE)")
+            except sqlite3.OperationalError as error:  # it is deleted all the same
+                log.warning("what was deleted may still be read in the database's files: %s", error)
+            else:
+                if row is not None and row[0]:
+                    log.warning("what was deleted may still be read in the database's files: they are in use")
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[aiosqlite.Connection]:

@@ -79,7 +79,7 @@ class Jobs:
 
     async def not_posted(self, message_id: int) -> None:
         """Forget a message that showed a job once more."""
-        await self._database.write("DELETE FROM reposts WHERE message_id = ?", (message_id,))
+        await self._database.erase("DELETE FROM reposts WHERE message_id = ?", (message_id,))
 
     async def forget_cards(self) -> None:
         """No message is a card any more."""

@@ -89,10 +89,13 @@ class People:
         )
         seeds = await fetch("SELECT name, seed, saved_at FROM seeds WHERE user_id = ? ORDER BY name", (user_id,))
         choices = await fetch("SELECT * FROM choices WHERE chosen_by = ? ORDER BY chosen_at", (user_id,))
+        orders, drawn = await asyncio.to_thread(  # tens of thousands, maybe
+            lambda: (tuple(map(job_from, jobs)), tuple(map(picture_from, pictures)))
+        )
         return Person(
             user_id=user_id,
-            jobs=await asyncio.to_thread(lambda: tuple(map(job_from, jobs))),  # tens of thousands, maybe
-            pictures=await asyncio.to_thread(lambda: tuple(map(picture_from, pictures))),
+            jobs=orders,
+            pictures=drawn,
             reposts=tuple(map(place_from, reposts)),
             seeds=tuple(KeptSeed(**dict(row)) for row in seeds),
             choices=tuple(
@@ -116,6 +119,6 @@ class People:
             person = await self.get(user_id)
             for sql in FORGET:
                 await connection.execute(sql, (user_id,))
-        await self._database.wipe()
         self._preferences.forget_person(user_id)
+        await self._database.wipe()
         return person

@@ -43,7 +43,7 @@ class Preferences:
 
     async def forget_model(self, scope: Scope, scope_id: int) -> bool:
         """Take a choice back; False if there was none."""
-        await self._database.write("DELETE FROM choices WHERE scope = ? AND scope_id = ?", (scope.value, scope_id))
+        await self._database.erase("DELETE FROM choices WHERE scope = ? AND scope_id = ?", (scope.value, scope_id))
         return self._models.pop((scope, scope_id), None) is not None
 
     def rules(self, guild_id: int | None) -> Rules:
@@ -66,7 +66,7 @@ class Preferences:
 
     async def unlock_seed(self, user_id: int) -> None:
         """Back to random seeds."""
-        await self._database.write("DELETE FROM seed_locks WHERE user_id = ?", (user_id,))
+        await self._database.erase("DELETE FROM seed_locks WHERE user_id = ?", (user_id,))
         self._locks.pop(user_id, None)
 
     def forget_person(self, user_id: int) -> None:

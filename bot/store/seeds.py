@@ -33,4 +33,4 @@ class Seeds:
 
     async def forget(self, user_id: int, name: str) -> bool:
         """Remove a seed; False if there is none of this name."""
-        return await self._database.write("DELETE FROM seeds WHERE user_id = ? AND name = ?", (user_id, name)) > 0
+        return await self._database.erase("DELETE FROM seeds WHERE user_id = ? AND name = ?", (user_id, name)) > 0

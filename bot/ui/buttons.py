@@ -101,7 +101,7 @@ class OneOf(Pressable, ui.DynamicItem[ui.Select[ui.LayoutView]], template=rf"one
             for picture in pictures
             for verb, emoji, label in _ways_on(picture.index + 1, several=several)
         ]
-        placeholder = _("Go on with one of them…") if several else _("Go on with it…")
+        placeholder = _("Continue with one of them…") if several else _("Continue with it…")
         super().__init__(ui.Select(custom_id=f"one_of:{job_id}", placeholder=placeholder, options=options))
 
     async def press(self, interaction: discord.Interaction[PictureBot]) -> None:

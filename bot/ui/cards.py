@@ -83,7 +83,7 @@ def progress_card(job: Job, event: Standing, *, note: str | None = None, preview
         lines.append(f"-# {note}")
     gallery = ui.MediaGallery[ui.LayoutView]()
     for url in previews:
-        gallery.add_item(media=url, description=_("What the picture looks like by now"))
+        gallery.add_item(media=url, description=_("What the picture looks like so far"))
     colour = BLUE if isinstance(event, Running) else GREY
     return layout(colour, lines, gallery=gallery if previews else None, rows=[[Cancel(job.id)]])
 
@@ -121,7 +121,7 @@ def failed_card(job: Job, *, words: Showing = Showing.PLAIN) -> ui.LayoutView:
 
 def not_taken() -> str:
     """In place of pictures that Discord refuses, for what they show, say, or because the bot may attach no files."""
-    return _("Discord does not take the pictures here. They wait in `/history`.")
+    return _("Discord does not accept the pictures here. You will find them in `/history`.")
 
 
 def cancelled_card(job: Job) -> ui.LayoutView:
@@ -242,7 +242,7 @@ def _comparison(identical: bool | None) -> list[str]:
         return []
     if identical:
         return ["-# 🔒 " + _("Same seed: identical, pixel for pixel.")]
-    changed = _("Same seed, yet not pixel for pixel the same: the model, the machine or the bot has changed since.")
+    changed = _("Same seed, but not identical pixel for pixel: the model, the machine or the bot has changed since.")
     return [f"-# 🔓 {changed}"]
 
 
@@ -251,8 +251,8 @@ def _without_effect(job: Job, entry: ModelEntry | None) -> list[str]:
     if not job.request.negative or entry is None or entry.negative_acts(job.request.guidance):
         return []
     if entry.kind is Kind.NATIVE:
-        return ["-# ℹ️ " + _("This kind of model takes no notice of a negative prompt.")]
-    return ["-# ℹ️ " + _("The negative prompt had no effect: it acts only with guidance above 1.")]
+        return ["-# ℹ️ " + _("This kind of model ignores negative prompts.")]
+    return ["-# ℹ️ " + _("The negative prompt had no effect: it only works with guidance above 1.")]
 
 
 def worded(text: str, words: Showing) -> str:

@@ -116,7 +116,7 @@ class GoOn(Pressable, ui.DynamicItem[ui.Select[ui.LayoutView]], template=rf"go_o
             if one.media is not None
         ]
         super().__init__(
-            ui.Select(custom_id=f"go_on:{comparison_id}", placeholder=_("Go on with one of them…"), options=options)
+            ui.Select(custom_id=f"go_on:{comparison_id}", placeholder=_("Continue with one of them…"), options=options)
         )
 
     async def press(self, interaction: discord.Interaction[PictureBot]) -> None:

@@ -32,7 +32,7 @@ FORGOTTEN_S = 900.0
 def remix_modal(options: Options, *, parent_id: str | None) -> ui.Modal:
     """A form filled in with ``options``; what is sent back comes to ``submitted``, whichever process is there then."""
     custom_id = f"remix:{parent_id}" if parent_id else "remix"
-    modal = ui.Modal(title=_("Change the order"), custom_id=custom_id, timeout=FORGOTTEN_S)
+    modal = ui.Modal(title=_("Edit this order"), custom_id=custom_id, timeout=FORGOTTEN_S)
     for field_id, label, about, text, required in (
         ("prompt", _("Prompt"), None, options.prompt, True),
         ("negative", _("Negative prompt"), _("What should not be in the picture"), options.negative, False),

@@ -57,7 +57,7 @@ def loras(
 
 def triggers_of(adapter: AdapterEntry) -> list[str]:
     """The words that wake a LoRA up, as it is put to people; nothing where it needs none."""
-    return [_("say: {words}", words=", ".join(adapter.triggers))] if adapter.triggers else []
+    return [_("trigger words: {words}", words=", ".join(adapter.triggers))] if adapter.triggers else []
 
 
 def list_of_models(interaction: discord.Interaction[PictureBot], typed: str) -> list[app_commands.Choice[str]]:

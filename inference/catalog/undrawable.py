@@ -1,5 +1,5 @@
-"""Models of a known family that cannot be drawn with: they take more than a noisy latent, know other noise, or are not
-whole. Pure."""
+"""Models of a known family that cannot be used here: they take more than a noisy latent, were trained with another kind
+of noise, or are incomplete. Pure."""
 
 from __future__ import annotations
 

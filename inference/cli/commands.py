@@ -59,7 +59,7 @@ def draw(
             varied = "" if picture.variation_seed is None else f"  variation {picture.variation_seed:<10}"
             say(f"  seed {picture.seed:<10}{varied}  {writer.path(picture.id)}{note}")
     for end in filter(None, (drawn.unread[0].prompt, drawn.unread[0].negative)):
-        say(f"The model reads no further than this; not read: “{end}”")
+        say(f"The text is too long for the model, which did not read “{end}”")
     pictures = "1 picture" if request.count == 1 else f"{request.count} pictures"
     say(f"{pictures} in {drawn.draw_s:.2f} s, after {drawn.load_s:.2f} s of loading")
 

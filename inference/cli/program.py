@@ -119,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
         "pull",
         help="download models from the hub",
         description="Download models or LoRAs of the catalogue from the Hugging Face hub into its cache. An "
-        "interrupted download goes on where it stopped. HF_TOKEN, HF_HOME and HF_ENDPOINT work as everywhere, and may "
+        "interrupted download resumes where it stopped. HF_TOKEN, HF_HOME and HF_ENDPOINT work as everywhere, and may "
         "stand in .env.",
     )
     pull.add_argument(

@@ -102,6 +102,11 @@ class Dispatcher:
         """Raise ``InferenceError`` if so many more orders of this person would be refused now."""
         self._queue.check_room(owner, orders=orders, retry_after_s=self.seconds_until_room())
 
+    @property
+    def most_waiting(self) -> int:
+        """How many orders one person may have waiting where nobody else waits."""
+        return self._queue.most_waiting
+
     def to_fetch(self, request: ImageRequest) -> tuple[str, ...]:
         """What of an order has to be downloaded first; raises ``InferenceError`` where that is switched off."""
         return () if self._fetching is None else self._fetching.needs(request)

@@ -68,6 +68,11 @@ class FairQueue:
     def __len__(self) -> int:
         return len(self._parked) + len(self._returned) + sum(map(len, self._waiting.values()))
 
+    @property
+    def most_waiting(self) -> int:
+        """How many orders one person may have waiting where nobody else waits."""
+        return min(self._limit, self._limit_per_owner)
+
     def waiting_for(self, owner: str) -> int:
         """How many orders of this person wait."""
         parked = sum(entry.owner == owner for entry in self._parked.values())

@@ -94,7 +94,8 @@ async def test_an_order_whose_card_cannot_be_noted_is_followed(studio: Studio, m
         other.rollback()
     await studio.settled(JobState.DONE)
     await studio.all_delivered()
-    assert len(await studio.pictures()) == 1
+    assert len(await studio.pictures(index=1)) == 1
+    assert len(studio.cards()) == 2
 
 
 @pytest.mark.parametrize("restarted", [False, True])

@@ -157,7 +157,7 @@ def test_every_picture_has_alt_text(catalog: Catalog) -> None:
         assert len(item.description) <= 1024
 
 
-@pytest.mark.parametrize(("identical", "words"), [(True, "pixel for pixel"), (False, "not pixel for pixel")])
+@pytest.mark.parametrize(("identical", "words"), [(True, "pixel for pixel"), (False, "not identical pixel for pixel")])
 def test_same_seed_is_honest_about_the_pixels(catalog: Catalog, identical: bool, words: str) -> None:
     job = a_job(origin=Origin.SAME_SEED)
     assert words in text_of(finished(job, catalog, identical=identical))

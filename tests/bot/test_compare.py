@@ -189,6 +189,12 @@ async def test_a_comparison_counts_as_so_many_orders(studio: Studio) -> None:
     assert len(await studio.jobs()) == 4
 
 
+async def test_a_comparison_that_never_has_room_is_told_what_has(settings: Settings, catalog: Catalog) -> None:
+    async with open_studio(replace(settings, queue_limit_per_user=3), catalog) as studio:
+        answer = await studio.ann.slash(studio.channel, "compare", prompt="a fox", steps="1,2,3,4")
+        assert "4 orders at once are more than may be waiting here (3). Compare fewer." in said(answer)
+
+
 async def test_a_comparison_is_taken_whole_or_not_at_all(
     settings: Settings, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:

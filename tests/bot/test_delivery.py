@@ -258,15 +258,15 @@ async def test_where_discord_refuses_the_pictures_the_card_says_so_and_the_histo
     studio.let_go()
     await studio.all_delivered()
     [card] = studio.cards()
-    assert "Discord does not take the pictures here. They wait in `/history`." in text_of(card)
+    assert "Discord does not accept the pictures here. You will find them in `/history`." in text_of(card)
     assert "Cancel" not in labels_of(card)
     assert "Delete" in labels_of(card)
     [job, *_others] = await studio.jobs()
     shown = (await studio.ann.slash(studio.channel, "history")).response
-    assert "Discord does not take one of these pictures here." in text_of(shown)
+    assert "Discord does not accept one of these pictures here." in text_of(shown)
     assert "not shown anywhere yet" in text_of(shown)
     posted = await studio.ann.select(shown, values=["post_again"], custom_id=menu_of(shown, "history_act"))
-    assert "Discord does not take the pictures here." in said(posted)
+    assert "Discord does not accept the pictures here." in said(posted)
     monkeypatch.undo()
     again = (await studio.ann.slash(studio.channel, "history")).response
     assert "not shown anywhere yet" not in text_of(again)
@@ -281,7 +281,7 @@ async def test_what_only_its_channel_refuses_comes_home_and_the_card_in_the_chan
     studio.let_go()
     await studio.all_delivered()
     [card] = studio.cards()
-    assert "Discord does not take the pictures here." in text_of(card)
+    assert "Discord does not accept the pictures here." in text_of(card)
     assert "Cancel" not in labels_of(card)
     assert len(await images_of(studio.ann.user.dm_channel.history()[-1])) == 1
 

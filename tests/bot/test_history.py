@@ -62,7 +62,7 @@ async def test_pages_are_turned_in_place(studio: Studio, restarted: bool) -> Non
 async def test_a_page_that_is_not_there_says_so(studio: Studio) -> None:
     shown = await studio.ann.slash(studio.channel, "history", page=9)
     assert shown.response is not None
-    assert "Nothing is here" in text_of(shown.response)
+    assert "Nothing found" in text_of(shown.response)
 
 
 async def the_history(studio: Studio, **options: Any) -> Any:
@@ -97,7 +97,7 @@ async def test_the_pictures_of_one_model_are_found(studio: Studio) -> None:
     for name in ("guided", "with GUIDANCE"):
         assert "owl" in text_of(await the_history(studio, model=name))
         assert "apple" not in text_of(await the_history(studio, model=name))
-    assert "Nothing is here" in text_of(await the_history(studio, model="nobody"))
+    assert "Nothing found" in text_of(await the_history(studio, model="nobody"))
 
 
 @pytest.mark.parametrize("restarted", [False, True])

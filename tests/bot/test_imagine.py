@@ -65,7 +65,7 @@ async def test_a_strength_acts_on_the_lora_that_the_prompt_names(studio: Studio)
 
 async def test_a_lora_is_offered_with_the_words_that_wake_it_up(studio: Studio) -> None:
     offered = await studio.ann.autocomplete(studio.channel, "imagine", "lora", "", prompt="x", model="guided")
-    assert offered == [{"name": "Ink (ink) · say: ink drawing, bold lines", "value": "ink"}]
+    assert offered == [{"name": "Ink (ink) · trigger words: ink drawing, bold lines", "value": "ink"}]
 
 
 async def test_a_card_tells_its_place_in_line_then_its_progress(studio: Studio) -> None:

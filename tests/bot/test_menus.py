@@ -150,7 +150,7 @@ async def test_a_picture_of_another_program_is_read(studio: Studio) -> None:
     assert result.ephemeral
     for words in ("a green pear", "worms", "dreams", "`11`", "30 steps", "guidance 7", "512×256", "Euler a"):
         assert words in said(result)
-    assert "This model is not here" in said(result)
+    assert "This bot does not have the model" in said(result)
 
 
 @pytest.mark.parametrize("seed", [MAX_SEED, MAX_SEED + 1, 156680208700286, 2**64 - 1])
@@ -467,7 +467,7 @@ async def test_what_is_no_card_is_left_alone(studio: Studio) -> None:
     for message in (notice, await posted(studio, png(PARAMETERS))):
         result = await chose(studio, studio.mod, "Delete", message)
         assert result.ephemeral
-        assert "no card of mine" in said(result)
+        assert "not one of my cards" in said(result)
     assert len(studio.cards()) == 2
     assert studio.env.errors
 
@@ -478,7 +478,7 @@ async def test_somebody_elses_buttons_are_not_taken_for_ours(studio: Studio) -> 
     row = {"type": 1, "components": [{"type": 2, "style": 2, "label": "x", "custom_id": f"delete:{job.id}"}]}
     stored = studio.env.backend.create_message(studio.channel.id, studio.ben.id, "look", components=[row])
     message = to_discord_message(studio.env, stored)
-    assert "no card of mine" in said(await chose(studio, studio.ann, "Delete", message))
+    assert "not one of my cards" in said(await chose(studio, studio.ann, "Delete", message))
     assert len(await studio.jobs()) == 1
     assert studio.env.errors
 

@@ -79,7 +79,7 @@ async def test_channels_and_servers_are_for_those_who_manage_them(studio: Studio
 async def test_a_model_that_is_not_there_cannot_be_chosen(studio: Studio) -> None:
     answer = await studio.ann.slash(studio.channel, "model use", name="nope")
     assert "no model “nope”. Choose from: quick" in said(answer)
-    assert "no choice to take back" in said(await studio.ann.slash(studio.channel, "model reset"))
+    assert "no choice to undo" in said(await studio.ann.slash(studio.channel, "model reset"))
 
 
 async def test_a_model_that_cannot_be_had_is_marked_and_cannot_be_chosen(studio: Studio, boss: Any) -> None:
@@ -232,7 +232,7 @@ async def test_info_draws_the_example_that_is_missing(studio: Studio) -> None:
 
 async def test_info_names_the_loras_that_fit_and_the_words_that_wake_them_up(studio: Studio) -> None:
     info = said(await studio.ann.slash(studio.channel, "model info", name="guided")).replace("\\", "")
-    assert "LoRA Ink (`ink`) · say: ink drawing, bold lines" in info
+    assert "LoRA Ink (`ink`) · trigger words: ink drawing, bold lines" in info
     assert "LoRA Ink" not in said(await studio.ann.slash(studio.channel, "model info", name="quick"))
 
 
@@ -269,7 +269,7 @@ async def test_a_hidden_model_is_neither_shown_nor_offered_nor_drawn_with(studio
     offered = await studio.ann.autocomplete(studio.channel, "imagine", "model", "", prompt="x")
     assert "guided" not in [choice["value"] for choice in offered]
     answer = await studio.ann.slash(studio.channel, "imagine", prompt="a fox", model="guided")
-    assert "not used on this server" in said(answer)
+    assert "not available on this server" in said(answer)
 
 
 @pytest.mark.parametrize("restarted", [False, True])

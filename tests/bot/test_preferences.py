@@ -58,7 +58,7 @@ async def test_a_choice_that_has_become_impossible_is_passed_over(store: Store, 
 
 async def test_a_hidden_model_cannot_be_called(store: Store, catalog: Catalog) -> None:
     await store.preferences.set_rules(1, Rules(hidden_models=frozenset({"quick"})))
-    with pytest.raises(Refused, match="“Quick” is not used on this server"):
+    with pytest.raises(Refused, match="“Quick” is not available on this server"):
         chosen(store.preferences, catalog, "quick")
     assert chosen(store.preferences, catalog) == ("guided", Scope.CATALOGUE)
     with pytest.raises(InferenceError):

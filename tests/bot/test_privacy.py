@@ -233,7 +233,7 @@ async def test_open_orders_are_cancelled(studio: Studio) -> None:
     await studio.ann.slash(studio.channel, "imagine", prompt="an owl")
     await studio.card(saying="Number 2", index=2)
     question = await asked(studio, studio.ann)
-    assert "still waiting or being drawn, and cancelled by this: 2" in text_of(question)
+    assert "unfinished and will not be drawn: 2" in text_of(question)
     await studio.ann.click(question, label="Delete everything")
     [picture] = await studio.pictures(index=0)
     assert picture.tobytes() == pixels(3, 64, 64)
@@ -262,7 +262,7 @@ async def test_nobody_answers_for_somebody_else(studio: Studio) -> None:
     for label in ("Delete everything", "Keep everything"):
         refused = await studio.ben.click(studio.cards()[-1], label=label)
         assert refused.ephemeral
-        assert "for somebody else" in said(refused)
+        assert "asked of somebody else" in said(refused)
     assert len(await studio.jobs()) == len(files_of(studio)) == 1
     assert labels_of(studio.cards()[-1]) == ["Delete everything", "Keep everything"]
 
@@ -297,7 +297,7 @@ async def test_cards_are_counted_as_people_see_them_and_those_out_of_reach_are_t
         await connection.execute("UPDATE jobs SET token_expires_at = 0")
     result = await studio.ann.click(await asked(studio, studio.ann), label="Delete everything")
     assert "removed from chat: 1" in text_of(result.response)
-    assert "only a guest and cannot remove them: 1" in text_of(result.response)
+    assert "because I am only a guest there: 1" in text_of(result.response)
     await until(lambda: len(studio.cards()) == 1, studio._what_is_there)
     await studio.ann.click(studio.cards()[0], label="Delete")
     assert studio.cards() == []

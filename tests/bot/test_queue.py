@@ -41,7 +41,7 @@ async def test_everybody_sees_who_is_drawn_for_and_who_waits(studio: Studio) -> 
     studio.let_go()
     await studio.all_delivered()
     after = said(await studio.ben.slash(studio.channel, "queue"))
-    assert "Nobody waits." in after
+    assert "Nobody is waiting." in after
     assert "in memory: Quick" in after
     assert "last hour · pictures: 3 · people: 2" in after
 

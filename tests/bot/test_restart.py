@@ -130,12 +130,12 @@ async def test_what_was_saved_of_an_order_that_failed_does_not_stay(studio: Stud
     await studio.ann.slash(studio.channel, "imagine", prompt="fail", count=2)
     [_, job] = await studio.jobs()
     saved = [studio.settings.pictures_dir / f"{picture_id(job.id, index)}.png" for index in range(2)]
-    saved[0].touch()
-    saved[1].mkdir()  # cannot be removed, which keeps nobody from hearing of the end
+    saved[1].touch()
+    saved[0].mkdir()  # cannot be removed, which keeps nobody from hearing of the end
     studio.let_go()
     await studio.card(saying="memory", index=1)
     await studio.all_delivered()
-    assert [path.exists() for path in saved] == [False, True]
+    assert [path.exists() for path in saved] == [True, False]
 
 
 async def test_what_was_drawn_while_the_database_was_locked_is_shown_afterwards(

@@ -107,7 +107,7 @@ async def test_the_seed_of_any_picture_of_the_last_order_is_kept_and_locked(stud
 async def test_a_good_seed_is_kept_by_name(studio: Studio) -> None:
     assert "is empty" in await ask(studio, "list")
     await seed_drawn(studio, seed=123)
-    assert "`123` is kept as “lucky fox”" in await ask(studio, "save", name=" lucky  fox ")
+    assert "`123` was saved as “lucky fox”" in await ask(studio, "save", name=" lucky  fox ")
     await ask(studio, "save", name="owl", seed=9)
     text = await ask(studio, "list")
     assert text.index("lucky fox · `123`") < text.index("owl · `9`")
@@ -119,7 +119,7 @@ async def test_a_name_is_given_anew_and_forgotten(studio: Studio) -> None:
     await ask(studio, "save", name="owl", seed=9)
     await ask(studio, "save", name="Owl", seed=10)
     assert "`9`" not in await ask(studio, "list")
-    assert "is forgotten" in await ask(studio, "forget", name="owl")
+    assert "was removed from your seed book" in await ask(studio, "forget", name="owl")
     for command in ("use", "forget"):
         assert "no “owl” in your seed book" in await ask(studio, command, name="owl")
 

@@ -82,9 +82,9 @@ def test_a_mark_at_the_beginning_of_the_env_file_is_none_of_its_first_key(tmp_pa
 
 def test_what_is_no_setting_is_named_with_what_may_be_meant() -> None:
     assert list(env_file.warnings(["DISCORD_TOEKN", "DEVICES", "CUDA_VISIBLE_DEVICES", "device"])) == [
-        "DISCORD_TOEKN in .env is no setting and does nothing. Is DISCORD_TOKEN meant?",
-        "CUDA_VISIBLE_DEVICES in .env is no setting and does nothing.",
-        "device in .env is no setting and does nothing. Is DEVICES meant?",
+        "DISCORD_TOEKN in .env is not a setting and has no effect. Did you mean DISCORD_TOKEN?",
+        "CUDA_VISIBLE_DEVICES in .env is not a setting and has no effect.",
+        "device in .env is not a setting and has no effect. Did you mean DEVICES?",
     ]
 
 

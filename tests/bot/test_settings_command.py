@@ -28,7 +28,7 @@ async def imagine(studio: Studio, **options: Any) -> str:
 async def test_limits_are_kept_until_they_are_taken_away(studio: Studio, boss: Any, restarted: bool) -> None:
     shown = await boss.slash(studio.channel, "settings limits", side=48, steps=2, pictures=1, waiting=1)
     assert shown.ephemeral
-    for line in ("one person: 1", "pixels: 48", "Steps of a picture: 2", "Pictures of an order: 1"):
+    for line in ("one person: 1", "pixels: 48", "Steps per picture: 2", "Pictures per order: 1"):
         assert line in said(shown)
     if restarted:
         await studio.restart()
@@ -70,7 +70,7 @@ async def test_one_person_may_have_few_orders_waiting(studio: Studio, boss: Any)
 
 async def test_models_are_hidden_and_brought_back(studio: Studio, boss: Any) -> None:
     assert "Hidden models: guided" in said(await boss.slash(studio.channel, "settings hide", model="guided"))
-    assert "not used on this server" in await imagine(studio, model="guided")
+    assert "not available on this server" in await imagine(studio, model="guided")
     offered = await boss.autocomplete(studio.channel, "settings allow", "model", "")
     assert offered == [{"name": "With guidance", "value": "guided"}]
     assert "Hidden models: –" in said(await boss.slash(studio.channel, "settings allow", model="With guidance"))
@@ -140,7 +140,7 @@ async def test_what_is_said_of_many_hidden_models_fits_into_an_answer(studio: St
 async def test_everything_is_reset(studio: Studio, boss: Any) -> None:
     await boss.slash(studio.channel, "settings limits", side=48)
     await boss.slash(studio.channel, "settings reset")
-    assert "pixels: as the bot allows" in said(await boss.slash(studio.channel, "settings show"))
+    assert "pixels: the bot's own limit" in said(await boss.slash(studio.channel, "settings show"))
 
 
 async def test_discord_is_told_who_may(studio: Studio) -> None:

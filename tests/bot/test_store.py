@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import sqlite3
 import subprocess
 import sys
 import time
 import uuid
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -199,6 +201,37 @@ async def test_what_was_deleted_is_to_be_read_in_no_file(path: Path, settled: bo
         assert any(secret.encode() in file.read_bytes() for file in path.parent.iterdir())
         await store.jobs.delete(job.id)
         assert not [file.name for file in path.parent.iterdir() if secret.encode() in file.read_bytes()]
+
+
+async def test_orders_are_deleted_while_others_are_read(path: Path) -> None:
+    """A statement that is open keeps the write-ahead log from being emptied."""
+    stays, *jobs = (a_job() for _ in range(21))
+    async with open_store(path, migrations=MIGRATIONS) as store:
+        for job in (stays, *jobs):
+            await store.jobs.add(job)
+        deleting = asyncio.gather(*(store.jobs.delete(job.id) for job in jobs))
+
+        async def read() -> None:
+            while not deleting.done():
+                assert await store.jobs.get(stays.id) is not None
+
+        await asyncio.gather(deleting, *(read() for _ in range(5)))
+        assert [await store.jobs.get(job.id) for job in jobs] == [None] * len(jobs)
+
+
+async def test_whoever_else_reads_the_database_keeps_nothing_from_being_deleted(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = a_job()
+    async with open_store(path, migrations=MIGRATIONS) as store:
+        await store.jobs.add(job)
+        await store._database.fetch_all("PRAGMA busy_timeout = 10")
+        with closing(sqlite3.connect(path)) as other:
+            other.execute("BEGIN")
+            assert other.execute("SELECT id FROM jobs").fetchall() == [(job.id,)]
+            await store.jobs.delete(job.id)
+        assert await store.jobs.get(job.id) is None
+    assert "may still be read" in caplog.text
 
 
 async def test_small_facts_are_kept(path: Path) -> None:
