@@ -271,6 +271,16 @@ Failure: TypeAlias = (
 
 UNDRIVEABLE = (DeviceUnknown, PrecisionUnknown)
 """What starting a worker again does not mend."""
+OF_THE_MODEL = (
+    UnknownModel,
+    UnknownAdapter,
+    WeightsMissing,
+    WeightsUnreadable,
+    AdapterUnfit,
+    CheckerMissing,
+    CheckerUnusable,
+)
+"""What all orders meet with that are drawn with the same model and LoRAs."""
 
 MOST_NAMES = 20
 """Of those to choose from."""

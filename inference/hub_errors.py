@@ -151,8 +151,8 @@ def describe_hub(failure: HubFailure, say: Say) -> str:
             )
         case TokenRefused(name=name, host=host):
             return say(
-                "“{name}” could not be downloaded: {host} rejected the token in `HF_TOKEN`; it may have expired. Set a "
-                "new one, or unset it if the model is public.",
+                "“{name}” could not be downloaded: {host} rejected the token in `HF_TOKEN` or of `hf auth login`; it "
+                "may have expired. Set a new one, or do without if the model is public.",
                 name=name,
                 host=host,
             )

@@ -98,7 +98,7 @@ class BatchFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobFailed:
-    """The batch was drawn, but this job's pictures could not be saved."""
+    """The batch was drawn, but one of this job's pictures is none, or could not be saved."""
 
     job_id: str
     failure: Failure

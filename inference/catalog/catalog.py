@@ -234,9 +234,9 @@ class Catalog:
         if CLASSIFIER in {*self._models, *self._adapters}:
             raise CatalogError(f"no model or LoRA may be called “{CLASSIFIER}”: “pull” means the classifier by it")
         for entry in self:
-            fitting = {adapter.name for adapter in self.adapters(entry.family)}
             for style in entry.styles:
-                if style.name not in fitting:
+                adapter = self._adapter_called(style.name)
+                if adapter is None or adapter.family is not entry.family:
                     raise CatalogError(f"[models.{entry.name}] styles: “{style.name}” is no adapter of its family")
 
 

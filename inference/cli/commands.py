@@ -147,8 +147,12 @@ def _as_drawn(recipe: Recipe, wish: Hardware) -> Hardware:
 
 
 def _draw(engine: Engine, batch: Batch) -> Drawn:
+    """Raises ``InferenceError`` for what is wrong with a single picture, too."""
     with _bar(batch.steps) as on_progress:
-        return engine.draw(batch, on_progress)
+        drawn = engine.draw(batch, on_progress)
+    for fault in filter(None, drawn.faults):
+        raise InferenceError(fault)
+    return drawn
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from inference.dispatch.open_orders import OpenOrders
 from inference.dispatch.pace import Pace
 from inference.dispatch.queue import FairQueue
 from inference.dispatch.stations import Station
-from inference.errors import Failure, WeightsUnreadable
+from inference.errors import OF_THE_MODEL, Failure, WeightsUnreadable
 from inference.messages import (
     BatchDrawn,
     BatchFailed,
@@ -103,12 +103,14 @@ class Hearing:
                 self._orders.tell(entry.job_id, Running(progress=saving))
 
     def _failed(self, station: Station, failure: Failure) -> None:
-        """The worker lives. Of several orders only one may be to blame, so each is tried by itself."""
+        """The worker lives. Of several orders only one may be to blame, so each is tried by itself; unless it is what
+        they have in common."""
         if station.batch is not None and not station.batch.adapters and isinstance(failure, WeightsUnreadable):
             self._ailing[station.batch.model] = failure
         entries = station.release()
+        tried_again = len(entries) > 1 and not isinstance(failure, OF_THE_MODEL)
         for entry in entries:
-            if len(entries) > 1 and entry.job_id in self._orders:
+            if tried_again and entry.job_id in self._orders:
                 self._orders.put_back(entry.job_id, counts=False)
                 self._queue.give_back(entry)
             else:

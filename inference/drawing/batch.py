@@ -52,8 +52,8 @@ def draw_latents(
 def decode(
     model: LoadedModel, latents: Tensor, on_picture: Callable[[int], None] = lambda done: None, *, tiled: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Latents (B, channels, h, w) to pixels on the device, (B, 8 h, 8 w, 3) in uint8; and, there as well, whether all
-    were finite before they were rounded.
+    """Latents (B, channels, h, w) to pixels on the device, (B, 8 h, 8 w, 3) in uint8; and, there as well, (B,) whether
+    each picture's were finite before they were rounded.
 
     ``on_picture`` hears before each picture how many are done, and may raise. ``tiled`` takes less memory and shows
     faint seams.
@@ -75,7 +75,7 @@ def decode(
     finally:
         if tiled:
             vae.disable_tiling()
-    return torch.cat(pictures), torch.stack(finite).all()
+    return torch.cat(pictures), torch.stack(finite)
 
 
 def tile_side(height: int, width: int) -> int:

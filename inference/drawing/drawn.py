@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.contract import Unread
+from inference.errors import Failure
 from inference.loading.checker import Verdict
 from inference.pictures.recipe import Recipe
 
@@ -16,7 +17,7 @@ from inference.pictures.recipe import Recipe
 class Drawn:
     """A batch's pictures. ``pixels``: uint8, (rows, height, width, 3); ``recipes``: what redraws each of them;
     ``verdicts``: what the safety check says of each, None where nobody checked; ``unread``: the ends of their
-    prompts that the model's text encoders did not read.
+    prompts that the model's text encoders did not read; ``faults``: why one is no picture after all, None where it is.
 
     ``load_s`` are the seconds that bringing the model up took (0 if it was there), ``draw_s`` those from prompt to
     pixels.
@@ -26,6 +27,7 @@ class Drawn:
     recipes: tuple[Recipe, ...]
     verdicts: tuple[Verdict | None, ...]
     unread: tuple[Unread, ...]
+    faults: tuple[Failure | None, ...]
     load_s: float
     draw_s: float
 
@@ -39,6 +41,7 @@ def ordered(drawn: Drawn, parts: list[list[int]]) -> Drawn:
         recipes=tuple(drawn.recipes[place] for place in order),
         verdicts=tuple(drawn.verdicts[place] for place in order),
         unread=tuple(drawn.unread[place] for place in order),
+        faults=tuple(drawn.faults[place] for place in order),
     )
 
 
@@ -49,6 +52,7 @@ def joined(parts: list[Drawn]) -> Drawn:
         recipes=tuple(recipe for part in parts for recipe in part.recipes),
         verdicts=tuple(verdict for part in parts for verdict in part.verdicts),
         unread=tuple(unread for part in parts for unread in part.unread),
+        faults=tuple(fault for part in parts for fault in part.faults),
         load_s=sum(part.load_s for part in parts),
         draw_s=sum(part.draw_s for part in parts),
     )

@@ -133,7 +133,7 @@ class Engine:
 
         Raises:
             InferenceError: with UnknownModel, UnknownAdapter, WeightsMissing, WeightsUnreadable, CheckerMissing,
-                CheckerUnusable, OutOfMemory or NumbersTooLarge.
+                CheckerUnusable or OutOfMemory. What is wrong with single pictures is in ``Drawn.faults``.
         """
         if not 1 <= len(batch.rows) <= batch.bucket:
             raise ValueError(f"{len(batch.rows)} rows do not fit a bucket of {batch.bucket}")
@@ -185,16 +185,16 @@ class Engine:
         loaded = time.perf_counter()
         on_step = self._steps(batch, model, checker, on_progress)
         latents = draw_latents(model, self._prompts, batch, on_step, self._loop)
-        pictures, are_finite = decode(model, latents[: len(batch.rows)], self._pictures(on_progress), tiled=tiled)
+        pictures, finite = decode(model, latents[: len(batch.rows)], self._pictures(on_progress), tiled=tiled)
         verdicts = checker.judge(pictures) if checker else (None,) * len(batch.rows)
         pixels = pictures.cpu().numpy()
-        if not are_finite:
-            raise InferenceError(NumbersTooLarge(model=batch.model, precision=self.precision_name))
+        too_large = NumbersTooLarge(model=batch.model, precision=self.precision_name)
         return Drawn(
             pixels=pixels,
             recipes=tuple(self._recipe(model, batch, row) for row in batch.rows),
             verdicts=verdicts,
             unread=tuple(unread(model, self._prompts, row) for row in batch.rows),
+            faults=tuple(None if is_finite else too_large for is_finite in finite.tolist()),
             load_s=loaded - started,
             draw_s=time.perf_counter() - loaded,
         )

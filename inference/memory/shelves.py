@@ -131,15 +131,15 @@ class Shelves:
             if slot.holds != label.digest:
                 taking_turns = slot.holds is not None
                 slot.put(self._nearest(label, arriving, taking_turns=taking_turns))
-                if not taking_turns and isinstance(self._near.peek(label.digest), Copy):
+                is_lifted = isinstance(self._near.peek(label.digest), Copy)
+                if is_lifted and not taking_turns and label.digest in self._far:  # or else it would be the last
                     self._near.drop(label.digest)
             return slot.network
 
-    def lift(self, labels: Iterable[Label]) -> None:
-        """Bring parts from the machine's memory to the device ahead of their use, as far as there is room."""
-        for label in labels:
-            part = self.peek(label)
-            if self._apart and part is not None:
+    def lift(self, parts: Iterable[Part]) -> None:
+        """Copy parts to the device if it has memory of its own, as far as there is room and they are not there."""
+        for part in parts:
+            if self._apart:
                 self._lift(part)
 
     def free(self, keep: Iterable[Label] = ()) -> None:

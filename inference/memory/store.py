@@ -117,6 +117,7 @@ class ModelStore(Generic[Key]):
                 if all(label.digest in arriving or self._shelves.has(label) for label in sheet.parts.values()):
                     self._used_last(key, sheet)
                     yield self._model(sheet, arriving)
+                    self._shelves.lift(arriving.values())  # text encoders that nobody asked for
                     return
 
     def prefetch(self, key: Key) -> None:
@@ -228,7 +229,7 @@ class ModelStore(Generic[Key]):
             self._shelves.keep(parts.values(), seconds=time.perf_counter() - started)
         self._note(key, load.files.sheet(labels))
         if load.ahead:
-            self._shelves.lift(labels.values())
+            self._shelves.lift(parts.values())
         arriving = {} if room else {part.label.digest: part for part in parts.values()}
         if self._disk and not kept:
             self._in_a_thread(self._write, load.files.key, labels, dict(arriving))

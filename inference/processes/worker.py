@@ -149,11 +149,15 @@ class Worker:
                 self._leaving = True
 
     def _save(self, batch: Batch, drawn: Drawn, started: float) -> None:
-        """Hand every row to the writer threads; each job is reported when its last picture is on disk."""
+        """Hand every row to the writer threads; each job is reported when its last picture is on disk, or at once if
+        one of its pictures is none."""
         by_job: dict[str, list[Future[Picture]]] = {}
+        faults = {row.job_id: fault for row, fault in zip(batch.rows, drawn.faults, strict=True) if fault}
+        for job_id, fault in faults.items():
+            self._send(JobFailed(job_id=job_id, failure=fault))
         rows = zip(batch.rows, drawn.pixels, drawn.recipes, drawn.verdicts, drawn.unread, strict=True)
         for row, pixels, recipe, verdict, unread in rows:
-            if row.job_id not in self._unwanted:
+            if row.job_id not in self._unwanted | faults.keys():
                 explicit = verdict.explicit if verdict else None
                 future = self._writer.write(row, pixels, recipe, explicit=explicit, unread=unread)
                 by_job.setdefault(row.job_id, []).append(future)

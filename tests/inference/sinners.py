@@ -10,7 +10,7 @@ import time
 from multiprocessing.connection import Connection
 
 from inference.contract import Batch, Phase, Picture, Preview, Progress
-from inference.errors import DeviceUnknown, Unexpected
+from inference.errors import DeviceUnknown, Unexpected, WeightsUnreadable
 from inference.messages import (
     BatchDrawn,
     BatchFailed,
@@ -198,6 +198,10 @@ def _draw(connection: Connection, batch: Batch, spec: WorkerSpec) -> None:
         time.sleep(600)
     if "fail" in prompts:
         connection.send(BatchFailed(failure=Unexpected(reference="abc")))
+        return
+    if "find it damaged" in prompts:
+        _note(spec, "damaged", batch.model)
+        connection.send(BatchFailed(failure=WeightsUnreadable(model=batch.model, path="unet", reason="it is cut off")))
         return
     unwanted: set[str] = set()
     slow = "slow" in prompts

@@ -35,6 +35,7 @@ from inference.errors import (
     InferenceError,
     TooManyWaiting,
     Unexpected,
+    WeightsUnreadable,
     WorkerDied,
     WorkerTimedOut,
     WorkerUnavailable,
@@ -275,6 +276,17 @@ async def test_a_failed_batch_is_tried_one_by_one_so_only_the_guilty_fails(open_
         place.dispatcher.cancel(slow.job_id)
         assert (await heard(guilty))[-1] == Failed(failure=Unexpected(reference="abc"))
         assert isinstance((await heard(innocent))[-1], Finished)
+
+
+async def test_what_all_orders_for_a_model_meet_with_is_met_with_once(open_workplace: Open, tmp_path: Path) -> None:
+    async with open_workplace() as place:
+        slow = place.order("slow")
+        await hear_until(slow, drawing)
+        orders = [place.order("find it damaged", owner=owner) for owner in ("bob", "cy", "di")]
+        place.dispatcher.cancel(slow.job_id)
+        ends = [(await heard(order))[-1] for order in orders]
+        assert all(isinstance(end, Failed) and isinstance(end.failure, WeightsUnreadable) for end in ends)
+    assert (tmp_path / "damaged auto").read_text() == "m\n", "one batch"
 
 
 async def test_a_failed_batch_is_no_try_of_those_who_shared_it(open_workplace: Open) -> None:

@@ -158,7 +158,7 @@ def test_what_is_lifted_ahead_of_its_use_is_there_and_what_is_in_use_stays(
     with used(shelves, one) as live:
         network = live("unet")
         shelves.keep(other.values(), seconds=1.0)
-        shelves.lift(part.label for part in other.values())
+        shelves.lift(other.values())
         assert near(shelves, other["unet"])
         assert_holds(network, one["unet"])
     with used(shelves, other) as live:
@@ -171,7 +171,7 @@ def test_what_was_lifted_ahead_and_has_its_architecture_to_itself_is_on_the_devi
 ) -> None:
     shelves, one = apart(), parts["tiny"]
     shelves.keep(one.values(), seconds=1.0)
-    shelves.lift(part.label for part in one.values())
+    shelves.lift(one.values())
     assert near(shelves, one["unet"])
     with used(shelves, one) as live:
         for part in one:

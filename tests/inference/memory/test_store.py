@@ -267,6 +267,26 @@ def test_where_nothing_is_kept_beside_the_device_nothing_is_read_ahead(
     assert reads == ["tiny-xl"]
 
 
+def test_a_text_encoder_that_nobody_asks_for_is_read_once_all_the_same(
+    tiny_models: TinyModels, reads: list[str]
+) -> None:
+    """Embeddings of prompts are kept: a model may draw for long without its text encoder, which is part of it."""
+    store = alone(tiny_models)
+
+    def draw(key: ModelKey, *, prompt_is_new: bool) -> None:
+        with store.use(key, silent) as model:
+            if prompt_is_new:
+                _ = [stage.encoder for stage in model.text]
+
+    draw(TINY, prompt_is_new=True)
+    draw(STYLED, prompt_is_new=True)
+    encoders = {store._sheets[key].parts["text_encoder"].digest for key in (TINY, STYLED)}
+    assert len(encoders) == 2
+    for key in (TINY, STYLED) * 3:
+        draw(key, prompt_is_new=False)
+    assert sorted(reads) == ["tiny", "tiny", "tiny-lora"]
+
+
 def test_what_only_passes_through_the_machines_memory_leaves_it_once_it_is_on_the_device(
     tiny_models: TinyModels,
 ) -> None:

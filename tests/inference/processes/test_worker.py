@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import shutil
 import signal
@@ -25,6 +26,7 @@ from inference.errors import (
     CatalogUnreadable,
     CheckerMissing,
     DiskUnwritable,
+    NumbersTooLarge,
     WeightsMissing,
     WeightsUnreadable,
     WorkerDied,
@@ -45,9 +47,18 @@ class Desk:
         self.dispatcher = dispatcher
         self.worker = worker
 
-    def order(self, *, model: str = "tiny", seed: int = 7, count: int = 1, steps: int = 2) -> Ticket:
+    def order(
+        self, *, model: str = "tiny", seed: int = 7, count: int = 1, steps: int = 2, guidance: float = 8.0
+    ) -> Ticket:
         request = ImageRequest(
-            prompt="a red apple", model=model, seed=seed, count=count, steps=steps, guidance=8, width=64, height=64
+            prompt="a red apple",
+            model=model,
+            seed=seed,
+            count=count,
+            steps=steps,
+            guidance=guidance,
+            width=64,
+            height=64,
         )
         return self.dispatcher.submit(job_id=str(uuid.uuid4()), owner="ann", request=request)
 
@@ -111,6 +122,16 @@ async def test_a_failed_request_leaves_the_worker_alive(tiny_models: TinyModels,
     assert isinstance(fine, Finished)
     assert isinstance(unsaved, Failed)
     assert isinstance(unsaved.failure, DiskUnwritable)
+
+
+async def test_of_a_batch_only_the_order_fails_whose_numbers_are_none(tiny_models: TinyModels, tmp_path: Path) -> None:
+    async with opened(tiny_models.catalog, tmp_path) as desk:
+        tickets = [desk.order(guidance=guidance, count=2) for guidance in (8.0, math.inf)]
+        fine, broken = [await desk.drawn(ticket) for ticket in tickets]
+    assert broken == Failed(failure=NumbersTooLarge(model="tiny", precision="float32"))
+    assert isinstance(fine, Finished)
+    assert [picture.bucket for picture in fine.pictures] == [4, 4], "nothing was drawn again"
+    assert len(list(tmp_path.glob("*.png"))) == 2
 
 
 async def test_a_worker_whose_device_is_lost_ends_and_another_one_draws(
