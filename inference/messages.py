@@ -26,7 +26,7 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prepare:
+class Prefetch:
     """The next batch will probably need this model: it can be brought up beside the drawing. Nothing is answered."""
 
     model: str
@@ -38,7 +38,7 @@ class Shutdown:
     """Finish what is being saved, then leave."""
 
 
-ToWorker: TypeAlias = Draw | Stop | Prepare | Shutdown
+ToWorker: TypeAlias = Draw | Stop | Prefetch | Shutdown
 
 
 # -- worker to parent --------------------------------------------------------------------------------------------------

@@ -31,13 +31,13 @@ class Header:
     shapes: Mapping[str, tuple[int, ...]]
     metadata: Mapping[str, str]
 
-    def numbers(self, beginning: str = "") -> int:
-        """How many numbers there are in the tensors whose names begin so."""
-        return sum(prod(shape) for name, shape in self.shapes.items() if name.startswith(beginning))
+    def parameter_count(self, prefix: str = "") -> int:
+        """How many parameters the tensors have whose names begin so."""
+        return sum(prod(shape) for name, shape in self.shapes.items() if name.startswith(prefix))
 
-    def has(self, beginning: str) -> bool:
+    def has(self, prefix: str) -> bool:
         """Whether a tensor's name begins so."""
-        return any(name.startswith(beginning) for name in self.shapes)
+        return any(name.startswith(prefix) for name in self.shapes)
 
 
 def read_header(path: Path) -> Header:

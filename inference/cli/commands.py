@@ -150,8 +150,9 @@ def _draw(engine: Engine, batch: Batch) -> Drawn:
     """Raises ``InferenceError`` for what is wrong with a single picture, too."""
     with _bar(batch.steps) as on_progress:
         drawn = engine.draw(batch, on_progress)
-    for fault in filter(None, drawn.faults):
-        raise InferenceError(fault)
+    for fault in drawn.faults:
+        if fault is not None:
+            raise InferenceError(fault)
     return drawn
 
 

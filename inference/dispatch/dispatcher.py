@@ -245,9 +245,9 @@ class Dispatcher:
 
     def _prepare(self, station: Station) -> None:
         """Have the worker bring up, while it draws, what its next batch will probably need."""
-        ahead = self._feeding.to_prepare(station, ailing=self._hearing.ailing)
+        ahead = self._feeding.to_prefetch(station, ailing=self._hearing.ailing)
         if ahead is not None:
-            station.prepare(ahead)
+            station.prefetch(ahead)
 
     async def _recover(self, station: Station, failure: Failure) -> None:
         """After a worker's death: another is started; if even that fails, slower and slower.

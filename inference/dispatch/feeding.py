@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from inference.dispatch.queue import Entry, FairQueue
 from inference.dispatch.stations import Station
-from inference.messages import Prepare
+from inference.messages import Prefetch
 
 GAP = 0.25
 """Share of the longest hold after which no more orders are expected if none came."""
@@ -48,7 +48,7 @@ class Feeding:
         station.held_since = None
         return self._queue.take(station.resident, elsewhere)
 
-    def to_prepare(self, station: Station, *, ailing: Container[str]) -> Prepare | None:
+    def to_prefetch(self, station: Station, *, ailing: Container[str]) -> Prefetch | None:
         """What the worker of ``station`` should bring up while it draws: what its next batch will probably need.
 
         It is a guess, since others may order meanwhile, so there is one for each batch. Nothing where another device is
@@ -61,9 +61,9 @@ class Feeding:
         leader = self._queue.peek(station.holds, _held(others))
         if leader is None or leader.alone:
             return None
-        ahead = Prepare(model=leader.request.model, adapters=leader.request.adapters)
-        is_there = ahead.model in station.resident or ahead == Prepare(model=batch.model, adapters=batch.adapters)
-        if is_there or ahead == station.preparing or ahead.model in ailing:
+        ahead = Prefetch(model=leader.request.model, adapters=leader.request.adapters)
+        is_there = ahead.model in station.resident or ahead == Prefetch(model=batch.model, adapters=batch.adapters)
+        if is_there or ahead == station.prefetching or ahead.model in ailing:
             return None
         if any(ahead.model in other.holds or _is_or_will_be_free(other) for other in others):
             return None

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from inference.contract import Batch, Phase, Preview, Progress
 from inference.dispatch.queue import Entry
-from inference.messages import Draw, Prepare
+from inference.messages import Draw, Prefetch
 from inference.processes.handle import WorkerProcess
 
 MOST_DOUBLINGS = 30
@@ -50,7 +50,7 @@ class Station:
     failed_starts: int = 0
     proven: bool = False
     """Whether a worker has ever come up on this device."""
-    preparing: Prepare | None = None
+    prefetching: Prefetch | None = None
     """What it was told last to bring up, until that is drawn with."""
     is_told: bool = False
     """Whether that was while the batch in hand was drawn."""
@@ -62,7 +62,7 @@ class Station:
     @property
     def holds(self) -> frozenset[str]:
         """The models that are in its memory, or on their way there."""
-        return self.resident | {found.model for found in (self.batch, self.preparing) if found}
+        return self.resident | {found.model for found in (self.batch, self.prefetching) if found}
 
     @property
     def has_one_alone(self) -> bool:
@@ -77,15 +77,15 @@ class Station:
     def begin(self, batch: Batch, entries: tuple[Entry, ...]) -> None:
         """Put a batch of these orders on the device."""
         self.batch, self.phase, self.previews, self.is_told = batch, Phase.LOADING, {}, False
-        if self.preparing == Prepare(model=batch.model, adapters=batch.adapters):
-            self.preparing = None
+        if self.prefetching == Prefetch(model=batch.model, adapters=batch.adapters):
+            self.prefetching = None
         self.batch_since = self.heard_at = time.monotonic()
         self.jobs.update({entry.job_id: entry for entry in entries})
         self.worker.send(Draw(batch=batch))
 
-    def prepare(self, ahead: Prepare) -> None:
+    def prefetch(self, ahead: Prefetch) -> None:
         """Have a model brought up while the batch in hand is drawn."""
-        self.preparing, self.is_told = ahead, True
+        self.prefetching, self.is_told = ahead, True
         self.worker.send(ahead)
 
     def release(self) -> list[Entry]:
@@ -100,7 +100,7 @@ class Station:
         """Forget everything, because the worker is gone; the orders that it had in hand."""
         entries = list(self.jobs.values())
         self.jobs.clear()
-        self.batch, self.preparing, self.resident, self.ready = None, None, frozenset(), False
+        self.batch, self.prefetching, self.resident, self.ready = None, None, frozenset(), False
         return entries
 
     def progress_of(self, job_id: str, progress: Progress) -> Progress:

@@ -50,7 +50,7 @@ def model_store(
         ),
         disk=disk,
         open_files=open_files,
-        number_bytes=precision.itemsize,
+        bytes_per_parameter=precision.itemsize,
         lay_out=layout_on(device, precision, compiled=compiler is not None),
     )
 
@@ -88,10 +88,10 @@ def load_model(
     networks = files.networks(on_part)
     architectures = layout_on(device, precision, compiled=False)(networks)
     parts = {name: flatten(network, architectures[name]) for name, network in networks.items()}
-    sheet = files.sheet({name: part.label for name, part in parts.items()})
+    manifest = files.manifest({name: part.label for name, part in parts.items()})
     shelves = Shelves(device, device_bytes=sys.maxsize, host_bytes=sys.maxsize)
     shelves.keep(parts.values(), seconds=0.0)
-    return LoadedModel(sheet, lambda part: shelves.live(sheet.parts[part], {}))
+    return LoadedModel(manifest, lambda part: shelves.live(manifest.parts[part], {}))
 
 
 def layout_on(

@@ -75,8 +75,8 @@ class PipelineFolder:
             raise UnsupportedError(f"{name} is {kind}, which is not supported")
         return load_network(CLASSES[kind], self.path / name, self.variant)
 
-    def numbers(self, name: str) -> int:
-        """How many numbers the weights of ``name`` are, by headers alone; raises ``ValueError`` or ``OSError``."""
+    def parameter_count(self, name: str) -> int:
+        """How many parameters ``name`` has, by headers alone; raises ``ValueError`` or ``OSError``."""
         return _numbers(self.path / name, self.variant)
 
     def schedule(self) -> Schedule:
@@ -105,8 +105,8 @@ class NetworkFolder:
             raise UnsupportedError(f"{kind or 'something'} is no {part} that is supported")
         return load_network(CLASSES[kind], self.path, self.variant)
 
-    def numbers(self, part: str) -> int:
-        """How many numbers the weights are, by headers alone; raises ``ValueError`` or ``OSError``."""
+    def parameter_count(self, part: str) -> int:
+        """How many parameters it has, by headers alone; raises ``ValueError`` or ``OSError``."""
         return _numbers(self.path, self.variant)
 
     def digest(self, part: str, hashes: FileHashes) -> str:
@@ -158,7 +158,7 @@ def _weights(folder: Path, variant: str | None) -> list[Path]:
 
 
 def _numbers(folder: Path, variant: str | None) -> int:
-    return sum(read_header(path).numbers() for path in _weights(folder, variant))
+    return sum(read_header(path).parameter_count() for path in _weights(folder, variant))
 
 
 def _check_index(kind: Any, folder: Path, variant: str | None, files: set[str]) -> None:

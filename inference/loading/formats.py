@@ -26,8 +26,8 @@ class Networks(Protocol):
     def network(self, part: str) -> torch.nn.Module:
         """In float32 on the CPU; raises ``ValueError``, ``OSError``, … for files that cannot be used."""
 
-    def numbers(self, part: str) -> int:
-        """About how many numbers its weights are, by headers alone; raises ``ValueError`` or ``OSError``."""
+    def parameter_count(self, part: str) -> int:
+        """About how many parameters it has, by headers alone; raises ``ValueError`` or ``OSError``."""
 
     def digest(self, part: str, hashes: FileHashes) -> str:
         """SHA-256 (hex) by which changed weights are noticed."""

@@ -27,7 +27,7 @@ from inference.loading.fingerprint import FileHashes, FileStamps, combine
 from inference.loading.formats import Networks, Pipeline, open_part, open_pipeline
 from inference.loading.lora import UnfitError, merge_lora, read_lora
 from inference.loading.unsupported import UnsupportedError
-from inference.memory.model import Sheet
+from inference.memory.model import Manifest
 from inference.memory.part import Label
 
 Opened = TypeVar("Opened", bound=Networks)
@@ -79,11 +79,11 @@ class ModelFiles:
         return combine(lines)
 
     @property
-    def numbers(self) -> int:
-        """About how many numbers the weights are, by headers alone; 0 for files that cannot be used, which the reading
+    def parameter_count(self) -> int:
+        """About how many parameters the model has, by headers alone; 0 for files that cannot be used, which the reading
         tells."""
         with contextlib.suppress(OSError, ValueError):
-            return sum(where.numbers(part) for part, where in self.parts.items())
+            return sum(where.parameter_count(part) for part, where in self.parts.items())
         return 0
 
     def networks(self, on_part: Callable[[], None]) -> dict[str, torch.nn.Module]:
@@ -116,14 +116,14 @@ class ModelFiles:
             _merge(self.entry, networks, lora)
         return networks
 
-    def sheet(self, parts: Mapping[str, Label]) -> Sheet:
+    def manifest(self, parts: Mapping[str, Label]) -> Manifest:
         """All that the model is beside its weights.
 
         Raises:
             InferenceError: with WeightsUnreadable.
         """
         with _reading(self.entry.name, self.pipeline.path):
-            return Sheet(
+            return Manifest(
                 parts=parts,
                 tokenizers={encoder: self.pipeline.tokenizer(name) for name, encoder in self.pipeline.text_stages},
                 schedule=self.pipeline.schedule(),

@@ -43,14 +43,14 @@ LAST_OF_OPEN_CLIP = ("encoder.layers.23.", "text_projection.")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """Where a network lies in a file: its names begin with ``beginning``, and ``mark`` is one of them.
+    """Where a network lies in a file: its names begin with ``prefix``, and ``mark`` is one of them.
 
     ``names`` translates the rest of the original names into the libraries'; None where they agree. ``without_last``:
     the model was trained on what the encoder's last layer but one says, and the last one, if it is there, is not read.
     """
 
     part: str
-    beginning: str
+    prefix: str
     mark: str
     names: Callable[[list[str]], Names] | None = None
     open_clip: bool = False
@@ -58,30 +58,30 @@ class Section:
 
 
 SECTIONS = (
-    Section(part="unet", beginning="model.diffusion_model.", mark="input_blocks.0.0.weight", names=unet_names_of),
-    Section(part="unet", beginning="", mark="input_blocks.0.0.weight", names=unet_names_of),
-    Section(part="unet", beginning="", mark="down_blocks.0.resnets.0.conv1.weight"),
-    Section(part="vae", beginning="first_stage_model.", mark="decoder.conv_in.weight", names=vae_names_of),
-    Section(part="vae", beginning="", mark="decoder.up.0.block.0.conv1.weight", names=vae_names_of),
-    Section(part="vae", beginning="", mark="decoder.up_blocks.0.resnets.0.conv1.weight"),
+    Section(part="unet", prefix="model.diffusion_model.", mark="input_blocks.0.0.weight", names=unet_names_of),
+    Section(part="unet", prefix="", mark="input_blocks.0.0.weight", names=unet_names_of),
+    Section(part="unet", prefix="", mark="down_blocks.0.resnets.0.conv1.weight"),
+    Section(part="vae", prefix="first_stage_model.", mark="decoder.conv_in.weight", names=vae_names_of),
+    Section(part="vae", prefix="", mark="decoder.up.0.block.0.conv1.weight", names=vae_names_of),
+    Section(part="vae", prefix="", mark="decoder.up_blocks.0.resnets.0.conv1.weight"),
     Section(
         part="text_encoder",
-        beginning="cond_stage_model.transformer.text_model.",
+        prefix="cond_stage_model.transformer.text_model.",
         mark="embeddings.token_embedding.weight",
     ),
     Section(
         part="text_encoder",
-        beginning="cond_stage_model.transformer.",
+        prefix="cond_stage_model.transformer.",
         mark="embeddings.token_embedding.weight",
     ),
     Section(
         part="text_encoder",
-        beginning="conditioner.embedders.0.transformer.text_model.",
+        prefix="conditioner.embedders.0.transformer.text_model.",
         mark="embeddings.token_embedding.weight",
     ),
     Section(
         part="text_encoder",
-        beginning="cond_stage_model.model.",
+        prefix="cond_stage_model.model.",
         mark="token_embedding.weight",
         names=lambda _: OPEN_CLIP,
         open_clip=True,
@@ -89,7 +89,7 @@ SECTIONS = (
     ),
     Section(
         part="text_encoder_2",
-        beginning="conditioner.embedders.1.model.",
+        prefix="conditioner.embedders.1.model.",
         mark="token_embedding.weight",
         names=lambda _: OPEN_CLIP,
         open_clip=True,
@@ -117,7 +117,7 @@ class SingleFile:
         header = read_header(path)
         sections: dict[str, Section] = {}
         for section in SECTIONS:
-            if section.beginning + section.mark in header.shapes:
+            if section.prefix + section.mark in header.shapes:
                 sections.setdefault(section.part, section)
         if not sections:
             raise UnsupportedError("there is no Stable Diffusion network in it")
@@ -162,10 +162,10 @@ class SingleFile:
         said = part == "scheduler" and self.prediction is not None
         return combine((whole, f"prediction {self.prediction}")) if said else whole
 
-    def numbers(self, part: str) -> int:
-        """How many numbers the weights of ``part`` are; of a file with one network alone, all that are in it."""
+    def parameter_count(self, part: str) -> int:
+        """How many parameters ``part`` has; of a file with one network alone, all that are in it."""
         section = self.sections.get(part)
-        return 0 if section is None else self.header.numbers(section.beginning)
+        return 0 if section is None else self.header.parameter_count(section.prefix)
 
     def network(self, part: str) -> torch.nn.Module:
         """The network ``part`` in float32 on the CPU, every weight of it from the file."""
@@ -186,11 +186,11 @@ class SingleFile:
     @property
     def _positions(self) -> int:
         name = "positional_embedding" if self._text.open_clip else "embeddings.position_embedding.weight"
-        return self.header.shapes[self._text.beginning + name][0]
+        return self.header.shapes[self._text.prefix + name][0]
 
     def _read(self, section: Section) -> Weights:
-        inside = [name for name in self.header.shapes if name.startswith(section.beginning)]
-        shorter = {name: name.removeprefix(section.beginning) for name in inside}
+        inside = [name for name in self.header.shapes if name.startswith(section.prefix)]
+        shorter = {name: name.removeprefix(section.prefix) for name in inside}
         names = section.names(list(shorter.values())) if section.names else None
         weights = {}
         with safe_open(self.path, framework="pt") as file:

@@ -11,7 +11,7 @@ from inference.schedule import Schedule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Sheet:
+class Manifest:
     """A model but for its weights. ``tokenizers``: by the part that reads their tokens, in order: one, or two in SDXL's
     shape.
 
@@ -47,33 +47,33 @@ class LoadedModel:
     nobody asks for costs nothing.
     """
 
-    def __init__(self, sheet: Sheet, live: Callable[[str], Any]) -> None:
-        self._sheet = sheet
+    def __init__(self, manifest: Manifest, live: Callable[[str], Any]) -> None:
+        self._manifest = manifest
         self._live = live
 
     @property
     def bytes(self) -> int:
         """Memory that the weights take, in bytes."""
-        return sum(label.bytes for label in self._sheet.parts.values())
+        return sum(label.bytes for label in self._manifest.parts.values())
 
     @property
     def fingerprint(self) -> str:
-        """See ``Sheet``."""
-        return self._sheet.fingerprint
+        """See ``Manifest``."""
+        return self._manifest.fingerprint
 
     @property
     def schedule(self) -> Schedule:
-        return self._sheet.schedule
+        return self._manifest.schedule
 
     @property
     def zero_empty_negative(self) -> bool:
-        """See ``Sheet``."""
-        return self._sheet.zero_empty_negative
+        """See ``Manifest``."""
+        return self._manifest.zero_empty_negative
 
     @property
     def text(self) -> tuple[TextStage, ...]:
         """One stage, or two in SDXL's shape."""
-        return tuple(self._stage(part, tokenizer) for part, tokenizer in self._sheet.tokenizers.items())
+        return tuple(self._stage(part, tokenizer) for part, tokenizer in self._manifest.tokenizers.items())
 
     @property
     def unet(self) -> Any:
@@ -88,7 +88,7 @@ class LoadedModel:
     @property
     def two_encoders(self) -> bool:
         """SDXL's shape: a pooled embedding and the size are conditions, too."""
-        return len(self._sheet.tokenizers) == 2
+        return len(self._manifest.tokenizers) == 2
 
     @property
     def guidance_dim(self) -> int | None:
@@ -107,5 +107,5 @@ class LoadedModel:
         return int(2 ** (len(self.vae.config.block_out_channels) - 1))
 
     def _stage(self, part: str, tokenizer: Any) -> TextStage:
-        told = f"{self._sheet.parts[part].digest} {tokenizer.pad_token} {tokenizer.model_max_length}"
+        told = f"{self._manifest.parts[part].digest} {tokenizer.pad_token} {tokenizer.model_max_length}"
         return TextStage(tokenizer=tokenizer, digest=told, _encoder=lambda: self._live(part))

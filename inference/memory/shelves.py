@@ -46,8 +46,8 @@ class Shelves:
         self._apart = device.type != "cpu" if apart is None else apart
         self._lock = threading.RLock()
         self._slots: dict[str, Slot] = {}
-        self._near: ByteCache[str, Slot | Part | Copy] = ByteCache(device_bytes, self._left)
-        self._far: ByteCache[str, Part] = ByteCache(host_bytes if self._apart else 0)
+        self._on_device: ByteCache[str, Slot | Part | Copy] = ByteCache(device_bytes, self._left)
+        self._on_host: ByteCache[str, Part] = ByteCache(host_bytes if self._apart else 0)
         self._side: torch.cuda.Stream | None = None
         if device.type == "cuda":
             self._side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
@@ -68,28 +68,28 @@ class Shelves:
     def bytes(self) -> int:
         """What all shelves hold."""
         with self._lock:
-            return self._near.bytes + self._far.bytes
+            return self._on_device.bytes + self._on_host.bytes
 
     def has(self, label: Label) -> bool:
         """Whether these weights are anywhere in memory."""
         with self._lock:
             slot = self._slots.get(label.architecture.digest)
             inside = slot is not None and slot.holds == label.digest
-            return inside or label.digest in self._near or label.digest in self._far
+            return inside or label.digest in self._on_device or label.digest in self._on_host
 
     def make_room(self, needed: int) -> bool:
         """Before ``needed`` bytes are read from disk: whether they can be kept where they arrive."""
         with self._lock:
-            if self._apart and needed > self._far.budget:
+            if self._apart and needed > self._on_host.budget:
                 return False
-            return (self._far if self._apart else self._near).make_room(needed)
+            return (self._on_host if self._apart else self._on_device).make_room(needed)
 
     def keep(self, parts: Iterable[Part], *, seconds: float) -> None:
         """Keep what has been read, for which there is room. ``seconds``: how long reading all of it took."""
         parts = list(parts)
         total = sum(part.bytes for part in parts)
         with self._lock:
-            shelf: ByteCache[str, Part] = self._far if self._apart else self._near  # type: ignore[assignment]
+            shelf: ByteCache[str, Part] = self._on_host if self._apart else self._on_device  # type: ignore[assignment]
             for part in parts:
                 if part.label.digest not in shelf:
                     shelf.put(part.label.digest, part, bytes=part.bytes, cost=seconds * part.bytes / max(1, total))
@@ -97,7 +97,7 @@ class Shelves:
     def peek(self, label: Label) -> Part | None:
         """The part in the machine's memory, if it is there; no use of it."""
         with self._lock:
-            part = (self._far if self._apart else self._near).peek(label.digest)
+            part = (self._on_host if self._apart else self._on_device).peek(label.digest)
             return part if isinstance(part, Part) else None
 
     @contextmanager
@@ -109,11 +109,15 @@ class Shelves:
             with self._lock:
                 for label in labels:
                     live = _slot_key(label.architecture)
-                    for shelf, key in ((self._near, label.digest), (self._near, live), (self._far, label.digest)):
+                    for shelf, key in (
+                        (self._on_device, label.digest),
+                        (self._on_device, live),
+                        (self._on_host, label.digest),
+                    ):
                         shelf.get(key)
                         held.enter_context(shelf.hold(key))
                 self._build(label.architecture for label in labels if label.architecture.digest not in self._slots)
-                held.enter_context(self._near.hold(*(_slot_key(label.architecture) for label in labels)))
+                held.enter_context(self._on_device.hold(*(_slot_key(label.architecture) for label in labels)))
             yield
         finally:
             with self._lock:
@@ -131,9 +135,9 @@ class Shelves:
             if slot.holds != label.digest:
                 taking_turns = slot.holds is not None
                 slot.put(self._nearest(label, arriving, taking_turns=taking_turns))
-                is_lifted = isinstance(self._near.peek(label.digest), Copy)
-                if is_lifted and not taking_turns and label.digest in self._far:  # or else it would be the last
-                    self._near.drop(label.digest)
+                is_lifted = isinstance(self._on_device.peek(label.digest), Copy)
+                if is_lifted and not taking_turns and label.digest in self._on_host:  # or else it would be the last
+                    self._on_device.drop(label.digest)
             return slot.network
 
     def lift(self, parts: Iterable[Part]) -> None:
@@ -147,15 +151,15 @@ class Shelves:
         with self._lock:
             keep = tuple(keep)
             alone = [label.digest for label in keep if not (self._apart and self._in_slot(label))]
-            with self._near.hold(*alone, *(_slot_key(label.architecture) for label in keep)):
-                self._near.clear()
+            with self._on_device.hold(*alone, *(_slot_key(label.architecture) for label in keep)):
+                self._on_device.clear()
 
     def _build(self, architectures: Iterable[Architecture]) -> None:
         """Live networks. What the budget has no room for beside what is in use has the device to itself."""
         lacking = {architecture.digest: architecture for architecture in architectures}
         needed = sum(architecture.bytes for architecture in lacking.values())
-        if self._apart and lacking and not self._near.make_room(needed):
-            self._near.clear()
+        if self._apart and lacking and not self._on_device.make_room(needed):
+            self._on_device.clear()
         for architecture in lacking.values():
             self._slot(architecture)
 
@@ -167,7 +171,7 @@ class Shelves:
             self._slots[architecture.digest] = slot
             if self._apart:
                 seconds = time.perf_counter() - started
-                self._near.put(_slot_key(architecture), slot, bytes=slot.bytes, cost=seconds)
+                self._on_device.put(_slot_key(architecture), slot, bytes=slot.bytes, cost=seconds)
         return slot
 
     def _in_slot(self, label: Label) -> bool:
@@ -175,22 +179,22 @@ class Shelves:
         return slot is not None and slot.holds == label.digest
 
     def _nearest(self, label: Label, arriving: Mapping[str, Part], *, taking_turns: bool) -> Part | Copy:
-        near = self._near.peek(label.digest)
+        near = self._on_device.peek(label.digest)
         if isinstance(near, Part | Copy):
             return near
-        part = self._far.peek(label.digest) or arriving[label.digest]
+        part = self._on_host.peek(label.digest) or arriving[label.digest]
         lifted = self._lift(part) if self._apart and taking_turns else None
         return lifted or part
 
     def _lift(self, part: Part) -> Copy | None:
         """A copy on the device, if there is room for it."""
         with self._lock:
-            known = part.label.digest in self._near or self._in_slot(part.label)
-            fits = part.bytes <= self._near.budget
-            if known or not fits or not self._near.make_room(part.bytes):
+            known = part.label.digest in self._on_device or self._in_slot(part.label)
+            fits = part.bytes <= self._on_device.budget
+            if known or not fits or not self._on_device.make_room(part.bytes):
                 return None
             lifted = self._copied(part)
-            self._near.put(part.label.digest, lifted, bytes=part.bytes, cost=part.bytes / BUS_BYTES_PER_S)
+            self._on_device.put(part.label.digest, lifted, bytes=part.bytes, cost=part.bytes / BUS_BYTES_PER_S)
             return lifted
 
     def _copied(self, part: Part) -> Copy:

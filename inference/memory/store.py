@@ -23,7 +23,7 @@ from torch import nn
 
 from inference.memory.disk import Disk
 from inference.memory.layout import Architecture
-from inference.memory.model import LoadedModel, Sheet
+from inference.memory.model import LoadedModel, Manifest
 from inference.memory.part import Label, Part, flatten
 from inference.memory.shelves import Shelves
 
@@ -45,13 +45,13 @@ class Files(Protocol):
         """The same, unless finding it out takes as long as reading."""
 
     @property
-    def numbers(self) -> int:
-        """About how many numbers the weights are, without reading them; 0 if that cannot be told."""
+    def parameter_count(self) -> int:
+        """About how many parameters the model has, without reading them; 0 if that cannot be told."""
 
     def networks(self, on_part: Callable[[], None]) -> dict[str, nn.Module]:
         """The networks by part, adapters merged, in float32 on the CPU; ``on_part`` is called before each is read."""
 
-    def sheet(self, parts: Mapping[str, Label]) -> Sheet:
+    def manifest(self, parts: Mapping[str, Label]) -> Manifest:
         """What the model is beside its weights."""
 
 
@@ -69,7 +69,7 @@ class ModelStore(Generic[Key]):
     """Models by key, used by one thread and read by another.
 
     ``open_files`` finds what a model is read from; ``lay_out`` says how the weights of its networks lie on this
-    device, where most numbers take ``number_bytes``.
+    device, where most parameters take ``bytes_per_parameter``.
     """
 
     def __init__(
@@ -79,15 +79,15 @@ class ModelStore(Generic[Key]):
         disk: Disk | None,
         open_files: Callable[[Key], Files],
         lay_out: LayOut,
-        number_bytes: int,
+        bytes_per_parameter: int,
     ) -> None:
         self._shelves = shelves
         self._disk = disk
         self._open_files = open_files
         self._lay_out = lay_out
-        self._number_bytes = number_bytes
+        self._bytes_per_parameter = bytes_per_parameter
         self._lock = threading.Lock()
-        self._sheets: OrderedDict[Key, Sheet] = OrderedDict()
+        self._manifests: OrderedDict[Key, Manifest] = OrderedDict()
         self._loads: dict[Key, _Load] = {}
         self._turn = threading.Lock()
         self._readers: set[threading.Thread] = set()
@@ -97,7 +97,7 @@ class ModelStore(Generic[Key]):
     def resident(self) -> tuple[Key, ...]:
         """What is in memory whole, the one used last at the end."""
         with self._lock:
-            return tuple(key for key, sheet in self._sheets.items() if self._is_here(sheet))
+            return tuple(key for key, manifest in self._manifests.items() if self._is_here(manifest))
 
     @contextlib.contextmanager
     def use(self, key: Key, on_wait: Callable[[int], None]) -> Iterator[LoadedModel]:
@@ -110,13 +110,13 @@ class ModelStore(Generic[Key]):
             arriving: dict[str, Part] = {}
             if not self._found(key):
                 arriving = self._wait(self._start(key, ahead=False), on_wait)
-            sheet = self._sheets.get(key)
-            if sheet is None:
+            manifest = self._manifests.get(key)
+            if manifest is None:
                 continue
-            with self._shelves.hold(sheet.parts.values()):
-                if all(label.digest in arriving or self._shelves.has(label) for label in sheet.parts.values()):
-                    self._used_last(key, sheet)
-                    yield self._model(sheet, arriving)
+            with self._shelves.hold(manifest.parts.values()):
+                if all(label.digest in arriving or self._shelves.has(label) for label in manifest.parts.values()):
+                    self._used_last(key, manifest)
+                    yield self._model(manifest, arriving)
                     self._shelves.lift(arriving.values())  # text encoders that nobody asked for
                     return
 
@@ -128,8 +128,8 @@ class ModelStore(Generic[Key]):
 
     def free(self, keep: Key) -> None:
         """Take everything off the device that is not in use, but for one model."""
-        sheet = self._sheets.get(keep)
-        self._shelves.free(sheet.parts.values() if sheet else ())
+        manifest = self._manifests.get(keep)
+        self._shelves.free(manifest.parts.values() if manifest else ())
 
     def close(self) -> None:
         """Wait for what is being read or written."""
@@ -138,22 +138,22 @@ class ModelStore(Generic[Key]):
 
     def _found(self, key: Key) -> bool:
         with self._lock:
-            sheet = self._sheets.get(key)
-            return sheet is not None and self._is_here(sheet)
+            manifest = self._manifests.get(key)
+            return manifest is not None and self._is_here(manifest)
 
-    def _used_last(self, key: Key, sheet: Sheet) -> None:
+    def _used_last(self, key: Key, manifest: Manifest) -> None:
         with self._lock:
-            self._sheets[key] = sheet
-            self._sheets.move_to_end(key)
+            self._manifests[key] = manifest
+            self._manifests.move_to_end(key)
 
-    def _is_here(self, sheet: Sheet) -> bool:
-        return all(map(self._shelves.has, sheet.parts.values()))
+    def _is_here(self, manifest: Manifest) -> bool:
+        return all(map(self._shelves.has, manifest.parts.values()))
 
-    def _model(self, sheet: Sheet, arriving: dict[str, Part]) -> LoadedModel:
-        model = LoadedModel(sheet, lambda part: self._shelves.live(sheet.parts[part], arriving))
+    def _model(self, manifest: Manifest, arriving: dict[str, Part]) -> LoadedModel:
+        model = LoadedModel(manifest, lambda part: self._shelves.live(manifest.parts[part], arriving))
         _ = model.unet, model.vae  # text encoders follow where a prompt has not been encoded before
         for part in ("unet", "vae"):
-            arriving.pop(sheet.parts[part].digest, None)
+            arriving.pop(manifest.parts[part].digest, None)
         return model
 
     def _start(self, key: Key, *, ahead: bool) -> _Load:
@@ -217,9 +217,11 @@ class ModelStore(Generic[Key]):
         started = time.perf_counter()
         at_hand = load.files.key_at_hand if self._disk else None
         kept = self._disk.parts(at_hand) if self._disk and at_hand else None
-        if not kept and not self._shelves.make_room(load.files.numbers * self._number_bytes) and load.ahead:
-            return {}
-        source = _Kept(kept) if kept else _Read(load, self._lay_out)
+        if not kept:
+            room = self._shelves.make_room(load.files.parameter_count * self._bytes_per_parameter)
+            if load.ahead and not room:
+                return {}
+        source = _FromDisk(kept) if kept else _FromFiles(load, self._lay_out)
         room = self._shelves.make_room(source.bytes)
         if load.ahead and not room:
             return {}
@@ -227,7 +229,7 @@ class ModelStore(Generic[Key]):
         labels = {name: part.label for name, part in parts.items()}
         if room:
             self._shelves.keep(parts.values(), seconds=time.perf_counter() - started)
-        self._note(key, load.files.sheet(labels))
+        self._note(key, load.files.manifest(labels))
         if load.ahead:
             self._shelves.lift(parts.values())
         arriving = {} if room else {part.label.digest: part for part in parts.values()}
@@ -239,11 +241,11 @@ class ModelStore(Generic[Key]):
         with self._lock:
             del self._loads[key]
 
-    def _note(self, key: Key, sheet: Sheet) -> None:
+    def _note(self, key: Key, manifest: Manifest) -> None:
         with self._lock:
-            for gone in [other for other, sheet in self._sheets.items() if not self._is_here(sheet)]:
-                del self._sheets[gone]
-            self._sheets[key] = sheet
+            for gone in [other for other, manifest in self._manifests.items() if not self._is_here(manifest)]:
+                del self._manifests[gone]
+            self._manifests[key] = manifest
 
     def _write(self, key: str, labels: Mapping[str, Label], arriving: Mapping[str, Part]) -> None:
         """Keep a model on disk, if all of it is still in memory, on a shelf or ``arriving``."""
@@ -254,7 +256,7 @@ class ModelStore(Generic[Key]):
             self._disk.keep(key, here)
 
 
-class _Read:
+class _FromFiles:
     """A model from the files that people have."""
 
     def __init__(self, load: _Load, lay_out: LayOut) -> None:
@@ -273,7 +275,7 @@ class _Read:
         }
 
 
-class _Kept:
+class _FromDisk:
     """A model that was kept on disk."""
 
     def __init__(self, parts: Mapping[str, Part]) -> None:

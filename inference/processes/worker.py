@@ -32,7 +32,7 @@ from inference.messages import (
     FromWorker,
     JobFailed,
     JobSaved,
-    Prepare,
+    Prefetch,
     Ready,
     Shutdown,
     StartFailed,
@@ -143,7 +143,7 @@ class Worker:
                 self._backlog.append(batch)
             case Stop(job_id=job_id):
                 self._unwanted.add(job_id)
-            case Prepare(model=model, adapters=adapters):
+            case Prefetch(model=model, adapters=adapters):
                 self._engine.prefetch(model, adapters)
             case Shutdown():
                 self._leaving = True

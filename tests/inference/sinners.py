@@ -18,7 +18,7 @@ from inference.messages import (
     BatchStopped,
     Draw,
     JobSaved,
-    Prepare,
+    Prefetch,
     Ready,
     Shutdown,
     StartFailed,
@@ -43,7 +43,7 @@ def innocent(connection: Connection, spec: WorkerSpec) -> None:
 
 
 def with_siblings(connection: Connection, spec: WorkerSpec) -> None:
-    """Tells of two more devices of its kind if it chose its own, and keeps a diary of what it drew and prepared."""
+    """Tells of two more devices of its kind if it chose its own, and keeps a diary of what it drew and prefetched."""
     others = ("gpu:1", "gpu:2") if spec.device == "auto" else ()
     connection.send(Ready(device="gpu:0" if others else spec.device, precision="float32", others=others))
     while True:
@@ -51,8 +51,8 @@ def with_siblings(connection: Connection, spec: WorkerSpec) -> None:
             case Draw(batch=batch):
                 _note(spec, "diary", batch.model)
                 _draw(connection, batch, spec)
-            case Prepare(model=model):
-                _note(spec, "prepared", model)
+            case Prefetch(model=model):
+                _note(spec, "prefetched", model)
             case Stop():
                 pass
             case Shutdown():
@@ -213,8 +213,8 @@ def _draw(connection: Connection, batch: Batch, spec: WorkerSpec) -> None:
             message = connection.recv()
             if isinstance(message, Shutdown):
                 raise SystemExit
-            if isinstance(message, Prepare):
-                _note(spec, "prepared", message.model)
+            if isinstance(message, Prefetch):
+                _note(spec, "prefetched", message.model)
             if isinstance(message, Stop):
                 unwanted.add(message.job_id)
                 if {row.job_id for row in batch.rows} <= unwanted:

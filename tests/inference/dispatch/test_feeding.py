@@ -12,7 +12,7 @@ from inference.contract import Adapter, ImageRequest
 from inference.dispatch.feeding import Feeding, Held
 from inference.dispatch.queue import Entry, FairQueue
 from inference.dispatch.stations import Station
-from inference.messages import Prepare
+from inference.messages import Prefetch
 from inference.processes.handle import WorkerProcess, WorkerSpec
 
 
@@ -88,8 +88,8 @@ def drawing(model: str = "x", *, resident: tuple[str, ...] = (), styles: tuple[s
     return station
 
 
-def told(queue: FairQueue, station: Station, *others: Station, ailing: frozenset[str] = frozenset()) -> Prepare | None:
-    return Feeding(queue=queue, stations=[station, *others], wait_s=0.0).to_prepare(station, ailing=ailing)
+def told(queue: FairQueue, station: Station, *others: Station, ailing: frozenset[str] = frozenset()) -> Prefetch | None:
+    return Feeding(queue=queue, stations=[station, *others], wait_s=0.0).to_prefetch(station, ailing=ailing)
 
 
 def waiting(*entries: Entry) -> FairQueue:
@@ -99,17 +99,17 @@ def waiting(*entries: Entry) -> FairQueue:
     return queue
 
 
-def prepare(model: str, *styles: str) -> Prepare:
-    return Prepare(model=model, adapters=tuple(Adapter(name=style) for style in styles))
+def prefetch(model: str, *styles: str) -> Prefetch:
+    return Prefetch(model=model, adapters=tuple(Adapter(name=style) for style in styles))
 
 
-def test_what_the_next_batch_needs_is_prepared_with_its_styles() -> None:
-    assert told(waiting(order("ann", model="y", styles=("flat",))), drawing("x")) == prepare("y", "flat")
-    assert told(waiting(order("ann", model="x", styles=("flat",))), drawing("x")) == prepare("x", "flat")
+def test_what_the_next_batch_needs_is_prefetched_with_its_styles() -> None:
+    assert told(waiting(order("ann", model="y", styles=("flat",))), drawing("x")) == prefetch("y", "flat")
+    assert told(waiting(order("ann", model="x", styles=("flat",))), drawing("x")) == prefetch("x", "flat")
 
 
 @pytest.mark.parametrize("entries", [(), (order("ann", model="x"),), (order("ann", model="z"),)])
-def test_what_is_there_already_is_not_prepared(entries: tuple[Entry, ...]) -> None:
+def test_what_is_there_already_is_not_prefetched(entries: tuple[Entry, ...]) -> None:
     assert told(waiting(*entries), drawing("x", resident=("z",))) is None
 
 
@@ -117,15 +117,15 @@ def test_who_draws_nothing_is_fed_and_not_told_to_prepare() -> None:
     assert told(waiting(order("ann", model="y")), a_station()) is None
 
 
-def test_an_order_whose_model_is_there_comes_first_so_nothing_is_prepared() -> None:
+def test_an_order_whose_model_is_there_comes_first_so_nothing_is_prefetched() -> None:
     assert told(waiting(order("ann", model="y"), order("bob", model="x")), drawing("x")) is None
 
 
-def test_a_model_that_could_not_be_loaded_is_not_prepared() -> None:
+def test_a_model_that_could_not_be_loaded_is_not_prefetched() -> None:
     assert told(waiting(order("ann", model="y")), drawing("x"), ailing=frozenset({"y"})) is None
 
 
-def test_an_order_that_is_drawn_alone_is_not_prepared_for() -> None:
+def test_an_order_that_is_drawn_alone_has_nothing_prefetched_after_it() -> None:
     queue = FairQueue()
     queue.give_back(order("ann", model="y"))
     assert told(queue, drawing("x")) is None
@@ -133,18 +133,18 @@ def test_an_order_that_is_drawn_alone_is_not_prepared_for() -> None:
 
 def test_there_is_one_guess_for_each_batch_and_none_twice() -> None:
     station, queue = drawing("x"), waiting(order("ann", model="y"))
-    station.prepare(prepare("y"))
+    station.prefetch(prefetch("y"))
     queue.remove(next(queue.in_order()).job_id)
     queue.add(order("bob", model="z"))
     assert told(queue, station) is None
     begin(station, order("eve", model="w"))
-    assert told(queue, station) == prepare("z")
-    station.prepare(prepare("z"))
+    assert told(queue, station) == prefetch("z")
+    station.prefetch(prefetch("z"))
     begin(station, order("eve", model="w"))
     assert told(queue, station) is None
     begin(station, *queue.take())
     queue.add(order("cy", model="x"))
-    assert told(queue, station) == prepare("x")
+    assert told(queue, station) == prefetch("x")
 
 
 def begin(station: Station, entry: Entry) -> None:
@@ -152,15 +152,15 @@ def begin(station: Station, entry: Entry) -> None:
     station.begin(batch_of({entry.job_id: entry.request}), (entry,))
 
 
-def test_what_another_device_will_draw_is_not_prepared() -> None:
+def test_what_another_device_will_draw_is_not_prefetched() -> None:
     queue = waiting(order("ann", model="y"))
     assert told(queue, drawing("x"), a_station()) is None
     assert told(queue, drawing("x"), drawing("z", resident=("y",))) is None
     assert told(queue, drawing("x"), drawing("y")) is None
-    preparing = drawing("z")
-    preparing.prepare(prepare("y"))
-    assert told(queue, drawing("x"), preparing) is None
-    assert told(queue, drawing("x"), drawing("z")) == prepare("y")
+    prefetching = drawing("z")
+    prefetching.prefetch(prefetch("y"))
+    assert told(queue, drawing("x"), prefetching) is None
+    assert told(queue, drawing("x"), drawing("z")) == prefetch("y")
 
 
 def test_a_device_that_starts_counts_as_free_and_one_that_cannot_does_not() -> None:
@@ -168,20 +168,20 @@ def test_a_device_that_starts_counts_as_free_and_one_that_cannot_does_not() -> N
     other.ready = False
     assert told(queue, drawing("x"), other) is None
     other.failed_starts = 1
-    assert told(queue, drawing("x"), other) == prepare("y")
+    assert told(queue, drawing("x"), other) == prefetch("y")
 
 
 def test_two_busy_devices_prepare_for_two_different_orders() -> None:
     queue = waiting(order("ann", model="y"), order("bob", model="z"))
     first, second = drawing("v"), drawing("w")
     ahead = told(queue, first, second)
-    assert ahead == prepare("y")
-    first.prepare(ahead)
-    assert told(queue, second, first) == prepare("z")
+    assert ahead == prefetch("y")
+    first.prefetch(ahead)
+    assert told(queue, second, first) == prefetch("z")
 
 
-def test_a_dead_worker_has_prepared_nothing() -> None:
+def test_a_dead_worker_has_prefetched_nothing() -> None:
     station = drawing("x")
-    station.prepare(prepare("y"))
+    station.prefetch(prefetch("y"))
     station.clear()
     assert station.holds == frozenset()

@@ -37,9 +37,9 @@ class House:
         """The models that a device drew with, in order."""
         return self._lines(f"diary {device}")
 
-    def prepared(self, device: str) -> list[str]:
+    def prefetched(self, device: str) -> list[str]:
         """The models that a device was told to bring up ahead of time, in order."""
-        return self._lines(f"prepared {device}")
+        return self._lines(f"prefetched {device}")
 
     def _lines(self, name: str) -> list[str]:
         path = self._folder / name
@@ -198,7 +198,7 @@ async def test_a_worker_is_told_once_what_to_bring_up_while_it_draws(open_house:
         house.dispatcher.cancel(slow.job_id)
         assert [type(await ended(ticket)) for ticket in next_ones] == [Finished] * 3
         assert house.diary("a") == ["x", "y", "z"]
-        assert house.prepared("a") == ["y", "z"]
+        assert house.prefetched("a") == ["y", "z"]
 
 
 async def test_what_a_free_device_takes_at_once_is_prepared_on_none(open_house: Open) -> None:
@@ -206,8 +206,8 @@ async def test_what_a_free_device_takes_at_once_is_prepared_on_none(open_house: 
         slow = [house.order("slow", model=model, owner=model) for model in ("x", "y")]
         for ticket in slow:
             await begun(ticket)
-        assert house.prepared("a") + house.prepared("b") == []
+        assert house.prefetched("a") + house.prefetched("b") == []
         waiting = house.order("slow", model="z", owner="cy")
         house.dispatcher.cancel(slow[0].job_id)
         await begun(waiting)
-        assert house.prepared("a") + house.prepared("b") in (["z"], [])
+        assert house.prefetched("a") + house.prefetched("b") in (["z"], [])

@@ -87,7 +87,7 @@ def assert_holds(network: torch.nn.Module, part: Part) -> None:
 
 
 def near(shelves: Shelves, part: Part) -> bool:
-    return part.label.digest in shelves._near
+    return part.label.digest in shelves._on_device
 
 
 def test_live_networks_hold_what_they_are_asked_for_and_are_built_once(
@@ -134,7 +134,7 @@ def test_the_devices_budget_holds_beside_its_live_networks(parts: dict[str, dict
         with used(shelves, model) as live:
             assert_holds(live("unet"), model["unet"])
             live("vae"), live("text_encoder")
-            assert shelves._near.bytes <= budget
+            assert shelves._on_device.bytes <= budget
 
 
 def test_what_no_shelf_takes_is_used_as_it_arrives(parts: dict[str, dict[str, Part]], apart: Apart) -> None:
@@ -176,7 +176,7 @@ def test_what_was_lifted_ahead_and_has_its_architecture_to_itself_is_on_the_devi
     with used(shelves, one) as live:
         for part in one:
             assert_holds(live(part), one[part])
-    assert shelves._near.bytes == total(one)
+    assert shelves._on_device.bytes == total(one)
     with used(shelves, one) as live:
         assert_holds(live("unet"), one["unet"])
 
@@ -200,7 +200,7 @@ def test_freeing_leaves_what_is_to_be_kept_in_its_live_network_alone_and_builds_
     assert built == before
     shelves.free()
     shelves.free(keep=[part.label for part in one.values()])
-    assert shelves._near.bytes == 0
+    assert shelves._on_device.bytes == 0
     with used(shelves, one) as live:
         assert_holds(live("unet"), one["unet"])
 
@@ -218,7 +218,7 @@ def test_a_model_that_is_larger_than_the_budget_has_the_device_to_itself(
     with used(shelves, large) as live:
         for part in large:
             assert_holds(live(part), large[part])
-        assert shelves._near.bytes == total(large)
+        assert shelves._on_device.bytes == total(large)
 
 
 @pytest.mark.parametrize("compiler", [None, "eager"])
@@ -248,7 +248,7 @@ def test_a_use_counts_once_however_often_the_network_is_asked_for(parts: dict[st
         with used(shelves, one) as live:
             for _ in range(5):
                 live("unet")
-    kept = shelves._near._kept
+    kept = shelves._on_device._kept
     assert {kept[part.label.digest].uses for part in one.values()} == {4}, "arriving, and three times"
 
 
@@ -291,7 +291,7 @@ def test_a_gpus_own_numbers_stay_within_the_budgets(parts: dict[str, dict[str, P
         with shelves.hold([model["unet"].label]):
             shelves.live(model["unet"].label, {})
     torch.cuda.synchronize()
-    assert torch.cuda.memory_allocated() - before <= shelves._near.bytes + 512 * len(kept)
+    assert torch.cuda.memory_allocated() - before <= shelves._on_device.bytes + 512 * len(kept)
     small = 2**24
     assert page_locked_bytes() - locked <= sum(max(part.bytes, 2 * min(part.bytes, small)) for part in kept)
 

@@ -231,7 +231,7 @@ def test_what_a_model_takes_is_about_known_from_its_headers(tiny_models: TinyMod
         networks = files.networks(lambda: None).values()
         for precision in (torch.float32, torch.float16):
             needed = sum(Architecture.of(network, precision).bytes for network in networks)
-            assert files.numbers * precision.itemsize == pytest.approx(needed, rel=0.1)
+            assert files.parameter_count * precision.itemsize == pytest.approx(needed, rel=0.1)
 
 
 def test_of_what_cannot_be_read_no_size_is_expected(tiny_models: TinyModels, tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def test_of_what_cannot_be_read_no_size_is_expected(tiny_models: TinyModels, tmp
     catalog = Catalog.load(copy.catalog)
     weights = next((copy.native / "unet").glob("*.safetensors"))
     weights.write_bytes(weights.read_bytes()[:1000])
-    assert open_model(catalog, catalog["tiny"], ()).numbers == 0
+    assert open_model(catalog, catalog["tiny"], ()).parameter_count == 0
     with pytest.raises(InferenceError) as refusal:
         use(store_of(copy), TINY)
     assert isinstance(refusal.value.failure, WeightsUnreadable)
@@ -280,7 +280,7 @@ def test_a_text_encoder_that_nobody_asks_for_is_read_once_all_the_same(
 
     draw(TINY, prompt_is_new=True)
     draw(STYLED, prompt_is_new=True)
-    encoders = {store._sheets[key].parts["text_encoder"].digest for key in (TINY, STYLED)}
+    encoders = {store._manifests[key].parts["text_encoder"].digest for key in (TINY, STYLED)}
     assert len(encoders) == 2
     for key in (TINY, STYLED) * 3:
         draw(key, prompt_is_new=False)
@@ -292,7 +292,7 @@ def test_what_only_passes_through_the_machines_memory_leaves_it_once_it_is_on_th
 ) -> None:
     store, before = alone(tiny_models), alive_bytes()
     with store.use(TINY, silent) as model:
-        text = store._sheets[TINY].parts["text_encoder"].bytes
+        text = store._manifests[TINY].parts["text_encoder"].bytes
         assert alive_bytes() - before <= model.bytes + text + 100_000
 
 
@@ -451,9 +451,9 @@ def test_a_model_of_which_a_part_has_left_is_not_kept_on_disk(tiny_models: TinyM
     budgets = Budgets(folder=tmp_path / "weights", disk=10**9)
     store = store_of(tiny_models, budgets)
     with store.use(TINY, silent):
-        labels = dict(store._sheets[TINY].parts)
+        labels = dict(store._manifests[TINY].parts)
     store.close()
     shutil.rmtree(tmp_path / "weights")
-    store._shelves._near.drop(labels["vae"].digest)
+    store._shelves._on_device.drop(labels["vae"].digest)
     store._write("a key", labels, {})
     assert not (tmp_path / "weights").exists()
