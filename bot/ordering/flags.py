@@ -85,7 +85,7 @@ def merged(options: Options) -> Options:
 def written(options: Options) -> str:
     """The flags that say what ``options`` say beside prompt and negative prompt; ``merged`` reads them."""
     parts = [
-        f"--{name} {_without_exponent(value)}" if isinstance(value, float) else f"--{name} {value}"
+        f"--{name} {_decimal(value)}" if isinstance(value, float) else f"--{name} {value}"
         for name, value in (
             ("model", options.model),
             ("ar", options.aspect),
@@ -98,7 +98,7 @@ def written(options: Options) -> str:
         )
         if value is not None
     ]
-    parts += [f"--lora {adapter.name}:{_without_exponent(adapter.strength)}" for adapter in options.adapters]
+    parts += [f"--lora {adapter.name}:{_decimal(adapter.strength)}" for adapter in options.adapters]
     return " ".join(parts + (["--spoiler"] if options.spoiler else []))
 
 
@@ -141,7 +141,7 @@ def _strengthened(adapters: tuple[Adapter, ...], strength: float) -> tuple[Adapt
     return (replace(adapters[0], strength=strength),)
 
 
-def _without_exponent(value: float) -> str:
+def _decimal(value: float) -> str:
     """A number as it can be read again, to the last digit that counts."""
     return f"{value:.9f}".rstrip("0").rstrip(".")
 

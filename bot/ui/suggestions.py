@@ -33,7 +33,7 @@ def models(interaction: discord.Interaction[PictureBot], typed: str) -> list[app
     labels = [(f"{entry.title} ({name}) · {entry.family}", name) for name, entry in shown.items()]
     return [
         app_commands.Choice(name=(label + _mark(bot, shown[name]))[:MOST_CHARACTERS], value=name)
-        for label, name in fitting(labels, typed)
+        for label, name in matching(labels, typed)
     ]
 
 
@@ -104,10 +104,10 @@ def _entry(interaction: discord.Interaction[PictureBot], named: str | None) -> M
 
 def choices(found: Iterable[tuple[str, Value]], typed: str) -> list[app_commands.Choice[Value]]:
     """What fits what was typed so far, of labels with their values."""
-    return [app_commands.Choice(name=label[:MOST_CHARACTERS], value=value) for label, value in fitting(found, typed)]
+    return [app_commands.Choice(name=label[:MOST_CHARACTERS], value=value) for label, value in matching(found, typed)]
 
 
-def fitting(found: Iterable[tuple[str, Value]], typed: str) -> list[tuple[str, Value]]:
+def matching(found: Iterable[tuple[str, Value]], typed: str) -> list[tuple[str, Value]]:
     """The same, as many as Discord takes, and not cut yet."""
     wanted = typed.casefold().split()
     return [(label, value) for label, value in found if all(word in label.casefold() for word in wanted)][:MOST]

@@ -156,8 +156,11 @@ def _variant(folder: Path) -> str | None:
 def recognise(header: Header) -> FileInfo:
     """What a file with this header is."""
     what = _what(header)
-    family = {What.CHECKPOINT: _checkpoint_family, What.LORA: lora_family}.get(what, lambda _: None)(header)
-    undrawable = {What.CHECKPOINT: _undrawable, What.LORA: _unreadable}.get(what, lambda _: None)(header)
+    family, undrawable = None, None
+    if what is What.CHECKPOINT:
+        family, undrawable = _checkpoint_family(header), _undrawable(header)
+    elif what is What.LORA:
+        family, undrawable = lora_family(header), _unreadable(header)
     return FileInfo(
         what=what,
         undrawable=undrawable,

@@ -61,8 +61,8 @@ class FairQueue:
         self._waiting: dict[str, deque[Entry]] = {}
         self._returned: deque[Entry] = deque()
         self._parked: dict[str, Entry] = {}
-        self._spent: dict[str, float] = {}
-        self._now = 0.0
+        self._start_tags: dict[str, float] = {}
+        self._virtual_time = 0.0
         self._arrivals = 0
 
     def __len__(self) -> int:
@@ -97,7 +97,7 @@ class FairQueue:
         entry.arrival = self._arrivals
         line = self._waiting.setdefault(entry.owner, deque())
         if not line:
-            self._spent[entry.owner] = max(self._spent.get(entry.owner, 0.0), self._now)
+            self._start_tags[entry.owner] = max(self._start_tags.get(entry.owner, 0.0), self._virtual_time)
         line.append(entry)
 
     def park(self, entry: Entry) -> None:
@@ -130,14 +130,14 @@ class FairQueue:
     def in_order(self) -> Iterator[Entry]:
         """Every waiting order as it would be drawn one by one, whatever is in memory; none that is parked."""
         yield from self._returned
-        heads = [(self._spent[owner], line[0].arrival, owner, 0) for owner, line in self._waiting.items()]
+        heads = [(self._start_tags[owner], line[0].arrival, owner, 0) for owner, line in self._waiting.items()]
         heapq.heapify(heads)
         while heads:
-            spent, _, owner, index = heapq.heappop(heads)
+            tag, _, owner, index = heapq.heappop(heads)
             line = self._waiting[owner]
             yield line[index]
             if index + 1 < len(line):
-                heapq.heappush(heads, (spent + line[index].cost, line[index + 1].arrival, owner, index + 1))
+                heapq.heappush(heads, (tag + line[index].cost, line[index + 1].arrival, owner, index + 1))
 
     def peek(self, resident: frozenset[str] = frozenset(), elsewhere: frozenset[str] = frozenset()) -> Entry | None:
         """The order that leads the next batch; see ``take``."""
@@ -168,7 +168,7 @@ class FairQueue:
             first.passed_over += 1
         batch = self._riders(leader, list(self.in_order()))
         if not self._returned:
-            self._now = max(self._now, self._spent[first.owner])
+            self._virtual_time = max(self._virtual_time, self._start_tags[first.owner])
         for entry in batch:
             self._charge(entry)
         self._forget_the_absent()
@@ -230,7 +230,7 @@ class FairQueue:
             self._returned.remove(entry)
             return
         self._waiting[entry.owner].remove(entry)
-        self._spent[entry.owner] += entry.cost
+        self._start_tags[entry.owner] += entry.cost
 
     def _forget_the_absent(self) -> None:
         """Drop empty lines, and the account of those whom the present has caught up with: everybody's, once nothing
@@ -238,6 +238,6 @@ class FairQueue:
         for owner in [owner for owner, line in self._waiting.items() if not line]:
             del self._waiting[owner]
         if not self._waiting and not self._returned:
-            self._now = max((self._now, *self._spent.values()))
-        for owner in [o for o, spent in self._spent.items() if spent <= self._now and o not in self._waiting]:
-            del self._spent[owner]
+            self._virtual_time = max((self._virtual_time, *self._start_tags.values()))
+        for owner in [o for o, tag in self._start_tags.items() if tag <= self._virtual_time and o not in self._waiting]:
+            del self._start_tags[owner]

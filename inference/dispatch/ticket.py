@@ -48,7 +48,8 @@ class Ticket:
 
     def put_back(self, *, counts: bool) -> None:
         """The worker has it in hand no more, and it has not ended; ``counts``: that was one of its attempts."""
-        self.attempts -= not counts
+        if not counts:
+            self.attempts -= 1
         self.in_hand = False
         self._attempted.set()
 

@@ -78,10 +78,10 @@ def _bring(name: str, sources: Sequence[Source], on_progress: OnProgress) -> Non
     with _full_disk_told(name, missing):
         for plan, file in _each(plans):
             plan.repository.fetch(file, partial(hear, (plan.repository.folder, file.digest)))
-        kept = [(plan.repository, file) for plan in plans for file in plan.repository.kept()]
-        for repository, file in kept:
+        of_others = [(plan.repository, file) for plan in plans for file in plan.repository.of_others()]
+        for repository, file in of_others:
             repository.fetch(file, lambda _: None)
-        for repository, file in kept:
+        for repository, file in of_others:
             repository.place(file)
         for plan in plans:
             for file in plan.files:

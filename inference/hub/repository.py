@@ -112,7 +112,7 @@ class Repository:
                 shutil.copyfile(blob, draft)
             draft.replace(pointer)
 
-    def kept(self) -> list[RemoteFile]:
+    def of_others(self) -> list[RemoteFile]:
         """What has a name in the snapshot of the commit that the branch or tag was before, and needs one in this: other
         models are drawn with that, and will be looked for here.
 

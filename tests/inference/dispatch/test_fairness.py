@@ -81,7 +81,7 @@ class Evening(RuleBasedStateMachine):
         be overtaken so often."""
         was_away = entry.owner not in self._owners()
         self.waiting[entry.job_id] = entry
-        if was_away and self.queue._spent[entry.owner] == self.queue._now:
+        if was_away and self.queue._start_tags[entry.owner] == self.queue._virtual_time:
             self.turns_left[entry.owner] = len(self._owners()) * (self.max_passed_over + 1)
 
     def _owners(self) -> set[str]:
@@ -192,13 +192,13 @@ class Evening(RuleBasedStateMachine):
 
     @invariant()
     def the_present_passes_nobody_who_waits_and_never_returns(self) -> None:
-        assert all(self.queue._spent[owner] >= self.queue._now for owner in self._owners())
-        assert self.queue._now >= self.present
-        self.present = self.queue._now
+        assert all(self.queue._start_tags[owner] >= self.queue._virtual_time for owner in self._owners())
+        assert self.queue._virtual_time >= self.present
+        self.present = self.queue._virtual_time
 
     @invariant()
     def nobody_owes_anything_once_nothing_waits(self) -> None:
-        assert self.waiting or not self.queue._spent
+        assert self.waiting or not self.queue._start_tags
 
 
 TestEvening = Evening.TestCase
