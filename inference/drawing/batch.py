@@ -25,18 +25,18 @@ from inference.memory.model import LoadedModel
 
 T = TypeVar("T")
 SMALLEST_TILE, LARGEST_TILE = 16, 64
-"""Latents. The less of a picture a tile shows, the more its colours stray; and the larger it is, the more it takes."""
+"""Sides of a tile in latents. Smaller tiles see less of the picture, so colours drift; larger ones take more memory."""
 
 
 @torch.inference_mode()
 def draw_latents(
     model: LoadedModel, prompts: PromptCache, batch: Batch, on_step: OnStep, loop: Loop = iterate
 ) -> Tensor:
-    """The latents of every row up to the bucket, (bucket, channels, height / 8, width / 8) in float32 on the device.
+    """Latents of all rows, padding included: (bucket, channels, height / 8, width / 8) in float32 on the device.
 
-    The prompts of all rows take equally many chunks (see ``by_length``).
+    The prompts of all rows must have the same number of chunks (see ``by_length``).
 
-    ``on_step`` hears 0 before the first step, and after step i of i and of all rows' latents as far as they are known.
+    ``on_step`` is called with 0 before the first step, and after step i with i and an estimate of all rows' latents.
     """
     rows = padded(batch)
     shape = (model.latent_channels, batch.height // model.vae_factor, batch.width // model.vae_factor)
@@ -52,13 +52,13 @@ def draw_latents(
 def decode(
     model: LoadedModel, latents: Tensor, on_picture: Callable[[int], None] = lambda done: None, *, tiled: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Latents (B, channels, h, w) to pixels on the device, (B, 8 h, 8 w, 3) in uint8; and, there as well, (B,) whether
-    each picture's were finite before they were rounded.
+    """Decode latents (B, channels, h, w) to pixels, (B, 8 h, 8 w, 3) in uint8; also returns whether each picture was
+    finite before rounding, (B,). Both are on the device.
 
-    ``on_picture`` hears before each picture how many are done, and may raise. ``tiled`` takes less memory and shows
-    faint seams.
+    ``on_picture`` is called before each picture with the number of those done, and may raise. ``tiled`` takes less
+    memory but leaves faint seams.
 
-    One picture at a time: the VAE is bound by arithmetic, so a picture costs the same alone, and padding costs nothing.
+    Decodes one picture at a time: the VAE is compute-bound, so batching gains nothing, and nothing has to be padded.
     """
     vae = model.vae
     if tiled:
@@ -79,16 +79,16 @@ def decode(
 
 
 def tile_side(height: int, width: int) -> int:
-    """Latents along each side of a tile: half of the picture's longer side, within bounds.
+    """Side of a tile in latents: half of the picture's longer side, within bounds.
 
-    What the autoencoder's configuration says of it is the size of its training or nothing at all. A multiple of four,
-    so that a quarter, by which tiles overlap, is whole.
+    The autoencoder's configuration does not help: it gives its training size or nothing. A multiple of four, so that
+    the overlap, a quarter of a tile, is whole.
     """
     return min(LARGEST_TILE, max(SMALLEST_TILE, max(height, width) // 8 * 4))
 
 
 def decode_float(model: LoadedModel, latents: Tensor) -> Tensor:
-    """Latents (B, channels, h, w) to pictures (B, 3, 8 h, 8 w) in float32, nominally from -1 to 1."""
+    """Decode latents (B, channels, h, w) to pictures (B, 3, 8 h, 8 w) in float32, nominally from -1 to 1."""
     config = model.vae.config
     scaled = latents / config.scaling_factor
     mean, std = config.get("latents_mean"), config.get("latents_std")
@@ -99,16 +99,16 @@ def decode_float(model: LoadedModel, latents: Tensor) -> Tensor:
 
 
 def to_uint8(pictures: Tensor) -> Tensor:
-    """(B, 3, H, W) from -1…1 to (B, H, W, 3) from 0 to 255, rounded to nearest as diffusers' image processor does."""
+    """(B, 3, H, W) from -1…1 to (B, H, W, 3) from 0 to 255, rounded to nearest like diffusers' image processor."""
     unit = (pictures * 0.5 + 0.5).clamp(0.0, 1.0)
     return (unit * 255.0).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
 @torch.inference_mode()
 def by_length(model: LoadedModel, prompts: PromptCache, rows: Sequence[Row]) -> list[list[int]]:
-    """Places of rows whose prompts take equally many chunks.
+    """Group the rows: lists of indices of rows whose prompts have the same number of chunks.
 
-    Shorter prompts are not lengthened for their neighbours' sake: their pictures would depend on them.
+    Shorter prompts are not padded to match their neighbours: their pictures would depend on them.
     """
     places: dict[int, list[int]] = {}
     for place, row in enumerate(rows):
@@ -117,19 +117,19 @@ def by_length(model: LoadedModel, prompts: PromptCache, rows: Sequence[Row]) -> 
 
 
 def padded(batch: Batch) -> tuple[Row, ...]:
-    """The rows, filled up to the bucket with copies of the last one, whose pictures nobody asked for."""
+    """The rows, padded to the bucket with copies of the last one, whose pictures are discarded."""
     return tuple(filled_up(batch.rows, batch.bucket))
 
 
 def filled_up(items: Sequence[T], size: int) -> list[T]:
-    """``items``, and copies of the last one until there are ``size``."""
+    """``items``, padded to ``size`` with copies of the last one."""
     return [*items, *[items[-1]] * (size - len(items))]
 
 
 def _conditions(batch: Batch, embeddings: list[Embedding]) -> Conditions:
-    """The rows' embeddings; SDXL is also told the size, as original and as target, and that nothing is cut off.
+    """The rows' embeddings; for SDXL also the size, as both original and target size, and crop offsets of 0.
 
-    The sizes stay in float32: bf16 has no 1,032.
+    The sizes stay in float32: bf16 cannot hold 2,056.
     """
     text = torch.cat([embedding.tokens for embedding in embeddings])
     pooled = [embedding.pooled for embedding in embeddings if embedding.pooled is not None]

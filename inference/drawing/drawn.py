@@ -1,4 +1,4 @@
-"""What came of a batch, and of batches that had to be drawn in parts."""
+"""The results of a batch, and of batches that had to be drawn in parts."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from inference.pictures.recipe import Recipe
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Drawn:
-    """A batch's pictures. ``pixels``: uint8, (rows, height, width, 3); ``recipes``: what redraws each of them;
-    ``verdicts``: what the safety check says of each, None where nobody checked; ``unread``: the ends of their
-    prompts that the model's text encoders did not read; ``faults``: why one is no picture after all, None where it is.
+    """A batch's pictures. ``pixels``: (rows, height, width, 3) in uint8; ``recipes``: how to redraw each of them;
+    ``verdicts``: of the safety check, None where it was not run; ``unread``: the ends of their prompts that the text
+    encoders did not read; ``faults``: why a picture is unusable, None where it is fine.
 
-    ``load_s`` are the seconds that bringing the model up took (0 if it was there), ``draw_s`` those from prompt to
-    pixels.
+    ``load_s``: seconds spent loading the model (0 if it was in memory); ``draw_s``: seconds from prompt to pixels.
     """
 
     pixels: NDArray[np.uint8]
@@ -33,7 +32,7 @@ class Drawn:
 
 
 def ordered(drawn: Drawn, parts: list[list[int]]) -> Drawn:
-    """The pictures of ``parts``, which are one after the other, by their places in the whole."""
+    """The pictures of ``parts`` (row indices), drawn one part after the other, back in the order of the whole batch."""
     order = np.argsort(np.concatenate(parts))
     return replace(
         drawn,
@@ -46,7 +45,7 @@ def ordered(drawn: Drawn, parts: list[list[int]]) -> Drawn:
 
 
 def joined(parts: list[Drawn]) -> Drawn:
-    """The pictures of batches that were drawn one after the other."""
+    """Concatenate the pictures of batches that were drawn one after the other."""
     return Drawn(
         pixels=np.concatenate([part.pixels for part in parts]),
         recipes=tuple(recipe for part in parts for recipe in part.recipes),

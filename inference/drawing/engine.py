@@ -45,12 +45,12 @@ OnProgress = Callable[[Progress], None]
 class Engine:
     """Draws on one device, in one thread, with the models of a catalogue.
 
-    ``device`` and ``precision`` are names or ``auto`` (see ``inference.devices``); ``budgets`` bound the models that
-    are kept. ``threads`` compute on a CPU, None chooses (see ``steady_threads``). Without ``safety_check`` nobody looks
-    whether pictures are explicit; with it, a model that is not harmless draws only if its checker can be loaded. With
-    ``previews`` the progress of slow batches shows what their pictures look like by then. ``compiler`` is a backend of
-    ``torch.compile``, such as ``inductor``; the first batch of a shape may then take minutes. A
-    batch that fails or is stopped leaves the engine as it was.
+    ``device`` and ``precision`` are names or ``auto`` (see ``inference.devices``); ``budgets`` limit the models that
+    stay resident. ``threads``: how many compute on a CPU, None chooses (see ``steady_threads``). Without
+    ``safety_check``, pictures are not checked for explicit content; with it, a model that is not harmless draws only if
+    its checker can be loaded. With ``previews``, the progress of slow batches includes previews of their pictures.
+    ``compiler`` is a backend of ``torch.compile``, such as ``inductor``; the first batch of a shape may then take
+    minutes. A batch that fails or is stopped leaves the engine as it was.
 
     Raises:
         InferenceError: with DeviceUnknown or PrecisionUnknown.
@@ -77,7 +77,7 @@ class Engine:
         if self._device.type == "cpu":
             torch.set_num_threads(threads or steady_threads())
         if self._device.type == "cuda" and torch.version.hip is None:
-            torch.backends.cudnn.deterministic = True  # else it may take an engine that adds up in any order
+            torch.backends.cudnn.deterministic = True  # else cuDNN may pick an engine that sums in any order
         self._models = model_store(
             catalog, device=self._device, precision=self._precision, budgets=budgets or Budgets(), compiler=compiler
         )
@@ -88,36 +88,35 @@ class Engine:
 
     @property
     def device_name(self) -> str:
-        """torch's name: ``cuda:0``, ``cpu``."""
+        """torch's name for it, such as ``cuda:0`` or ``cpu``."""
         return str(self._device)
 
     @property
     def sibling_names(self) -> tuple[str, ...]:
-        """The other devices of this kind."""
+        """The other devices of the same kind."""
         return siblings(self._device)
 
     @property
     def precision_name(self) -> str:
-        """torch's name: ``bfloat16``."""
+        """torch's name for it, such as ``bfloat16``."""
         return name_of(self._precision)
 
     @property
     def resident(self) -> tuple[str, ...]:
-        """Names of the models in memory, the one used last at the end."""
+        """Names of the models in memory, most recently used last."""
         return tuple(dict.fromkeys(name for name, _ in self._models.resident))
 
     def safety_faults(self) -> tuple[Failure, ...]:
-        """Why pictures of models on this machine cannot be checked; loads the checkers to find out."""
+        """What is wrong with the checkers that models on this machine need; loads them to find out."""
         return self._safety.faults() if self._safety else ()
 
     def require_device(self) -> None:
-        """Raise what the device raises if it computes no more: after some errors CUDA never does again in a process."""
+        """Raise the device's error if it is dead: after some errors, CUDA never computes again in the same process."""
         if self._device.type != "cpu":
             torch.accelerator.synchronize(self._device)
 
     def prefetch(self, model: str, adapters: tuple[Adapter, ...]) -> None:
-        """Begin to bring a model up beside the drawing; returns at once. What is wrong with it is told when it
-        draws."""
+        """Start loading a model in the background; returns at once. Errors are raised when the model draws."""
         self._models.prefetch((model, adapters))
 
     def draw(self, batch: Batch, on_progress: OnProgress) -> Drawn:
@@ -125,15 +124,15 @@ class Engine:
 
         Prompts that are longer than the model reads at once are drawn apart from shorter ones (recipes say so).
 
-        Where memory runs out, graphs give way; then the batch is halved, down to single pictures (their recipes say
-        so); then other models give way; then a picture is decoded in tiles.
+        When memory runs out, graphs are dropped; then the batch is halved, down to single pictures (their recipes say
+        so); then other models are evicted; then the picture is decoded in tiles.
 
-        ``on_progress`` hears of loading (now and then, while a model is brought up), of every step, and of decoding
-        every picture; what it raises passes through, between two of them, and nothing of the batch remains.
+        ``on_progress`` is called now and then while a model loads, at every step, and before decoding every picture;
+        whatever it raises there propagates, and nothing of the batch remains.
 
         Raises:
             InferenceError: with UnknownModel, UnknownAdapter, WeightsMissing, WeightsUnreadable, CheckerMissing,
-                CheckerUnusable or OutOfMemory. What is wrong with single pictures is in ``Drawn.faults``.
+                CheckerUnusable or OutOfMemory. Faults of single pictures are in ``Drawn.faults``.
         """
         if not 1 <= len(batch.rows) <= batch.bucket:
             raise ValueError(f"{len(batch.rows)} rows do not fit a bucket of {batch.bucket}")
@@ -153,13 +152,13 @@ class Engine:
         return drawn
 
     def _try(self, batch: Batch, on_progress: OnProgress, *, tiled: bool = False) -> Drawn | None:
-        """Draw, or return None if memory does not suffice."""
+        """Draw; None if memory runs out."""
         try:
             return self._draw(batch, on_progress, tiled=tiled)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-        # Outside the handler: the failed drawing's frames, and with them its tensors, would live on with the error.
+        # Outside the handler: the exception would keep the failed drawing's frames, and so its tensors, alive.
         self._sweep()
         return None
 
@@ -200,7 +199,7 @@ class Engine:
         )
 
     def _compile_for(self, model: LoadedModel, batch: Batch, on_progress: OnProgress) -> None:
-        """Compiling counts as loading. It happens when a live network sees its first batch of a shape."""
+        """Compile when a live network sees its first batch of a shape; counts as loading."""
         if not self._compiles:
             return
         chunks = self._prompts.chunks(model, batch.rows[0])
@@ -231,8 +230,8 @@ class Engine:
         return on_picture
 
     def _catch_up(self) -> None:
-        """Wait until a device that takes any number of steps at once has done what it was told: or else all of them
-        would be told of, and could be stopped no more, before the first one is done."""
+        """On devices that queue any number of steps at once, wait until what was queued is done: otherwise all steps
+        would be reported, and could no longer be stopped, before the first one is done."""
         if self._device.type in {"mps", "xpu"}:
             torch.accelerator.synchronize(self._device)
 
@@ -268,7 +267,7 @@ class Engine:
         )
 
     def _make_room(self, batch: Batch) -> None:
-        """Give back what everything holds that ``batch`` does not need."""
+        """Free everything that ``batch`` does not need."""
         self._models.free(keep=_key(batch))
         self._prompts.clear()
         if self._safety is not None:
@@ -278,7 +277,7 @@ class Engine:
         self._sweep()
 
     def _give_back_graphs(self) -> bool:
-        """Whether there were any: their memory serves nothing else."""
+        """Free all graphs, whose memory serves nothing else; returns whether there were any."""
         if not isinstance(self._loop, GraphedLoop) or not len(self._loop):
             return False
         self._loop.clear()
@@ -286,7 +285,7 @@ class Engine:
         return True
 
     def _sweep(self) -> None:
-        """Give back what the failed batch held."""
+        """Free what the failed batch held."""
         gc.collect()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()

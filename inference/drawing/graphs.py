@@ -1,6 +1,6 @@
-"""Whole sampling loops as CUDA graphs: one launch instead of some thousand, which is what a lone picture waits for.
+"""Whole sampling loops as CUDA graphs: one launch instead of some thousand, which dominate the time of a lone picture.
 
-A loop is captured once its shape has been drawn quickly: slow devices gain nothing, and in a graph there is no news
+A loop is captured once its shape has been drawn quickly: slow devices gain nothing, and a graph reports no progress
 between two steps.
 """
 
@@ -25,17 +25,17 @@ from inference.schedule import Schedule
 log = logging.getLogger(__name__)
 
 QUICK_S = 2.0
-"""What takes longer gains nothing from a graph."""
+"""Seconds; loops that take longer gain nothing from a graph."""
 KEPT = 16
-"""Graphs of one network: their inputs and results take memory, megabytes each."""
+"""Graphs kept per network: the inputs and results of each take megabytes."""
 _KEEPS_SHARES = torch.__version__.partition("+")[0] == "2.13.0"
 Shape: TypeAlias = tuple[Schedule, tuple[tuple[torch.Size, torch.dtype], ...], int]
 
 
 @dataclass(slots=True)
 class _Known:
-    """What there is of one network: graphs, the one used last at the end; shapes that have been quick; and of these
-    the ones for whose graphs there was no memory."""
+    """State of one network: its graphs, most recently used last; shapes that were drawn quickly; and those of them for
+    whose graphs there was not enough memory."""
 
     graphs: OrderedDict[Shape, _Captured] = field(default_factory=OrderedDict)
     quick: set[Shape] = field(default_factory=set)
@@ -46,16 +46,16 @@ class _Known:
 
 
 def can_capture(device: torch.device) -> bool:
-    """Whether loops are captured on ``device``: not by ROCm, whose runtimes break captures off when other threads ask
-    for memory."""
+    """Whether loops are captured on ``device``. Not with ROCm, whose runtimes abort a capture when another thread
+    allocates memory."""
     return device.type == "cuda" and torch.version.hip is None
 
 
 class GraphedLoop:
-    """Does what ``sampler.iterate`` does, on a CUDA device, in one thread; of a shape that has a graph, ``on_step`` is
+    """Does what ``sampler.iterate`` does, on a CUDA device, in one thread; for a shape that has a graph, ``on_step`` is
     only called with 0 and at the end.
 
-    Graphs refer to the addresses of a network's weights, which stay as long as the network does.
+    Graphs refer to the addresses of a network's weights, which stay the same as long as the network lives.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -64,11 +64,11 @@ class GraphedLoop:
         self._is_broken = False
 
     def __len__(self) -> int:
-        """How many graphs there are."""
+        """The number of graphs."""
         return sum(len(known.graphs) for known in self._known.values())
 
     def clear(self) -> None:
-        """Give back the memory of all graphs."""
+        """Free the memory of all graphs."""
         self._known.clear()
 
     def __call__(self, network: Any, schedule: Schedule, inputs: LoopInputs, on_step: OnStep) -> Tensor:
@@ -86,8 +86,8 @@ class GraphedLoop:
     def _capture(self, known: _Known, shape: Shape, network: Any, schedule: Schedule, inputs: LoopInputs) -> None:
         try:
             known.graphs[shape] = _Captured(network, schedule, inputs, self._stream, self._pool())
-        except (RuntimeError, AttributeError) as error:  # the latter where torch has other names for its own
-            if is_out_of_memory(error):  # a graph takes some of its own; without it there may be enough
+        except (RuntimeError, AttributeError) as error:  # the latter if torch has renamed its private functions
+            if is_out_of_memory(error):  # a graph needs extra memory; without one there may be enough
                 known.too_large.add(shape)
                 log.info("no memory for a graph: %s", error)
                 return
@@ -97,8 +97,8 @@ class GraphedLoop:
             known.graphs.popitem(last=False)
 
     def _pool(self) -> Any:
-        """The memory that all graphs share, as only one draws at a time. Where there is none, a new pool: torch refuses
-        one that its last graph has left."""
+        """The memory pool that all graphs share, as only one replays at a time. A new one if there are no graphs: torch
+        refuses a pool whose last graph is gone."""
         present = next((graph for known in self._known.values() for graph in known.graphs.values()), None)
         return present.pool if present else torch.cuda.graph_pool_handle()
 
@@ -106,7 +106,7 @@ class GraphedLoop:
 def _timed(
     known: _Known, shape: Shape, network: Any, schedule: Schedule, inputs: LoopInputs, on_step: OnStep
 ) -> Tensor:
-    """Without a graph, and whether one would be worth it: a first time may well be slow by itself."""
+    """Run without a graph; a quick run makes the shape worth one, but a slow first run does not rule it out."""
     started = time.perf_counter()
     latents = iterate(network, schedule, inputs, on_step)
     torch.cuda.synchronize(inputs.noise.device)
@@ -116,17 +116,17 @@ def _timed(
 
 
 class _Captured:
-    """A graph with the memory that it reads from and writes to."""
+    """A graph with its input and output memory."""
 
     def __init__(self, network: Any, schedule: Schedule, inputs: LoopInputs, stream: Any, pool: Any) -> None:
-        """The loop runs once before it is captured: what libraries set up in a stream's first run must not be in the
-        graph. Other threads may bring models up meanwhile."""
+        """Runs the loop once before capturing it: what libraries set up on a stream's first run must not be in the
+        graph. Other threads may load models meanwhile."""
         self._inputs = _cloned(inputs)
         self._graph = torch.cuda.CUDAGraph()
         present, has_begun = torch.cuda.current_stream(stream.device), False
         stream.wait_stream(present)
         try:
-            with torch.cuda.stream(stream):  # and back to the present one, which torch forgets where capturing fails
+            with torch.cuda.stream(stream):  # restores the current stream; torch does not if capture fails
                 iterate(network, schedule, self._inputs, _nobody)
                 with (
                     _workspaces_from_the_pool(),
@@ -142,7 +142,7 @@ class _Captured:
 
     @property
     def pool(self) -> Any:
-        """Where its memory is from."""
+        """The memory pool that it was captured in."""
         return self._graph.pool()
 
     def replay(self, inputs: LoopInputs) -> Tensor:
@@ -155,10 +155,10 @@ class _Captured:
 
 @contextlib.contextmanager
 def _workspaces_from_the_pool() -> Iterator[None]:
-    """What is captured multiplies matrices in memory of the graphs' own pool, which stays as long as any of them.
+    """Captured matrix products use workspaces from the graphs' own pool, which lives as long as any graph.
 
-    torch keeps a workspace for each stream, whose address gets into the graphs. Newer ones give it back with the first
-    graph that goes, and the others would calculate in memory that is no longer there.
+    torch keeps one workspace per stream, and the graphs record its address. Newer versions free it with the first graph
+    that is deleted, and the others would compute in freed memory.
     """
     torch._C._cuda_clearCublasWorkspaces()
     try:
@@ -168,23 +168,23 @@ def _workspaces_from_the_pool() -> Iterator[None]:
 
 
 def _forget_capture(graph: torch.cuda.CUDAGraph, device: int, pool: Any, *, has_begun: bool) -> None:
-    """Where CUDA breaks a capture off, torch's allocator goes on believing in it, and then gives no memory back that
-    another stream has read, ever again; and the graph's share keeps the pool.
+    """After CUDA aborts a capture, torch's allocator believes that it is still going on, and never again frees memory
+    that another stream has read; and the graph's reference keeps the pool alive.
 
-    torch 2.13.0 sees to all but the share, 2.14 to that as well. One that is given back twice is another graph's.
+    torch 2.13.0 handles all but the reference, 2.14 that as well. Releasing it twice would release another graph's.
     """
     has_ended = _has_ended(graph)
     graph.reset()
     try:
         torch._C._cuda_endAllocateToPool(device, pool)
-    except RuntimeError:  # torch has seen to that
+    except RuntimeError:  # torch has done so already
         if has_ended or not has_begun or not _KEEPS_SHARES:
             return
     torch._C._cuda_releasePool(device, pool)
 
 
 def _has_ended(graph: torch.cuda.CUDAGraph) -> bool:
-    """Whether its capture ended as it should: then it gives its share of the pool back by itself."""
+    """Whether its capture ended normally: then it releases its reference to the pool by itself."""
     try:
         graph.pool()
     except RuntimeError:
@@ -193,7 +193,7 @@ def _has_ended(graph: torch.cuda.CUDAGraph) -> bool:
 
 
 def shape_of(schedule: Schedule, inputs: LoopInputs) -> Shape:
-    """What has to agree for a graph to serve other inputs."""
+    """What must match for a graph to serve other inputs."""
     negative = inputs.guidance.negative
     shapes = tuple((tensor.shape, tensor.dtype) for tensor in tensors_of(inputs))
     return schedule, shapes, negative.count if negative else 0
@@ -221,4 +221,4 @@ def _cloned(inputs: Any) -> Any:
 
 
 def _nobody(step: int, estimate: Tensor | None) -> None:
-    """Listens while a graph is captured."""
+    """The ``on_step`` of a capture: does nothing."""

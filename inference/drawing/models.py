@@ -1,4 +1,4 @@
-"""The catalogue's models in the memory of one device: where reading and keeping meet."""
+"""The catalogue's models in the memory of one device: connects ``inference.loading`` with ``inference.memory``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from inference.memory.shelves import Shelves
 from inference.memory.store import ModelStore
 
 ModelKey: TypeAlias = tuple[str, tuple[Adapter, ...]]
-"""A name of the catalogue, and the LoRAs on top: with each set of them it is another model."""
+"""A name in the catalogue, and the LoRAs on top: each set of LoRAs makes a different model."""
 
 
 def model_store(
@@ -32,7 +32,7 @@ def model_store(
 ) -> ModelStore[ModelKey]:
     """An empty store of the catalogue's models. Using one raises what ``open_model`` and ``ModelFiles`` raise.
 
-    ``compiler`` is the name of a backend of ``torch.compile`` for the live networks; None leaves them as they are.
+    ``compiler`` is the name of a ``torch.compile`` backend for the live networks; None leaves them uncompiled.
     """
     disk = _disk(budgets, f"{_kind(device)} {precision} {compiler is not None}")
     hashes = FileHashes(budgets.folder if disk else None)
@@ -56,7 +56,7 @@ def model_store(
 
 
 def _kind(device: torch.device) -> str:
-    """What devices must agree in to share weights. A CPU's instructions and the library decide how it packs kernels."""
+    """What devices must have in common to share weights. CPU packing depends on instruction set and torch version."""
     if device.type != "cpu":
         return device.type
     return f"cpu {torch.backends.cpu.get_cpu_capability()} {torch.__version__}"
@@ -79,7 +79,7 @@ def load_model(
     on_part: Callable[[], None] = lambda: None,
     hashes: FileHashes | None = None,
 ) -> LoadedModel:
-    """One model by itself; ``on_part`` is called before each part of it is read and may raise.
+    """Load one model by itself; ``on_part`` is called before each part of it is read, and may raise.
 
     Raises:
         InferenceError: with WeightsMissing, WeightsUnreadable, UnknownAdapter or AdapterUnfit.
@@ -97,12 +97,12 @@ def load_model(
 def layout_on(
     device: torch.device, precision: torch.dtype, *, compiled: bool
 ) -> Callable[[Mapping[str, nn.Module]], dict[str, Architecture]]:
-    """How the weights of a model's networks lie on ``device``.
+    """How the weights of a model's networks are laid out on ``device``.
 
-    channels_last pays on the CPU, and wherever code is compiled; in eager code on CUDA, GroupNorm undoes it at every
-    step. Kernels are packed on the CPU, unless what is compiled reads them. Stock SDXL's VAE overflows in fp16 and says
-    so in its configuration: it stays in fp32 there. That of other families does not, whatever the default of that
-    entry.
+    channels_last pays off on the CPU and in compiled code; in eager code on CUDA, GroupNorm undoes it at every step.
+    Kernels are packed on the CPU, unless compiled code reads them. Stock SDXL's VAE overflows in fp16, as its
+    configuration says (``force_upcast``), and is kept in fp32 instead. VAEs of other families do not overflow, whatever
+    the default of that entry.
     """
     channels_last = device.type == "cpu" or compiled
     packs = is_packed if device.type == "cpu" and not compiled else None

@@ -1,6 +1,6 @@
-"""What a slow batch's pictures look like between two steps: decoded small, by a tiny autoencoder. Never in the way.
+"""Previews of a slow batch's pictures between two steps, decoded small by a tiny autoencoder. Never in the way.
 
-Whatever goes wrong here costs the previews alone: it is logged, and the drawing goes on without them.
+Whatever goes wrong here costs only the previews: it is logged, and the drawing goes on without them.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from inference.loading.unsupported import UnsupportedError
 log = logging.getLogger(__name__)
 
 SIDE = 256
-"""Pixels of a preview's longer side, at most."""
+"""Maximum length of a preview's longer side, in pixels."""
 QUALITY = 80
-"""Of WebP."""
+"""WebP quality."""
 WORTH_S = 2.0
-"""What a batch must still take for a preview to be worth it."""
+"""Seconds that a batch must still take for a preview to be worth it."""
 EVERY_S = 1.5
-"""Between two previews of a batch, at least."""
+"""Minimum seconds between two previews of a batch."""
 SHARE = 0.1
-"""Of a batch's time, at most, goes into its previews."""
+"""Maximum fraction of a batch's time spent on its previews."""
 
 
 class Rhythm:
-    """When a batch of ``steps`` gets a preview: pure, told the time (in seconds) by whoever asks."""
+    """Decides when a batch of ``steps`` gets a preview. Pure: the caller passes the time in seconds."""
 
     def __init__(self, steps: int) -> None:
         self._steps = steps
@@ -49,7 +49,7 @@ class Rhythm:
         self._next = 0.0
 
     def is_due(self, step: int, now: float) -> bool:
-        """Whether a preview is due after ``step``, by what the steps before took. 0 begins the count."""
+        """Whether a preview is due after ``step``, judging by the time of the previous steps. 0 starts the clock."""
         if step == 0:
             self._began = now
             return False
@@ -57,13 +57,13 @@ class Rhythm:
         return (self._steps - step) * step_s > WORTH_S and now >= self._next
 
     def made(self, began: float, now: float) -> None:
-        """A preview was made in this time."""
+        """Note that a preview was made between ``began`` and ``now``."""
         self._spent += now - began
         self._next = now + max(EVERY_S, (now - began) / SHARE)
 
 
 class Sketches:
-    """The previews of one batch. ``find`` brings the tiny autoencoder once it is needed; None: there is none."""
+    """The previews of one batch. ``find`` returns the tiny autoencoder when it is needed; None if there is none."""
 
     def __init__(
         self,
@@ -81,13 +81,13 @@ class Sketches:
         self._given_up = False
 
     def after(self, step: int, estimate: Tensor | None) -> tuple[Preview, ...]:
-        """One for each row, if they are due after ``step``; ``estimate``: latents (bucket, channels, h, w)."""
+        """One preview per row if they are due after ``step``; ``estimate``: latents (bucket, channels, h, w)."""
         began = self._clock()
         if not self._rhythm.is_due(step, began) or estimate is None or self._given_up:
             return ()
         try:
             made = self._make(estimate[: len(self._batch.rows)])
-        except Exception:  # whatever it is, the picture does not need it
+        except Exception:  # whatever it is, the batch can do without previews
             log.warning("no previews of this batch", exc_info=True)
             made = ()
         self._given_up = not made
@@ -112,7 +112,7 @@ class Sketches:
 
 
 class Previews:
-    """The tiny autoencoders of a catalogue on one device, loaded once one is needed. For one thread."""
+    """The tiny autoencoders of a catalogue on one device, loaded on first use. For one thread."""
 
     def __init__(self, *, catalog: Catalog, device: torch.device, precision: torch.dtype) -> None:
         self._catalog = catalog
@@ -121,27 +121,27 @@ class Previews:
         self._loaded: dict[Path, Any | None] = {}
 
     def of(self, batch: Batch, vae: Any, checker: Checker | None) -> Sketches:
-        """The previews of a batch whose pictures ``vae`` decodes and ``checker`` looks at."""
+        """The previews of a batch whose pictures ``vae`` decodes and ``checker`` judges."""
         return Sketches(batch, checker, lambda: vae if isinstance(vae, AutoencoderTiny) else self._find(batch.model))
 
     def clear(self) -> None:
-        """Give back the memory."""
+        """Free the memory."""
         self._loaded.clear()
 
     def _find(self, name: str) -> Any | None:
-        """The tiny autoencoder of the family of the model ``name``; None where it is not here."""
+        """The tiny autoencoder for the family of the model ``name``; None if it is not on this machine."""
         source = self._catalog.preview(self._catalog[name])
         folder = source.locate() if source else None
         if source is None or folder is None:
             return None
         if folder not in self._loaded:
-            self._loaded[folder] = None  # what cannot be loaded now is not tried for every batch
+            self._loaded[folder] = None  # a failed load is not retried for every batch
             self._loaded[folder] = load_tiny(folder, source.variant, device=self._device, precision=self._precision)
         return self._loaded[folder]
 
 
 def load_tiny(folder: Path, variant: str | None, *, device: torch.device, precision: torch.dtype) -> torch.nn.Module:
-    """The tiny autoencoder in ``folder``; raises one of ``damage.MALFORMED`` if it is none, or damaged."""
+    """The tiny autoencoder in ``folder``; raises one of ``damage.MALFORMED`` if it is not one, or damaged."""
     network = NetworkFolder(path=folder, variant=variant).network("vae")
     if not isinstance(network, AutoencoderTiny):
         raise UnsupportedError("an autoencoder for previews has to be a tiny one")
@@ -151,14 +151,14 @@ def load_tiny(folder: Path, variant: str | None, *, device: torch.device, precis
 
 
 def _decode(vae: Any, latents: Tensor) -> Tensor:
-    """Latents (1, channels, h, w) to a picture, (1, H, W, 3) in uint8, no longer than ``SIDE`` along any side.
+    """Decode latents (1, channels, h, w) to a picture, (1, H, W, 3) in uint8, at most ``SIDE`` long on each side.
 
-    The latents are made smaller, not the picture: they are a picture too, and decoding costs by the pixel.
+    The latents are shrunk instead of the picture: they resemble a picture, and decoding is paid per pixel.
     """
     height, width = latents.shape[-2:]
     shrink = min(1.0, SIDE // SIZE_MULTIPLE / max(height, width))
     size = (max(1, round(height * shrink)), max(1, round(width * shrink)))
-    able = latents.cpu() if latents.device.type == "mps" else latents  # which only shrinks to what divides the size
+    able = latents.cpu() if latents.device.type == "mps" else latents  # MPS only shrinks to divisors of the size
     small = torch.nn.functional.interpolate(able, size=size, mode="area") if shrink < 1.0 else latents
     scaled = (small / vae.config.scaling_factor).to(latents.device, vae.dtype)
     decoded: Tensor = vae.decode(scaled, return_dict=False)[0]

@@ -1,4 +1,4 @@
-"""The safety check: which checker looks at a model's pictures, loaded once it is needed, and what is wrong with it."""
+"""The safety check: which checker judges a model's pictures, loaded on first use, and what is wrong with it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from inference.loading.unsupported import UnsupportedError
 from inference.memory.cache import ByteCache
 
 KEPT_BYTES = 2 * 2**30
-"""Beside the models' budget: the usual classifier takes 0.2 to 0.4 GB, Stable Diffusion's checker 0.6 to 1.2."""
+"""On top of the models' budget: the usual classifier takes 0.2 to 0.4 GB, Stable Diffusion's checker 0.6 to 1.2."""
 
 
 class Safety:
     """The checkers of a catalogue's models on one device, for one thread.
 
-    On a CPU they compute in float32, elsewhere in ``precision``: they are small, and run once for each batch.
+    On a CPU they compute in float32, elsewhere in ``precision``: they are small, and run once per batch and preview.
     """
 
     def __init__(self, *, catalog: Catalog, device: torch.device, precision: torch.dtype) -> None:
@@ -36,7 +36,7 @@ class Safety:
 
     @contextmanager
     def checker(self, entry: ModelEntry, on_part: Callable[[], None]) -> Iterator[Checker | None]:
-        """What checks the pictures of ``entry``, None if it is harmless; ``on_part`` is called before it is loaded.
+        """The checker for pictures of ``entry``, None if it is harmless; ``on_part`` is called before it is loaded.
 
         Raises:
             InferenceError: with CheckerMissing or CheckerUnusable.
@@ -56,11 +56,11 @@ class Safety:
             yield checker
 
     def faults(self) -> tuple[Failure, ...]:
-        """Why the pictures of models on this machine cannot be checked; loads every checker that they need."""
+        """Why pictures of models on this machine cannot be checked; loads every checker that they need."""
         return tuple(dict.fromkeys(filter(None, map(self._fault, self._catalog.to_be_checked()))))
 
     def clear(self) -> None:
-        """Give back the memory of what is not in use."""
+        """Free the memory of checkers that are not in use."""
         self._checkers.clear()
 
     def _fault(self, entry: ModelEntry) -> Failure | None:
@@ -98,7 +98,7 @@ class Safety:
 
 
 def _try(checker: Checker, device: torch.device) -> None:
-    """Have it look at a black picture: what cannot compute is better known before somebody waits for it."""
+    """Run it on a black picture: better to learn now that it cannot compute than while somebody waits."""
     (verdict,) = checker.judge(torch.zeros(1, 64, 64, 3, dtype=torch.uint8, device=device))
     if isnan(verdict.score):
         raise UnsupportedError("it computes no numbers")

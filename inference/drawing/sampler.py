@@ -1,8 +1,8 @@
 """The few-step sampler of Latent Consistency Models: from seeds and prompt embeddings to latents.
 
 All coefficients are Python floats, computed before the loop: nothing inside it reads a value back from the device.
-Latents and arithmetic are float32 whatever the network computes in. Every picture's noise comes from its own seeds, on
-the CPU: so it is the same on every device and whatever shares the batch.
+Latents and arithmetic are float32, whatever dtype the network computes in. Each picture's noise comes from its own
+seeds, on the CPU, so it is the same on every device and in every batch.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from inference.schedule import Schedule
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conditions:
-    """What the network is told beside latents and time, one row per picture.
+    """The network's inputs besides latents and timestep, one row per picture.
 
     ``text``: (B, tokens, width). ``pooled``: (B, width) and ``time_ids``: (B, 6) for SDXL, else None.
     """
@@ -32,15 +32,15 @@ class Conditions:
 
     @property
     def added(self) -> dict[str, Tensor] | None:
-        """As diffusers' UNet takes SDXL's conditions."""
+        """SDXL's conditions as diffusers' UNet takes them."""
         if self.pooled is None or self.time_ids is None:
             return None
         return {"text_embeds": self.pooled, "time_ids": self.time_ids}
 
 
 OnStep: TypeAlias = Callable[[int, Tensor | None], None]
-"""Hears how many steps are done and what the pictures look like by now: the consistency function's output f, latents
-without noise; None before the first step. What it raises ends the drawing."""
+"""Called with the number of steps done and the current estimate of the pictures: the consistency function's output f,
+latents without noise; None before the first step. An exception from it ends the drawing."""
 
 
 class Denoiser(Protocol):
@@ -63,11 +63,11 @@ def draw_noise(
 ) -> Tensor:
     """Standard normal noise in float32 on the CPU, shape (steps, rows, channels, height, width).
 
-    Every row comes from a generator of its own; its first draw makes the initial latents, the others are added after
-    each step but the last, in that order: as diffusers' pipelines draw it when given one generator per picture.
+    Each row has its own generator; its first draw is the initial latents, the others are added after each step but the
+    last, in that order: as diffusers' pipelines draw them when given one generator per picture.
 
-    A variation mixes all of them with those of its own seed, and not the initial one alone as AUTOMATIC1111 does: what
-    is added after the first steps drowns that, and of four steps nobody would see the difference.
+    A variation mixes all of them with those of its own seed, not just the initial one as AUTOMATIC1111 does: the noise
+    added after the first steps drowns that out, and with four steps nobody would see the difference.
     """
     rows = []
     for seed, variation in zip(seeds, variations or [None] * len(seeds), strict=True):
@@ -84,10 +84,10 @@ def _noise(seed: int, steps: int, shape: tuple[int, int, int]) -> Tensor:
 
 
 def _on_the_arc(one: Tensor, other: Tensor, strength: float) -> Tensor:
-    """Spherical interpolation of independent normal fields, from ``one`` at 0 to the ``other`` at 1.
+    """Spherical interpolation of independent normal fields, from ``one`` at 0 to ``other`` at 1.
 
-    The squares of the weights add up to 1, so the mix is standard normal, too, for every strength. AUTOMATIC1111
-    measures the angle between the fields, which for n independent values is a right one up to O(1 / sqrt(n)).
+    The squares of the weights add up to 1, so the mix is standard normal for every strength. AUTOMATIC1111 measures the
+    angle between the fields, which for n independent values is a right angle up to O(1 / sqrt(n)).
     """
     angle = strength * math.pi / 2
     return math.cos(angle) * one + math.sin(angle) * other
@@ -105,10 +105,10 @@ def guidance_embedding(guidance: Sequence[float], dim: int) -> Tensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NegativePass:
-    """The second pass of classifier-free guidance, over the guided rows alone, padded to G rows.
+    """The second pass of classifier-free guidance, over the guided rows only, padded to G rows.
 
-    ``conditions`` of the negative prompts, the ``scales`` (G, 1, 1, 1), and which ``rows`` of the batch they belong to,
-    (G,) in int64; from ``count`` on they only fill it up.
+    ``conditions``: of the negative prompts. ``scales``: (G, 1, 1, 1). ``rows``: (G,) in int64, which rows of the batch
+    they belong to. From ``count`` on they are padding.
     """
 
     conditions: Conditions
@@ -121,8 +121,8 @@ class NegativePass:
 class Guidance:
     """How the rows are guided: one of the two ways of Latent Consistency Models.
 
-    ``embedding``: (B, dim) for a native LCM. ``negative``: classifier-free, for some rows; the others come out exactly
-    as without it. Neither: unguided.
+    ``embedding``: (B, dim) for a native LCM. ``negative``: classifier-free guidance of some rows; the others come out
+    exactly as without it. Neither: unguided.
     """
 
     embedding: Tensor | None = None
@@ -131,7 +131,7 @@ class Guidance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopInputs:
-    """All that the loop reads from the device. ``timesteps``: (steps,) in int64."""
+    """Everything that the loop reads from the device. ``timesteps``: (steps,) in int64."""
 
     noise: Tensor
     timesteps: Tensor
@@ -140,11 +140,11 @@ class LoopInputs:
 
 
 Loop: TypeAlias = Callable[[Denoiser, Schedule, LoopInputs, OnStep], Tensor]
-"""``iterate``, or what does the same in another way."""
+"""``iterate``, or another implementation of the same loop."""
 
 
 def iterate(network: Denoiser, schedule: Schedule, inputs: LoopInputs, on_step: OnStep) -> Tensor:
-    """The loop itself: reads nothing back, moves nothing to the device, and so can be captured as a graph."""
+    """The loop itself: no transfers from or to the device, so it can be captured as a graph."""
     noise, steps = inputs.noise, inputs.noise.shape[0]
     latents = noise[0]
     on_step(0, None)
@@ -169,9 +169,9 @@ def sample(
     on_step: OnStep,
     loop: Loop = iterate,
 ) -> Tensor:
-    """Draw latents (B, channels, height, width), float32, from ``noise`` (steps, B, channels, height, width).
+    """Sample latents (B, channels, height, width), float32, from ``noise`` (steps, B, channels, height, width).
 
-    ``on_step`` is called before the first step with 0 and after step i with i and an estimate of the latents.
+    ``on_step`` is called with 0 before the first step, and after step i with i and an estimate of the latents.
     """
     inputs = LoopInputs(
         noise=noise,
@@ -185,11 +185,11 @@ def sample(
 def _predict(
     network: Denoiser, latents: Tensor, timestep: Tensor, conditions: Conditions, guidance: Guidance
 ) -> Tensor:
-    """The network's output in float32, after classifier-free guidance if there is any (arXiv 2207.12598, equation 6).
+    """The network's output in float32, with classifier-free guidance if there is any (arXiv 2207.12598, equation 6).
 
-    The first pass has the shape of an unguided one, instead of growing by the guided rows: a row that is not guided
-    then gets the same bits whether a neighbour is guided or not. Which rows are is known beforehand, so nothing here
-    waits for the device.
+    The first pass has the shape of an unguided one instead of growing by the guided rows, so an unguided row gets the
+    same bits whether or not a neighbour is guided. Which rows are guided is known beforehand, so nothing here waits
+    for the device.
     """
     output = _forward(network, latents, timestep, conditions, guidance.embedding)
     negative = guidance.negative

@@ -1,6 +1,6 @@
-"""Prompt embeddings: what the text encoders make of a prompt, kept for the next time it is asked for.
+"""Prompt embeddings: the text encoders' output for a prompt, cached for the next time.
 
-Prompts are encoded one at a time: so an embedding never depends on what else is asked for in the batch.
+Prompts are encoded one at a time, so an embedding never depends on the other prompts of a batch.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from inference.prompts import Weighted, read_weights
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Embedding:
-    """``tokens``: (1, chunks × tokens, width). ``pooled``: (1, width) in SDXL's shape, else None. ``unread``: the end
-    of the prompt that the encoders did not read."""
+    """``tokens``: (1, chunks × tokens, width). ``pooled``: (1, width) for SDXL, else None. ``unread``: the end of the
+    prompt that the encoders did not read."""
 
     tokens: Tensor
     pooled: Tensor | None
@@ -29,19 +29,19 @@ class Embedding:
 
 
 KEPT_CHUNKS = 256
-"""Of all embeddings that are kept: each has 118 kB for SD 1.5, 318 kB for SDXL in bf16."""
+"""Maximum chunks of all cached embeddings together; each takes 118 kB for SD 1.5, 318 kB for SDXL in bf16."""
 MOST_CHUNKS = 4
-"""Of a prompt that is longer than its encoders read at once: 300 tokens of CLIP are read."""
+"""Maximum chunks that are read of a prompt: 300 tokens of CLIP."""
 
 
 class PromptCache:
-    """The embeddings used last, shared by models that have their text encoders in common."""
+    """The most recently used embeddings, shared by models that have the same text encoders."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[tuple[str, ...], Embedding] = OrderedDict()
 
     def embed(self, model: LoadedModel, prompt: str, *, chunks: int = 1) -> Embedding:
-        """The embedding of ``prompt`` with ``model``'s text encoders, of at least so many chunks."""
+        """The embedding of ``prompt`` by ``model``'s text encoders, padded to at least ``chunks`` chunks."""
         embedding = self._found(model, prompt)
         if (lacking := chunks - embedding.chunks) <= 0:
             return embedding
@@ -49,7 +49,7 @@ class PromptCache:
         return replace(embedding, tokens=torch.cat([embedding.tokens, *silence], dim=1), chunks=chunks)
 
     def embed_negative(self, model: LoadedModel, negative: str, *, chunks: int = 1) -> Embedding:
-        """The embedding to lead away from; an empty one is all zeros where the checkpoint was trained so (SDXL)."""
+        """The embedding of a negative prompt; an empty one is all zeros where the checkpoint was trained so (SDXL)."""
         embedding = self.embed(model, negative, chunks=chunks)
         says = read_weights(negative).text.strip()
         if says or not model.zero_empty_negative or embedding.pooled is None:
@@ -57,12 +57,12 @@ class PromptCache:
         return replace(embedding, tokens=torch.zeros_like(embedding.tokens), pooled=torch.zeros_like(embedding.pooled))
 
     def chunks(self, model: LoadedModel, row: Row) -> int:
-        """How many chunks a row's prompts take, the longer of the two: both passes read equally many."""
+        """Number of chunks for a row's prompts, the larger of the two: both passes take the same number."""
         prompts = (row.prompt, row.negative) if _negative_acts(model, row) else (row.prompt,)
         return max(self._found(model, prompt).chunks for prompt in prompts)
 
     def clear(self) -> None:
-        """Give back what they take."""
+        """Free the memory."""
         self._kept.clear()
 
     def _found(self, model: LoadedModel, prompt: str) -> Embedding:
@@ -76,15 +76,15 @@ class PromptCache:
 
 
 def embed(model: LoadedModel, prompt: str) -> Embedding:
-    """Encode ``prompt``, cut after ``MOST_CHUNKS``.
+    """Encode ``prompt``, truncated after ``MOST_CHUNKS``.
 
-    SD 1.5 takes the last layer; SDXL the last but one of both encoders, side by side, and the second's pooled output.
-    What is longer than they read at once is read in chunks, each between a beginning and an end of its own, whose
-    states stand one after the other, as AUTOMATIC1111 has it; pooled is the first.
+    SD 1.5 takes the last layer's states; SDXL the penultimate layer's of both encoders, concatenated along the width,
+    and the second's pooled output. Longer prompts are read in chunks, each with its own start and end token, whose
+    states are concatenated along the tokens, as in AUTOMATIC1111; ``pooled`` is the first chunk's.
 
-    A weight w makes of a token's vector z, and e in the same place of the empty prompt, e + w (z - e), as ComfyUI does
-    it. AUTOMATIC1111 scales z itself and then restores the mean of all, which may be next to nothing: the built-in
-    models' is.
+    A weight w turns a token's vector z into e + w (z - e), where e is the empty prompt's vector in the same place, as
+    in ComfyUI. AUTOMATIC1111 scales z itself and then restores the mean of all, which may be next to nothing, as it is
+    for the built-in models.
     """
     words = _divided(model.text[0].tokenizer, read_weights(prompt))
     outputs = [_encode(stage, words) for stage in model.text]
@@ -101,7 +101,7 @@ def embed(model: LoadedModel, prompt: str) -> Embedding:
 
 
 def unread(model: LoadedModel, prompts: PromptCache, row: Row) -> Unread:
-    """What ``model`` did not read of a row's prompts; of a negative prompt nothing matters where that does not act."""
+    """What ``model`` did not read of a row's prompts; a negative prompt counts only where it has an effect."""
     negative = prompts.embed(model, row.negative).unread if _negative_acts(model, row) else ""
     return Unread(prompt=prompts.embed(model, row.prompt).unread, negative=negative)
 
@@ -112,10 +112,10 @@ def _negative_acts(model: LoadedModel, row: Row) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Words:
-    """A prompt as all encoders of a model read it, which have one vocabulary.
+    """A prompt as all encoders of a model read it, which share one vocabulary.
 
-    ``numbers``: of each chunk, with its beginning and its end. ``length``: of a chunk once it is filled up.
-    ``weights``: (chunks, length, 1). ``end``: where in the prompt the last chunk ends.
+    ``numbers``: token ids of each chunk, with its start and end token. ``length``: of a padded chunk. ``weights``:
+    (chunks, length, 1). ``end``: where in the prompt the last chunk ends.
     """
 
     numbers: tuple[tuple[int, ...], ...]
@@ -128,7 +128,7 @@ def _divided(tokenizer: Any, prompt: Weighted) -> _Words:
     said = tokenizer(
         prompt.text,
         add_special_tokens=False,
-        split_special_tokens=True,  # “!”, which some fill up with, and “<|endoftext|>” are words of whoever types them
+        split_special_tokens=True,  # “!”, which some pad with, and “<|endoftext|>” are ordinary words when typed
         return_offsets_mapping=True,
         verbose=False,
     )
@@ -150,9 +150,9 @@ def _divided(tokenizer: Any, prompt: Weighted) -> _Words:
 
 
 def _encode(stage: TextStage, words: _Words) -> Any:
-    """What the encoder makes of the chunks, filled up as it knows them.
+    """Encode the chunks, padded with this encoder's padding token.
 
-    Nothing else of its tokenizer counts: SDXL's second one fills up with “!” and takes each for a word of its own.
+    Nothing else of its tokenizer is used: SDXL's second one pads with “!” and reads each “!” as a token of its own.
     """
     tokens = torch.full((len(words.numbers), words.length), stage.tokenizer.pad_token_id)
     for row, numbers in zip(tokens, words.numbers, strict=True):

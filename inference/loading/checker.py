@@ -1,4 +1,4 @@
-"""A safety checker from its files: an image classifier of transformers, or the one that Stable Diffusion came with."""
+"""Safety checkers: image classifiers of transformers, and the checker that Stable Diffusion came with."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from inference.loading.preprocessing import Preprocessing
 from inference.loading.unsupported import UnsupportedError
 
 SPECIAL_CARE = np.float32(0.01)
-"""By how much every concept's threshold sinks where a picture needs special care, as diffusers has it."""
+"""How much every concept's threshold drops for pictures that need special care, as in diffusers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """Whether a picture is explicit, and the number that this was told from."""
+    """Whether a picture is explicit, and the score that this follows from."""
 
     explicit: bool
     score: float
@@ -34,14 +34,14 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Checker(ABC):
-    """A network that looks at pictures, with how it wants them prepared."""
+    """A network that judges pictures, with its preprocessing."""
 
     network: Any
     prepare: Preprocessing
 
     @property
     def bytes(self) -> int:
-        """Memory that the weights take, in bytes."""
+        """Size of the weights in bytes."""
         tensors = (*self.network.parameters(), *self.network.buffers())
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
@@ -56,7 +56,7 @@ class Checker(ABC):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Classifier(Checker):
-    """A network whose outputs ``explicit``, as probabilities, add up to the score."""
+    """Scores a picture by the probabilities of its network's outputs ``explicit``."""
 
     explicit: list[int]
     threshold: float
@@ -66,7 +66,7 @@ class Classifier(Checker):
         return tuple(Verdict(explicit=not score < self.threshold, score=score) for score in scores)  # NaN is explicit
 
     def _probabilities(self, logits: Tensor) -> Tensor:
-        """transformers' rule for what the logits mean: each one by itself, or shares of one."""
+        """Follows transformers' interpretation of the logits: independent probabilities, or one distribution."""
         if self.network.config.problem_type == "multi_label_classification" or logits.shape[1] == 1:
             return logits.sigmoid()[:, self.explicit].amax(1)
         return logits.softmax(1)[:, self.explicit].sum(1)
@@ -74,9 +74,9 @@ class Classifier(Checker):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class OwnChecker(Checker):
-    """diffusers' checker: explicit is what resembles a concept more than that concept's threshold.
+    """diffusers' checker: a picture is explicit if it resembles a concept more than that concept's threshold allows.
 
-    The score is how far the nearest concept's threshold is passed; up to 0 it is not.
+    The score is the largest margin over a threshold; up to 0, none is exceeded.
     """
 
     def _judge(self, prepared: Tensor) -> tuple[Verdict, ...]:
@@ -93,10 +93,10 @@ def load_classifier(entry: SafetyEntry, folder: Path) -> Classifier:
     """The classifier in ``folder``, in float32 on the CPU.
 
     Raises:
-        UnsupportedError: there are only pickles, weights are missing or not finite, or it has not the entry's labels;
-            also ``OSError``, ``ValueError`` and what else damaged files provoke.
+        UnsupportedError: there are only pickles, weights are missing or not finite, or it lacks the entry's labels;
+            also ``OSError``, ``ValueError`` and whatever else damaged files cause.
     """
-    # Said, because the default is to ask on the terminal whether to run a program that the folder brings along.
+    # Explicit, because the default is to ask on the terminal whether to run code that the folder contains.
     network: Any = load_network(AutoModelForImageClassification, folder, entry.weights.variant, trust_remote_code=False)
     check_finite("classifier", network)
     known = {str(label).casefold(): int(index) for index, label in network.config.id2label.items()}
@@ -119,7 +119,7 @@ def load_own(folder: Path, variant: str | None) -> OwnChecker:
 
 
 def _beyond(embeddings: Tensor, concepts: Tensor, thresholds: Tensor) -> NDArray[np.float32]:
-    """How far each picture passes each concept's threshold, in float32 on the host, where diffusers computes it."""
+    """How far each picture exceeds each concept's threshold, in float32 on the host, where diffusers computes it."""
     similarity: NDArray[np.float32] = cosine_distance(embeddings, concepts).cpu().float().numpy()
     beyond: NDArray[np.float32] = similarity - thresholds.cpu().float().numpy()
     return beyond

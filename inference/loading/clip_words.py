@@ -1,7 +1,7 @@
-"""CLIP's tokenizer, which every Stable Diffusion model reads prompts with and no single-file checkpoint brings along.
+"""CLIP's tokenizer, which every Stable Diffusion model uses and no single-file checkpoint contains.
 
-``clip_merges.txt.gz`` holds the byte pairs of OpenAI's CLIP (github.com/openai/CLIP, MIT licence, as its simple
-tokenizer uses them); the vocabulary follows from them.
+``clip_merges.txt.gz`` holds the byte-pair merges of OpenAI's CLIP (github.com/openai/CLIP, MIT licence, as used by its
+simple tokenizer); the vocabulary follows from them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 
 
 def clip_tokenizer(length: int, padding: str = END) -> Any:
-    """The tokenizer for prompts of up to ``length`` tokens, filled up with ``padding``."""
+    """The tokenizer for prompts of up to ``length`` tokens, padded with ``padding``."""
     vocabulary, merges = _words()
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=length, pad_token=padding)
 
@@ -37,6 +37,6 @@ def _pair(line: str) -> tuple[str, str]:
 
 
 def _letters() -> list[str]:
-    """A printable character for each byte, in the order of CLIP's vocabulary: first those that print by themselves."""
+    """A printable character for each byte, in the order of CLIP's vocabulary: bytes that are printable come first."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     return [*map(chr, printable), *(chr(256 + index) for index in range(256 - len(printable)))]

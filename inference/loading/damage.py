@@ -1,4 +1,4 @@
-"""What damaged files provoke in the libraries that read them, and one sentence on what is wrong with them."""
+"""The exceptions that libraries raise for damaged files, and one sentence on what is wrong with a file."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ MALFORMED = (
     ArithmeticError,
     RuntimeError,
 )
-"""What safetensors, diffusers and transformers raise for files that are damaged or of another shape."""
+"""What safetensors, diffusers and transformers raise for files that are damaged or of the wrong structure."""
 
 
 def reason_of(error: BaseException) -> str:
-    """One sentence on what is wrong: safetensors' own words where diffusers wrapped them into longer ones."""
+    """One sentence on what is wrong: safetensors' own message where diffusers wrapped it in a longer one."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, SafetensorError):
         cause = cause.__cause__ or cause.__context__
@@ -30,7 +30,7 @@ def reason_of(error: BaseException) -> str:
 
 
 def check_finite(name: str, network: torch.nn.Module) -> None:
-    """Raise ``UnsupportedError`` if the network called ``name`` has a weight that is no finite number."""
+    """Raise ``UnsupportedError`` if the network called ``name`` has a weight that is not finite."""
     for weight, values in network.named_parameters():
         if not bool(values.sum().isfinite()):
             raise UnsupportedError(f"{weight} of the {name} holds values that are not finite")

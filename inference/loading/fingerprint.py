@@ -1,4 +1,4 @@
-"""Which weights these are: a hash over the files, by which a picture's recipe can tell whether they are the same."""
+"""Identifies weights by a hash over their files, by which a picture's recipe can tell whether they are the same."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from inference.whole_files import replace_file
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 WORTH_BYTES = 2**20
-"""Size of a file from which its hash is kept beyond this process."""
+"""Minimum size of a file whose hash is kept beyond this process."""
 ENDING = ".sha256"
 
 
 class FileHashes:
-    """SHA-256 of files (hex), computed once: known again by where a file lies, its size, and when it was changed.
+    """SHA-256 of files (hex), computed once: files are recognised by their path, size, and times of change.
 
-    With a ``folder``, those of large files are kept there: reading a checkpoint only to hash it takes as long as
-    reading it to draw with it. A folder that cannot be written to costs nothing but that. Threads and processes may
-    share it.
+    With a ``folder``, the hashes of large files are kept there: reading a checkpoint only to hash it takes as long as
+    reading it to draw with it. If the folder cannot be written to, only that is lost. Threads and processes may share
+    it.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -33,13 +33,13 @@ class FileHashes:
         self._reads = True
 
     def at_hand(self) -> FileHashes:
-        """The same, which raises ``LookupError`` instead of reading a large file."""
+        """A copy that raises ``LookupError`` instead of reading a large file."""
         other = copy.copy(self)
         other._reads = False
         return other
 
     def __call__(self, path: Path) -> str:
-        """Of the file at ``path``. The hub's cache names large files by their hash, which saves even the first time.
+        """Hash of the file at ``path``. The hub's cache names large files by their hash, which then is not computed.
 
         Raises:
             OSError: the file cannot be read.
@@ -58,25 +58,25 @@ class FileHashes:
         return self._known[identity]
 
     def of_folder(self, folder: Path, variant: str | None) -> str:
-        """Over the weights of this variant and the configurations in a network's folder."""
+        """Hash over the weights of this variant and the configurations in a network's folder."""
         files = [path for path in sorted(folder.iterdir()) if path.suffix in TEXTS or is_weight_file(path, variant)]
         return combine(f"{path.name} {self(path)}" for path in files)
 
 
 class FileStamps(FileHashes):
-    """Tells without reading whether files have changed: instead of the hash of one, where it lies, size and time."""
+    """Detects changed files without reading them: gives path, size and times of a file instead of its hash."""
 
     def __call__(self, path: Path) -> str:
         return _identity(path.resolve())[0]
 
 
 def combine(lines: Iterable[str]) -> str:
-    """SHA-256 (hex) over lines, in which names of files need not be UTF-8."""
+    """SHA-256 (hex) over lines; file names in them need not be UTF-8."""
     return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
 def _identity(blob: Path) -> tuple[str, int]:
-    """What a file is known again by, and its size."""
+    """What a file is recognised by, and its size."""
     stat = blob.stat()
     return combine(map(str, (blob, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))), stat.st_size
 

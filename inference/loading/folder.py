@@ -1,4 +1,4 @@
-"""A diffusers folder: ``model_index.json`` names the classes of its parts, each in a folder of its name."""
+"""A diffusers folder: ``model_index.json`` names the classes of its parts, each in a subfolder of the same name."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from inference.memory.layout import CLASSES
 from inference.schedule import Schedule
 
 PARTS = {"unet": ("UNet2DConditionModel",), "vae": ("AutoencoderKL", "AutoencoderTiny")}
-"""What may stand in for a part of a pipeline."""
+"""Classes that may replace a part of a pipeline."""
 
 ADAPTER = "adapter_config.json"
-"""Marks an adapter, which transformers would put on top of a network, out of files that nobody has checked."""
+"""Marks an adapter, which transformers would load on top of a network, from files that nobody has checked."""
 TEXT_STAGES = (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"))
 """Names of tokenizers and text encoders."""
 
@@ -46,7 +46,7 @@ class PipelineFolder:
 
     @classmethod
     def open(cls, path: Path, variant: str | None) -> PipelineFolder:
-        """Read the index; raises ``OSError`` or ``ValueError`` where that is damaged, or names a foreign scheduler."""
+        """Read the index; raises ``OSError`` or ``ValueError`` if it is damaged or names an unsupported scheduler."""
         text = (path / PIPELINE_INDEX).read_bytes()
         parts, index = classes_named(text), json.loads(text)
         _check_noise(parts.get("scheduler", ""))
@@ -59,7 +59,7 @@ class PipelineFolder:
 
     @property
     def text_stages(self) -> tuple[tuple[str, str], ...]:
-        """Names of tokenizer and text encoder: one pair in SD 1.5's shape, two in SDXL's."""
+        """Names of tokenizer and text encoder: one pair for SD 1.5, two for SDXL."""
         return tuple(pair for pair in TEXT_STAGES if pair[1] in self.classes)
 
     def tokenizer(self, name: str) -> Any:
@@ -76,11 +76,11 @@ class PipelineFolder:
         return load_network(CLASSES[kind], self.path / name, self.variant)
 
     def parameter_count(self, name: str) -> int:
-        """How many parameters ``name`` has, by headers alone; raises ``ValueError`` or ``OSError``."""
+        """Number of parameters of ``name``, from headers alone; raises ``ValueError`` or ``OSError``."""
         return _numbers(self.path / name, self.variant)
 
     def schedule(self) -> Schedule:
-        """The noise schedule of the folder ``scheduler``, whichever scheduler wrote it."""
+        """The noise schedule in the folder ``scheduler``, whichever scheduler wrote it."""
         config: Any = LCMScheduler.load_config(self.path / "scheduler")
         _check_noise(str(config.get("_class_name")))
         return schedule_of(LCMScheduler.from_config(config))
@@ -98,7 +98,7 @@ class NetworkFolder:
     variant: str | None
 
     def network(self, part: str) -> torch.nn.Module:
-        """The network in float32 on the CPU; raises ``UnsupportedError`` if it is none that can be ``part``."""
+        """The network in float32 on the CPU; raises ``UnsupportedError`` if its class cannot be ``part``."""
         config = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
         kind = config.get("_class_name") if isinstance(config, dict) else None
         if kind not in PARTS[part]:
@@ -106,7 +106,7 @@ class NetworkFolder:
         return load_network(CLASSES[kind], self.path, self.variant)
 
     def parameter_count(self, part: str) -> int:
-        """How many parameters it has, by headers alone; raises ``ValueError`` or ``OSError``."""
+        """Number of parameters, from headers alone; raises ``ValueError`` or ``OSError``."""
         return _numbers(self.path, self.variant)
 
     def digest(self, part: str, hashes: FileHashes) -> str:
@@ -115,13 +115,13 @@ class NetworkFolder:
 
 
 def load_network(kind: Any, folder: Path, variant: str | None, **options: Any) -> torch.nn.Module:
-    """A network in float32 on the CPU, in evaluation mode, every weight of it from the files.
+    """Load a network in float32 on the CPU, in evaluation mode, with every weight from the files.
 
     ``options`` go to the library's ``from_pretrained``.
 
     Raises:
-        UnsupportedError: only pickles are there or named, an adapter lies beside the weights, or these are missing, of
-            another shape, or not finite.
+        UnsupportedError: there are only pickles or some in the index, there is an adapter beside the weights, or these
+            are missing or of another shape.
     """
     if (folder / ADAPTER).exists():
         raise UnsupportedError(f"there is an adapter ({ADAPTER}) in “{folder.name}”, and only whole networks are read")
@@ -162,7 +162,7 @@ def _numbers(folder: Path, variant: str | None) -> int:
 
 
 def _check_index(kind: Any, folder: Path, variant: str | None, files: set[str]) -> None:
-    """Raise ``UnsupportedError`` if the list of a network's files, which the libraries follow, names any other."""
+    """Raise ``UnsupportedError`` if a network's index, which the libraries follow, lists anything but ``files``."""
     indexes = sorted(folder.glob(f"*.safetensors.index.{variant}.json" if variant else "*.safetensors.index.json"))
     if indexes and not issubclass(kind, ModelMixin) and _takes_whole_file(folder, variant, files):
         return
@@ -176,9 +176,9 @@ def _check_index(kind: Any, folder: Path, variant: str | None, files: set[str]) 
 
 
 def _takes_whole_file(folder: Path, variant: str | None, files: set[str]) -> bool:
-    """Whether transformers heeds no list: it takes a whole file where one is, unless the configuration names another.
+    """Whether transformers ignores the index: it loads a whole file if there is one and the configuration names none.
 
-    diffusers takes the list.
+    diffusers follows the index.
     """
     whole = f"model.{variant}.safetensors" if variant else "model.safetensors"
     config = json.loads((folder / "config.json").read_bytes())
@@ -193,7 +193,7 @@ def _check_noise(scheduler: str) -> None:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Without the libraries' bars and reports: what matters of them is raised."""
+    """Silence the libraries' progress bars and reports: what matters in them is raised."""
     libraries = (transformers.utils.logging, diffusers.utils.logging)
     before = [library.get_verbosity() for library in libraries]
     bars = transformers.utils.logging.is_progress_bar_enabled()

@@ -1,4 +1,4 @@
-"""What may lie at a path of the catalogue, and what opens it."""
+"""The formats that a path in the catalogue may have, and what opens them."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Networks(Protocol):
     def path(self) -> Path: ...
 
     def network(self, part: str) -> torch.nn.Module:
-        """In float32 on the CPU; raises ``ValueError``, ``OSError``, … for files that cannot be used."""
+        """The network in float32 on the CPU; raises ``ValueError``, ``OSError``, … for files that cannot be used."""
 
     def parameter_count(self, part: str) -> int:
-        """About how many parameters it has, by headers alone; raises ``ValueError`` or ``OSError``."""
+        """Approximate number of parameters, from headers alone; raises ``ValueError`` or ``OSError``."""
 
     def digest(self, part: str, hashes: FileHashes) -> str:
-        """SHA-256 (hex) by which changed weights are noticed."""
+        """SHA-256 (hex) that changes with the weights."""
 
 
 class Pipeline(Networks, Protocol):
@@ -48,9 +48,9 @@ class Pipeline(Networks, Protocol):
 
 
 def open_pipeline(path: Path, variant: str | None, *, prediction: Prediction | None) -> Pipeline:
-    """The whole model at ``path``; ``prediction`` is what the catalogue says of one in a single file.
+    """The whole model at ``path``; ``prediction`` is the catalogue's prediction type for a single file.
 
-    Raises ``UnsupportedError`` for pickles and whatever else is not read, ``ValueError`` or ``OSError`` for damage.
+    Raises ``UnsupportedError`` for pickles and anything else unsupported, ``ValueError`` or ``OSError`` for damage.
     """
     if _is_file(path):
         return SingleFile.open(path).predicting(prediction)
@@ -58,7 +58,7 @@ def open_pipeline(path: Path, variant: str | None, *, prediction: Prediction | N
 
 
 def open_part(path: Path, variant: str | None, *, sdxl: bool) -> Networks:
-    """The network at ``path`` that replaces a part of a model; ``sdxl`` tells a single file what no shape in it does.
+    """The network at ``path`` that replaces a part of a model; ``sdxl`` tells a single file what its shapes do not.
 
     Raises as ``open_pipeline`` does.
     """
@@ -68,7 +68,7 @@ def open_part(path: Path, variant: str | None, *, sdxl: bool) -> Networks:
 
 
 def _is_file(path: Path) -> bool:
-    """Whether it is a single file, and not a folder."""
+    """Whether it is a single file rather than a folder."""
     if path.suffix in PICKLES:
         raise UnsupportedError(PICKLE_REFUSED.format(ending=path.suffix))
     if path.suffix != FILE and not path.is_dir():

@@ -1,6 +1,6 @@
-"""The names that Stable Diffusion's original code gave its layers, and diffusers' names for the same layers.
+"""Layer names in Stable Diffusion's original code, and diffusers' names for the same layers.
 
-Checkpoints in a single file use them with dots between the parts, LoRAs of kohya's trainer with underscores.
+Single-file checkpoints separate the parts of a name with dots, LoRAs of kohya's trainer with underscores.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ Pair = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """``beginnings`` of original names with diffusers' instead; ``inside`` are parts that are renamed after those."""
+    """``beginnings``: prefixes of original names, with diffusers'; ``inside``: parts of the rest to be renamed."""
 
     beginnings: tuple[Pair, ...]
     inside: tuple[Pair, ...] = ()
 
     def rename(self, name: str, separator: str = ".") -> str | None:
-        """Diffusers' name; None for one that the table does not know."""
+        """diffusers' name; None if the table does not know ``name``."""
         fitting = [pair for pair in self._separated(self.beginnings, separator) if _begins(name, pair[0], separator)]
         if not fitting:
             return None
@@ -64,12 +64,12 @@ RESIDUAL_BLOCK = (
 
 
 def unet_names(levels: int, layers: int) -> Names:
-    """The names in a UNet of ``levels`` resolutions with ``layers`` residual blocks each on the way down."""
+    """Names in a UNet of ``levels`` resolutions with ``layers`` residual blocks each on the way down."""
     return Names((*UNET, *_down(levels, layers), *_up(levels, layers)), RESIDUAL_BLOCK)
 
 
 def unet_names_of(originals: Iterable[str]) -> Names:
-    """The names in the UNet whose original names these are: where it shrinks tells how deep and how wide it is."""
+    """Names in the UNet with these original names, whose downsamplers tell its number of levels and layers."""
     blocks = {tuple(name.split(".")[1:4]) for name in originals if name.startswith("input_blocks.")}
     shrinking = sorted(int(block[0]) for block in blocks if block[2:] == ("op",))
     layers = shrinking[0] - 1 if shrinking else max((int(block[0]) for block in blocks), default=0)
@@ -91,7 +91,7 @@ def _up(levels: int, layers: int) -> Iterator[Pair]:
         for layer in range(layers + 1):
             yield f"output_blocks.{first + layer}.0", f"up_blocks.{level}.resnets.{layer}"
             yield f"output_blocks.{first + layer}.1", f"up_blocks.{level}.attentions.{layer}"
-        for place in (1, 2):  # the second where there is attention before it
+        for place in (1, 2):  # 2 if attention comes before it
             yield f"output_blocks.{first + layers}.{place}.conv", f"up_blocks.{level}.upsamplers.0.conv"
 
 
@@ -106,11 +106,11 @@ VAE_ATTENTION = (
     ("proj_out", "to_out.0"),
     *((name, name) for name in ("to_q", "to_k", "to_v", "to_out.0")),
 )
-"""The last four are diffusers' own, which its conversion of 2023 left in the files that it wrote."""
+"""The last four are diffusers' own, which its conversion of 2023 left in the files it wrote."""
 
 
 def vae_names_of(originals: Iterable[str]) -> Names:
-    """The names in the autoencoder whose original names these are."""
+    """Names in the autoencoder with these original names."""
     levels = len({name.split(".")[2] for name in originals if name.startswith("decoder.up.")})
     return Names((*_vae_ends(), *_vae_levels(levels)), (("nin_shortcut", "conv_shortcut"),))
 
@@ -138,7 +138,7 @@ def _vae_levels(levels: int) -> Iterator[Pair]:
 # -- OpenCLIP's text encoder -------------------------------------------------------------------------------------------
 
 PROJECTION = "text_projection"
-"""A matrix, which stands the other way round than the layer's weight that files made from a diffusers folder have."""
+"""A matrix, the transpose of the linear layer's weight in files made from a diffusers folder."""
 OPEN_CLIP = Names(
     (
         ("token_embedding", "embeddings.token_embedding"),
@@ -156,4 +156,4 @@ OPEN_CLIP = Names(
         ("attn", "self_attn"),
     ),
 )
-"""Query, key and value lie in one ``in_proj`` there, which a name alone cannot take apart."""
+"""Query, key and value are one ``in_proj`` there, which renaming alone cannot split."""

@@ -1,5 +1,4 @@
-"""Reading a catalogue entry: its networks in float32 with LoRAs merged into them, and all that a model is beside
-them."""
+"""Reading a catalogue entry: its networks in float32 with LoRAs merged, and its manifest."""
 
 from __future__ import annotations
 
@@ -42,7 +41,7 @@ class _Lora:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFiles:
-    """Where everything of one model lies: ``parts`` are by name, most of them in the ``pipeline`` itself."""
+    """The files of one model: ``parts`` by name, most of them from the ``pipeline`` itself."""
 
     entry: ModelEntry
     pipeline: Pipeline
@@ -52,19 +51,19 @@ class ModelFiles:
 
     @cached_property
     def key(self) -> str:
-        """SHA-256 (hex) over every file and strength that the weights are from."""
+        """SHA-256 (hex) over every file and strength that the weights are made from."""
         return self._key(self.hashes)
 
     @property
     def key_at_hand(self) -> str | None:
-        """``key``, unless large files would have to be read for it, or cannot be read, which the reading tells."""
+        """``key``; None if that means reading large files, or one cannot be read, which loading will report."""
         with contextlib.suppress(LookupError, OSError):
             vars(self).setdefault("key", self._key(self.hashes.at_hand()))
         return vars(self).get("key")
 
     @property
     def _stamp(self) -> str | None:
-        """Another one whenever a file is another one; None where one is not there."""
+        """Changes whenever a file is replaced; None if one is missing."""
         with contextlib.suppress(OSError):
             return self._key(FileStamps())
         return None
@@ -80,22 +79,21 @@ class ModelFiles:
 
     @property
     def parameter_count(self) -> int:
-        """About how many parameters the model has, by headers alone; 0 for files that cannot be used, which the reading
-        tells."""
+        """Approximate number of parameters, from headers alone; 0 for unusable files, which loading will report."""
         with contextlib.suppress(OSError, ValueError):
             return sum(where.parameter_count(part) for part, where in self.parts.items())
         return 0
 
     def networks(self, on_part: Callable[[], None]) -> dict[str, torch.nn.Module]:
-        """The networks by part, LoRAs merged, in float32 on the CPU; ``on_part`` is called before each is read, and
-        each LoRA, and may raise. Meanwhile the files are hashed.
+        """The networks by part, LoRAs merged, in float32 on the CPU; ``on_part`` is called before each network and each
+        LoRA is read, and may raise. The files are hashed at the same time.
 
         Raises:
-            InferenceError: with WeightsUnreadable (also where a file was replaced meanwhile) or AdapterUnfit.
+            InferenceError: with WeightsUnreadable (also if a file was replaced meanwhile) or AdapterUnfit.
         """
         before = self._stamp
         with ThreadPoolExecutor(1, "files-hasher") as hasher:
-            hasher.submit(lambda: self.key)  # what goes wrong is told by the reading, or where the key is asked for
+            hasher.submit(lambda: self.key)  # errors are raised by the reading, or when the key is needed
             networks = self._networks(on_part)
         if self._stamp != before:
             reason = "it was replaced while it was being read; ask again"
@@ -117,7 +115,7 @@ class ModelFiles:
         return networks
 
     def manifest(self, parts: Mapping[str, Label]) -> Manifest:
-        """All that the model is beside its weights.
+        """The model without its weights.
 
         Raises:
             InferenceError: with WeightsUnreadable.
@@ -135,7 +133,7 @@ class ModelFiles:
 def open_model(
     catalog: Catalog, entry: ModelEntry, adapters: tuple[Adapter, ...], hashes: FileHashes | None = None
 ) -> ModelFiles:
-    """Find the files of ``entry`` with ``adapters`` on top of its own; reads no weights. ``hashes`` are those known.
+    """Find the files of ``entry`` with ``adapters`` on top of its own; reads no weights. ``hashes``: known so far.
 
     Raises:
         InferenceError: with WeightsMissing, WeightsUnreadable or UnknownAdapter.
@@ -173,7 +171,7 @@ def _locate(entry: ModelEntry, source: Source, adapter: str | None = None) -> Pa
 
 @contextmanager
 def _reading(model: str, path: Path) -> Iterator[None]:
-    """Turns whatever a damaged file provokes into WeightsUnreadable; running out of memory is not the file's fault."""
+    """Turns the errors of damaged files into WeightsUnreadable; running out of memory is not the file's fault."""
     try:
         yield
     except MALFORMED as error:
@@ -183,7 +181,7 @@ def _reading(model: str, path: Path) -> Iterator[None]:
 
 
 def _check_inputs(unet: Any) -> None:
-    """Raise ``UnsupportedError`` for a denoiser that takes more than a noisy latent."""
+    """Raise ``UnsupportedError`` for a denoiser that takes more than noisy latents."""
     reason = other_inputs(unet.config.in_channels, unet.config.out_channels)
     if reason is not None:
         raise UnsupportedError(reason)

@@ -1,4 +1,4 @@
-"""LoRA files in diffusers', peft's and kohya's names, and merging: W = W0 + Σ strength · alpha / rank · up · down."""
+"""LoRA files in diffusers', peft's or kohya's names, and merging: W = W0 + Σ strength · alpha / rank · up · down."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class LoraError(ValueError):
 
 
 class UnfitError(LoraError):
-    """A sound file of something else than a LoRA for this model; the message says what gave it away."""
+    """A sound file, but not a LoRA for this model; the message says what shows it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A layer of a network: its path with underscores for dots, the form that all naming schemes agree on."""
+    """A layer of a network: its path with underscores for dots, which is common to all naming schemes."""
 
     component: str
     layer: str
@@ -36,23 +36,23 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Factors:
-    """A low-rank change of one layer: ``up`` (out, rank) times ``down`` (rank, in), flattened for convolutions."""
+    """A low-rank update of one layer: ``up`` (out, rank) times ``down`` (rank, in), flattened for convolutions."""
 
     down: Tensor
     up: Tensor
     scale: float
 
     def add_to(self, weight: Tensor, strength: float) -> None:
-        """Change a layer's weight (out, in, …), float32, in one pass over it."""
+        """Add the update to a layer's weight (out, in, …), float32, in place and in one pass over it."""
         up, down = self.up.float().flatten(1), self.down.float().flatten(1)
         weight.view(len(weight), -1).addmm_(up, down, alpha=strength * self.scale)
 
 
 def read_lora(path: Path) -> dict[Target, Factors]:
-    """The low-rank changes in a LoRA file.
+    """The low-rank updates in a LoRA file.
 
     Raises:
-        LoraError: a key of an algorithm other than LoRA, or half of a pair is missing.
+        LoraError: a key is of an algorithm other than LoRA, or half of a pair is missing.
         safetensors.SafetensorError, OSError: the file is damaged.
     """
     found: dict[Target, dict[str, Tensor]] = {}
@@ -69,7 +69,7 @@ def merge_lora(networks: Mapping[str, torch.nn.Module], changes: Mapping[Target,
     """Add ``changes`` at ``strength`` to the float32 weights of ``networks`` (by component name), in place.
 
     Raises:
-        LoraError: a layer that the networks lack or that has another shape; nothing is changed then.
+        LoraError: a layer is not in the networks or has another shape; nothing is changed then.
     """
     layers = _Layers.of(networks)
     weights = {target: layers.fitting(target, factors) for target, factors in changes.items()}
@@ -87,14 +87,14 @@ def _parse(key: str) -> tuple[Target, str]:
 
 
 def _flat(path: str) -> str:
-    """Underscores for dots; without what attention processors and older text encoders put into the path."""
+    """The path with underscores for dots, without what attention processors and older text encoders add to it."""
     flat = path.replace(".", "_").replace("_processor_", "_").removeprefix("text_model_")
     return f"{flat}_0" if flat.endswith("_to_out") else flat
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Layers:
-    """The weights that may be changed; ``originals`` are the names that the denoiser has in Stable Diffusion's code."""
+    """The weights that may be changed; ``originals``: the denoiser's names in Stable Diffusion's code."""
 
     weights: Mapping[Target, Tensor]
     originals: Names
@@ -127,7 +127,7 @@ class _Layers:
 
 @dataclass(frozen=True, slots=True)
 class _Scaling:
-    """peft's configuration, as newer diffusers writes it beside the weights; empty in most files."""
+    """peft's configuration, which newer diffusers writes beside the weights; empty for most files."""
 
     settings: Mapping[str, object]
 
@@ -137,7 +137,7 @@ class _Scaling:
         return cls(settings if isinstance(settings, dict) else {})
 
     def scale(self, target: Target, rank: int) -> float:
-        """peft's scale: alpha / rank, or alpha / sqrt(rank) for rank-stabilised LoRAs; 1 where nothing is written."""
+        """peft's scale: alpha / rank, or alpha / sqrt(rank) for rank-stabilised LoRAs; alpha is the rank by default."""
         alpha = self.settings.get(f"{target.component}.lora_alpha", rank)
         pattern = self.settings.get(f"{target.component}.alpha_pattern")
         if isinstance(pattern, dict):

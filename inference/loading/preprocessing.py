@@ -1,4 +1,4 @@
-"""From pictures to what a classifier expects, on the device, as its ``preprocessor_config.json`` says."""
+"""From pictures to a classifier's input, on the device, according to its ``preprocessor_config.json``."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from transformers import AutoImageProcessor
 from inference.loading.unsupported import UnsupportedError
 
 KINDS = ("ViTImageProcessor", "CLIPImageProcessor", "DeiTImageProcessor", "SiglipImageProcessor")
-"""Processors that do what stands below and nothing else."""
+"""Processors that do what is implemented below and nothing else."""
 
 FILTERS = {2: "bilinear", 3: "bicubic"}
-"""Pillow's numbers and torch's names."""
+"""Pillow's numbers and torch's names for filters."""
 
 Size = tuple[int, int]
 """Height and width."""
@@ -24,7 +24,7 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preprocessing:
-    """Resize to ``size``, or the shorter side to ``shortest``; crop the middle; scale; normalise. None is left out."""
+    """Resize to ``size``, or the shorter side to ``shortest``; centre crop; rescale; normalise. None skips a step."""
 
     size: Size | None
     shortest: int | None
@@ -36,10 +36,10 @@ class Preprocessing:
 
     @classmethod
     def open(cls, folder: Path) -> Preprocessing:
-        """What the folder's ``preprocessor_config.json`` says; transformers knows its defaults and older spellings.
+        """Read the folder's ``preprocessor_config.json``; transformers knows its defaults and older spellings.
 
         Raises:
-            UnsupportedError: it asks for something else; also ``OSError`` or ``ValueError`` where it is damaged.
+            UnsupportedError: it asks for something else; also ``OSError`` or ``ValueError`` if it is damaged.
         """
         if not (folder / "preprocessor_config.json").is_file():
             raise UnsupportedError(f"there is no preprocessor_config.json in “{folder.name}”")
@@ -65,7 +65,7 @@ class Preprocessing:
         return (prepared * self.scale - mean) / std
 
     def _resized(self, pictures: Tensor) -> Tensor:
-        """As Pillow does it: across and rounded, then down and rounded."""
+        """As Pillow does it: horizontally and rounded, then vertically and rounded."""
         size = self._target(pictures.shape[-2], pictures.shape[-1])
         if size == tuple(pictures.shape[-2:]):
             return pictures
@@ -73,7 +73,7 @@ class Preprocessing:
         able = pictures.cpu() if where.type == "mps" else pictures  # torch has no antialiasing there
         for step in ((pictures.shape[-2], size[1]), size):
             able = functional.interpolate(able, size=step, mode=self.filter, antialias=True, align_corners=False)
-            able = (able + 0.5).floor().clamp(0, 255)  # half a level goes up, not to the even one
+            able = (able + 0.5).floor().clamp(0, 255)  # rounds half up, not half to even
         return able.to(where)
 
     def _target(self, height: int, width: int) -> Size:

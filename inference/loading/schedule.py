@@ -1,4 +1,4 @@
-"""From diffusers' description of a noise schedule to the one that our sampler takes."""
+"""From diffusers' configuration of a noise schedule to our sampler's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a network looks like, told from the shapes of its weights: so a single file needs no configuration beside it."""
+"""A network's configuration, inferred from the shapes of its weights, so that a single file needs none beside it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 from inference.loading.unsupported import UnsupportedError
 
 Shapes = Mapping[str, tuple[int, ...]]
-"""By diffusers' and transformers' names of the weights."""
+"""By the weights' names in diffusers or transformers."""
 
 HEAD_WIDTH = 64
-"""Channels of an attention head in CLIP's encoders and in every denoiser after Stable Diffusion 1."""
+"""Channels per attention head in CLIP's encoders and in every denoiser after Stable Diffusion 1."""
 SD1_HEADS = 8
-"""Stable Diffusion 1 has as many heads at every level, instead of ever more of one width."""
+"""Stable Diffusion 1 has the same number of heads at every level; later models have heads of a fixed width."""
 TIME_ID_WIDTH = 256
-"""Sinusoids for each of the six numbers that SDXL is told about size and crop."""
+"""Width of the sinusoidal embedding of each of the six numbers that tell SDXL size and crop."""
 NORM_GROUPS = 32
 
 
@@ -61,30 +61,30 @@ def _size_condition(shapes: Shapes) -> dict[str, Any]:
 
 
 def _middle_type(shapes: Shapes, *, attends: bool) -> str | None:
-    """SSD-1B has no attention in the middle; smaller ones have no middle at all."""
+    """SSD-1B has no attention in the middle block; smaller models have no middle block at all."""
     if attends:
         return "UNetMidBlock2DCrossAttn"
     return "UNetMidBlock2D" if _count(shapes, "mid_block.") else None
 
 
 def _depths(shapes: Shapes, block: str, layers: int) -> list[int]:
-    """How many transformer blocks stand after each residual block."""
+    """Number of transformer blocks after each residual block."""
     return [_count(shapes, f"{block}.attentions.{layer}.transformer_blocks.") for layer in range(layers)]
 
 
 def _deep(depths: list[int]) -> int | list[int]:
-    """A level without attention has depth 1 in diffusers' configurations, where it means nothing."""
+    """A level without attention has depth 1 in diffusers' configurations, where it has no effect."""
     depths = [depth or 1 for depth in depths]
     return depths[0] if len(set(depths)) == 1 else depths
 
 
 def _deepest(depths: list[int], middle: list[int]) -> int | list[int]:
-    """The last level's depth is also the middle's."""
+    """The last level's depth is also the middle block's."""
     return _deep(depths if any(depths) else middle)
 
 
 def vae_config(shapes: Shapes, *, sdxl: bool) -> dict[str, Any]:
-    """The configuration of the ``AutoencoderKL`` that has these weights; the scale of its latents is in no shape."""
+    """Configuration of the ``AutoencoderKL`` with these weights; no shape tells the scaling factor of its latents."""
     levels = range(_count(shapes, "encoder.down_blocks."))
     return {
         "block_out_channels": [
@@ -122,7 +122,7 @@ def text_config(shapes: Shapes, *, open_clip: bool) -> dict[str, Any]:
 
 
 def _count(shapes: Shapes, beginning: str) -> int:
-    """How many different parts follow ``beginning`` in the names."""
+    """Number of different name components that follow ``beginning``."""
     return len({name[len(beginning) :].partition(".")[0] for name in shapes if name.startswith(beginning)})
 
 

@@ -1,6 +1,6 @@
 """A checkpoint in one file: the original (LDM) layout that CivitAI and trainers use, or one network by itself.
 
-No configuration is fetched: the architecture is told from the weights' shapes, the rest is the same for a whole family.
+No configuration is fetched: the architecture is inferred from the weights' shapes, the rest is the same per family.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ from inference.memory.construction import ONE_AT_A_TIME
 from inference.schedule import Schedule
 
 Weights = dict[str, Tensor]
-"""By diffusers' or transformers' names."""
+"""By the weights' names in diffusers or transformers."""
 
 NOISE_SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
 """What every model of the Stable Diffusion family was trained with."""
 
 LAST_OF_OPEN_CLIP = ("encoder.layers.23.", "text_projection.")
-"""What Stable Diffusion 2 does not read of its text encoder, OpenCLIP's ViT-H."""
+"""The weights of its text encoder, OpenCLIP's ViT-H, that Stable Diffusion 2 does not use."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """Where a network lies in a file: its names begin with ``prefix``, and ``mark`` is one of them.
+    """Where a network is in a file: its names start with ``prefix``, and one of them is ``prefix`` and ``mark``.
 
-    ``names`` translates the rest of the original names into the libraries'; None where they agree. ``without_last``:
-    the model was trained on what the encoder's last layer but one says, and the last one, if it is there, is not read.
+    ``names`` translates the rest of the original names into the libraries'; None if they are equal. ``without_last``:
+    the model was trained on the encoder's penultimate layer, and the last one, if it is there, is not read.
     """
 
     part: str
@@ -95,14 +95,14 @@ SECTIONS = (
         open_clip=True,
     ),
 )
-"""Every network that a single file may hold, in every way it is named; a new layout is one more row."""
+"""Every network that a single file may hold, under each of its naming schemes; a new layout is one more row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SingleFile:
-    """One .safetensors file. ``sdxl`` decides what no shape tells: the scale of latents, the padding of prompts.
+    """One .safetensors file. ``sdxl`` decides what no shape shows, such as the scale of latents.
 
-    ``prediction``: what the catalogue says of it, if anything.
+    ``prediction``: the prediction type according to the catalogue, if it gives one.
     """
 
     path: Path
@@ -113,7 +113,7 @@ class SingleFile:
 
     @classmethod
     def open(cls, path: Path) -> SingleFile:
-        """Read the header, which says what is inside; raises ``ValueError`` or ``OSError`` where it is damaged."""
+        """Read the header and find the networks in it; raises ``ValueError`` or ``OSError`` if it is damaged."""
         header = read_header(path)
         sections: dict[str, Section] = {}
         for section in SECTIONS:
@@ -128,14 +128,14 @@ class SingleFile:
         return cls(path=path, header=header, sections=sections, sdxl=sdxl)
 
     def predicting(self, prediction: Prediction | None) -> SingleFile:
-        """The same as a whole model, for which has to be known how it predicts; raises ``UnsupportedError``."""
+        """The same file as a whole model; raises ``UnsupportedError`` if its prediction type is not known."""
         if prediction is None and prediction_said(self.header) is None and self._text.without_last:
             raise UnsupportedError(SD2_UNSAID)
         return replace(self, prediction=prediction)
 
     @property
     def text_stages(self) -> tuple[tuple[str, str], ...]:
-        """Names of tokenizer and text encoder: one pair in SD 1.5's shape, two in SDXL's."""
+        """Names of tokenizer and text encoder: one pair for SD 1.5, two for SDXL."""
         return TEXT_STAGES if self.sdxl else TEXT_STAGES[:1]
 
     @property
@@ -144,12 +144,12 @@ class SingleFile:
         return self.sdxl
 
     def tokenizer(self, name: str) -> Any:
-        """CLIP's tokenizer; OpenCLIP's encoders know prompts that are filled up with “!”."""
+        """CLIP's tokenizer; OpenCLIP's encoders were trained on prompts padded with “!”."""
         open_clip = name == "tokenizer_2" or self._text.open_clip
         return clip_tokenizer(self._positions, padding="!" if open_clip else END)
 
     def schedule(self) -> Schedule:
-        """The family's noise schedule; files whose own ends in nothing but noise (arXiv 2305.08891) carry a mark."""
+        """The family's noise schedule; files whose own ends in pure noise (arXiv 2305.08891) contain a mark."""
         prediction = self.prediction or prediction_said(self.header) or Prediction.EPSILON
         to_pure_noise = prediction is Prediction.VELOCITY and "ztsnr" in self.header.shapes
         return schedule_of(
@@ -157,18 +157,18 @@ class SingleFile:
         )
 
     def digest(self, part: str, hashes: FileHashes) -> str:
-        """SHA-256 (hex) of the file, whichever part is asked for, and of what the catalogue says of its schedule."""
+        """SHA-256 (hex) of the file for every part; for the scheduler, also of the catalogue's prediction type."""
         whole = hashes(self.path)
         said = part == "scheduler" and self.prediction is not None
         return combine((whole, f"prediction {self.prediction}")) if said else whole
 
     def parameter_count(self, part: str) -> int:
-        """How many parameters ``part`` has; of a file with one network alone, all that are in it."""
+        """Number of parameters of ``part``; for a file with a single network, of everything in it."""
         section = self.sections.get(part)
         return 0 if section is None else self.header.parameter_count(section.prefix)
 
     def network(self, part: str) -> torch.nn.Module:
-        """The network ``part`` in float32 on the CPU, every weight of it from the file."""
+        """The network ``part`` in float32 on the CPU, with every weight from the file."""
         section = self.sections.get(part)
         if section is None:
             raise UnsupportedError(f"there is no {part} in it, only {' and '.join(self.sections)}")
@@ -205,13 +205,13 @@ class SingleFile:
 
 
 def _without_last(weights: Weights) -> Weights:
-    """A text encoder without its 24th layer, and without the projection that only that one's output is for. Files that
-    were made from a diffusers folder have neither."""
+    """A text encoder without its 24th layer and the projection, which applies only to that layer's output. Files made
+    from a diffusers folder have neither."""
     return {name: tensor for name, tensor in weights.items() if not name.startswith(LAST_OF_OPEN_CLIP)}
 
 
 def _open_clip_apart(weights: Weights) -> Weights:
-    """Query, key and value, which OpenCLIP keeps in one matrix, apart."""
+    """Split query, key and value, which OpenCLIP keeps in one matrix."""
     apart = {}
     for name, tensor in weights.items():
         layer, joined, kind = name.partition(".in_proj_")
@@ -225,7 +225,7 @@ def _open_clip_apart(weights: Weights) -> Weights:
 
 
 def _built(section: Section, weights: Weights, *, sdxl: bool) -> torch.nn.Module:
-    """An empty network of the architecture that the weights tell, which are renamed or reshaped to fit it."""
+    """An empty network of the architecture that ``weights`` have; these are renamed or reshaped in place to fit it."""
     shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     network: torch.nn.Module
     match section.part:
@@ -246,11 +246,11 @@ def _built(section: Section, weights: Weights, *, sdxl: bool) -> torch.nn.Module
 
 
 NOT_LEARNT = ("position_ids", "logit_scale")
-"""Numbers in some files that no network has, and none needs."""
+"""Tensors in some files that no network has or needs."""
 
 
 def filled(network: torch.nn.Module, weights: Weights, part: str) -> torch.nn.Module:
-    """``network`` with exactly these weights; raises ``UnsupportedError`` for one too many, too few, or of a shape."""
+    """``network`` with exactly these weights; raises ``UnsupportedError`` if one is missing, unknown or misshapen."""
     learnt = {name: tensor for name, tensor in weights.items() if not name.endswith(NOT_LEARNT)}
     own = network.state_dict()
     for complaint, names in (("lacks", own.keys() - learnt.keys()), ("has an unknown", learnt.keys() - own.keys())):

@@ -1,4 +1,4 @@
-"""The error of everything that can be read but not drawn with."""
+"""The error for everything that can be read but not drawn with."""
 
 from __future__ import annotations
 

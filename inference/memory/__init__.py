@@ -1,2 +1,1 @@
-"""Where loaded models live: flat buffers of weights on disk, in memory and on the device, and the networks they
-fill."""
+"""Where loaded models live: flat buffers of weights on disk, in host memory and on the device, and live networks."""

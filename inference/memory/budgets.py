@@ -1,4 +1,4 @@
-"""How much memory loaded models may take, on the device, beside it and on disk."""
+"""How much memory loaded models may take, on the device, on the host and on disk."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 class Budgets:
     """Bytes; None lets the worker choose by what the machine has.
 
-    ``device``: memory of the device that draws. ``host``: beside a GPU, page-locked memory of the machine. ``disk``: of
-    the ``folder`` in which models are kept as they were loaded; without a folder, none are.
+    ``device``: memory of the device that draws. ``host``: pinned host memory beside a GPU. ``disk``: size of the
+    ``folder`` where models are kept in the form they were loaded in; without a folder, none are.
     """
 
     device: int | None = None

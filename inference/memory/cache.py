@@ -1,4 +1,4 @@
-"""A cache that counts bytes, and weighs how often something was used, what it costs to have it again, and its size."""
+"""A cache bounded in bytes that weighs how often an entry is used, what it costs to load it again, and its size."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class _Kept(Generic[Value]):
 
 
 class ByteCache(Generic[Key, Value]):
-    """Values by key, of at most ``budget`` bytes together. For one thread at a time.
+    """Values by key, at most ``budget`` bytes in total. For one thread at a time.
 
-    What leaves first is what is worth least, by GreedyDual-Size-Frequency (Cherkasova, 1998): worth = age + uses · cost
-    / bytes, where the age is the worth of what left last, so that what was popular once does not stay for ever. What is
-    held never leaves. ``on_leave`` hears of everything that does.
+    Evicts what is worth least, by GreedyDual-Size-Frequency (Cherkasova, 1998): worth = age + uses · cost / bytes, with
+    the worth of the last evicted entry as age, so that what was popular once does not stay for ever. Held entries are
+    never evicted. ``on_leave`` is called for every entry that leaves.
     """
 
     def __init__(self, budget: int, on_leave: Callable[[Key, Value], None] = lambda key, value: None) -> None:
@@ -45,21 +45,21 @@ class ByteCache(Generic[Key, Value]):
 
     @property
     def keys(self) -> tuple[Key, ...]:
-        """What is here, the one used last at the end."""
+        """The keys, most recently used last."""
         return tuple(sorted(self._kept, key=lambda key: self._kept[key].used_at))
 
     @property
     def budget(self) -> int:
-        """The bytes that may be taken."""
+        """The maximum size in bytes."""
         return self._budget
 
     @property
     def bytes(self) -> int:
-        """What all of it takes."""
+        """The current size in bytes."""
         return sum(kept.bytes for kept in self._kept.values())
 
     def get(self, key: Key) -> Value | None:
-        """The value, which counts as a use; None if it is not here."""
+        """The value, None if absent; counts as a use."""
         kept = self._kept.get(key)
         if kept is None:
             return None
@@ -69,20 +69,19 @@ class ByteCache(Generic[Key, Value]):
         return kept.value
 
     def peek(self, key: Key) -> Value | None:
-        """The value without using it; None if it is not here."""
+        """The value, None if absent; does not count as a use."""
         kept = self._kept.get(key)
         return None if kept is None else kept.value
 
     def put(self, key: Key, value: Value, *, bytes: int, cost: float) -> None:  # noqa: A002 (a unit, as everywhere)
-        """Keep a value for which there is room (see ``make_room``). ``cost``: the seconds that having it again
-        takes."""
+        """Keep a value for which there is room (see ``make_room``). ``cost``: seconds to load it again."""
         self._kept[key] = _Kept(value, bytes, cost)
         self.get(key)
 
     def make_room(self, bytes: int) -> bool:  # noqa: A002
-        """Let the least worthy leave until so many more fit; False, with nothing changed, if they cannot.
+        """Evict the entries of least worth until ``bytes`` more fit; False, with nothing changed, if they cannot.
 
-        What is larger than the budget fits where nothing is held: refusing it would mean to load it at every use.
+        A value larger than the budget fits if nothing is held: refusing it would mean loading it at every use.
         """
         held = sum(kept.bytes for kept in self._kept.values() if kept.holders)
         if held and held + bytes > self._budget:
@@ -97,7 +96,7 @@ class ByteCache(Generic[Key, Value]):
 
     @contextmanager
     def hold(self, *keys: Key) -> Iterator[None]:
-        """Nothing of these leaves during the block; keys that are not here are left out."""
+        """Keep these entries during the block; absent keys are ignored."""
         held = [self._kept[key] for key in keys if key in self._kept]
         for kept in held:
             kept.holders += 1
@@ -108,10 +107,10 @@ class ByteCache(Generic[Key, Value]):
                 kept.holders -= 1
 
     def drop(self, key: Key) -> None:
-        """Let go of one value."""
+        """Remove one value."""
         self._on_leave(key, self._kept.pop(key).value)
 
     def clear(self) -> None:
-        """Let go of everything that is not held."""
+        """Remove everything that is not held."""
         for key in [key for key, kept in self._kept.items() if not kept.holders]:
             self.drop(key)

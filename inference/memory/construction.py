@@ -1,7 +1,7 @@
 """Networks are built one at a time.
 
-While they build one without memory, diffusers, transformers and accelerate replace methods of torch's modules, for the
-whole process. Two threads that do so at once put back each other's replacements, and networks after that are broken.
+While building one without memory, diffusers, transformers and accelerate patch methods of torch's modules for the whole
+process. Two threads doing so at once would restore each other's patches and break every network built afterwards.
 """
 
 from __future__ import annotations

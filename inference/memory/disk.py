@@ -1,4 +1,4 @@
-"""The lowest tier: flat buffers in files, so that a model comes back without reading, merging and casting it anew."""
+"""The lowest tier: flat buffers in files, so that a model loads again without being read, merged and cast anew."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ log = logging.getLogger(__name__)
 
 FLAT = "weights"
 FORMAT = 3
-"""Another number whenever files are read, merged or cast in another way than before."""
+"""Incremented whenever files are read, merged or cast differently than before."""
 
 ABANDONED_S = 3600.0
-"""After which nobody is writing an unfinished file any more."""
+"""Seconds after which an unfinished file counts as abandoned."""
 BUFFER, LIST = ".safetensors", ".json"
 
 
 def default_budget(folder: Path) -> int:
-    """A tenth of what is free on that disk, in bytes, what the folder itself takes counted as free."""
+    """A tenth of the free space on that disk, in bytes; what the folder itself takes counts as free."""
     inside = sum(stat.st_size for _, stat in _files(folder)) if folder.is_dir() else 0
     return (free_bytes(folder) + inside) // 10
 
 
 class Disk:
-    """A folder of at most ``budget`` bytes, which several processes may share; what was used longest ago goes first.
+    """A folder of at most ``budget`` bytes, which several processes may share; least recently used files go first.
 
-    A model is a list of parts by name, under a key that changes with everything that the weights come from. Whatever is
-    damaged or gone counts as never kept; a full disk is logged and nothing more. ``variant`` keeps apart what different
-    devices make of the same files.
+    A model is a list of parts by name, under a key that changes with everything that the weights are made from. Damaged
+    or missing files count as never kept; a full disk is only logged. ``variant`` separates what different devices make
+    of the same files.
     """
 
     def __init__(self, folder: Path, budget: int, *, variant: str = "") -> None:
@@ -51,7 +51,7 @@ class Disk:
         self._variant = variant
 
     def parts(self, key: str) -> dict[str, Part] | None:
-        """The parts of the model of ``key`` by name, each mapped into memory; None if one of them is not here."""
+        """The parts of the model ``key`` by name, memory-mapped; None if one of them is missing or damaged."""
         try:
             path = self._folder / self._list(key)
             digests = json.loads(path.read_text(encoding="utf-8"))
@@ -61,7 +61,7 @@ class Disk:
             return None
 
     def keep(self, key: str, parts: Mapping[str, Part]) -> None:
-        """Write what is not here yet, as far as the budget goes."""
+        """Write the parts that are not here yet, if the budget allows."""
         wanted = {part.label.digest: part for part in parts.values()}
         if sum(map(_file_bytes, wanted.values())) > self._budget:
             return
@@ -98,7 +98,7 @@ class Disk:
             unfinished.unlink(missing_ok=True)
 
     def _make_room(self, needed: int, wanted: Container[str]) -> None:
-        """Remove files, beginning with the one used longest ago, until ``needed`` more bytes fit."""
+        """Remove files, least recently used first, until ``needed`` more bytes fit."""
         files = [(stat.st_mtime, stat.st_size, path) for path, stat in _files(self._folder)]
         taken = sum(size for _, size, _ in files)
         for used_at, size, path in sorted(files):
@@ -109,7 +109,7 @@ class Disk:
                 taken -= size
 
     def _list(self, key: str) -> str:
-        """The name of a model's list. ``FORMAT`` is part of it: what older code has kept is not found then."""
+        """File name of a model's list. It depends on ``FORMAT``, so what older code has kept is not found."""
         return hashlib.sha256(f"{FORMAT} {self._variant} {key}".encode()).hexdigest() + LIST
 
     def _path(self, digest: str) -> Path:
@@ -117,12 +117,12 @@ class Disk:
 
 
 def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """What is in the folder, but for what another process renames or removes meanwhile."""
+    """The files in the folder, except those that another process renames or removes meanwhile."""
     for path in folder.iterdir():
         with contextlib.suppress(OSError):
             yield path, path.stat()
 
 
 def _file_bytes(part: Part) -> int:
-    """What its file takes, and its share of the list."""
+    """Size of its file, with its share of the list."""
     return part.bytes + len(part.label.architecture.json) + 1024

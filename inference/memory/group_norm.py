@@ -1,4 +1,4 @@
-"""Group normalisation on a CPU that gives a row the same bits wherever in the batch it stands."""
+"""Group normalisation on a CPU that gives a row the same bits at any position in the batch."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 SPLIT_FROM = 1024
-"""Positions from which torch's channels_last kernel divides the batch among threads, instead of groups."""
+"""Positions from which torch's channels_last kernel divides the batch, instead of the groups, among threads."""
 
 
 def normalise_rows_alone(network: torch.nn.Module) -> None:
-    """Make every GroupNorm of ``network`` see one row at a time where torch would cut through rows.
+    """Make every GroupNorm of ``network`` process one row at a time where torch would split rows.
 
-    From ``SPLIT_FROM`` positions on, torch divides rows × positions evenly among the threads and adds up the parts.
-    With three threads the cuts fall elsewhere in the second row than in the first, and so do the roundings.
+    From ``SPLIT_FROM`` positions on, torch divides rows × positions evenly among the threads and adds up their partial
+    sums. With three threads, the second row is split at other positions than the first, and so is rounded differently.
     """
     for module in network.modules():
         if isinstance(module, torch.nn.GroupNorm):

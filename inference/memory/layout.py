@@ -1,4 +1,4 @@
-"""How the tensors of a network lie in one flat buffer, and how the network is built again around them."""
+"""How a network's tensors are laid out in one flat buffer, and how the network is rebuilt around them."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from inference.devices import name_of
 from inference.memory.construction import ONE_AT_A_TIME
 
 ALIGNMENT = 64
-"""Bytes: what vector instructions load at once. Matrix products may round otherwise at other addresses."""
+"""Bytes that vector instructions load at once. Matrix products may round differently at other addresses."""
 PIECE = 2**31
-"""Bytes that a device is asked for at once, unless one tensor is larger: Intel's Arc A770 gives no more than 4 GiB, and
+"""Maximum bytes of a device allocation, unless one tensor is larger: Intel's Arc A770 allocates no more than 4 GiB, and
 SDXL's denoiser has 5."""
 
 DIFFUSERS = (UNet2DConditionModel, AutoencoderKL, AutoencoderTiny)
 TRANSFORMERS = (CLIPTextModel, CLIPTextModelWithProjection)
 CLASSES: Mapping[str, Any] = {kind.__name__: kind for kind in (*DIFFUSERS, *TRANSFORMERS)}
-"""What a network may be; nothing else is ever instantiated, whatever files ask for."""
+"""Classes that a network may have; nothing else is ever instantiated, whatever files ask for."""
 
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """A parameter or buffer: where it begins, in bytes, and what it is.
+    """A parameter or buffer: its offset in bytes, its type and shape.
 
-    ``dtype`` is torch's name without its prefix. ``packed``: in memory it is kept beside the buffer, in the order in
-    which a CPU reads it (see ``inference.memory.packing``).
+    ``dtype`` is torch's name without its prefix. ``packed``: in memory it is kept outside the buffer, in the layout
+    that the CPU's convolutions read (see ``inference.memory.packing``).
     """
 
     name: str
@@ -49,7 +49,7 @@ class TensorSpec:
 
     @property
     def end(self) -> int:
-        """Where its last byte is, and one more."""
+        """Offset just past its last byte."""
         dtype: torch.dtype = getattr(torch, self.dtype)
         return self.offset + prod(self.shape) * dtype.itemsize
 
@@ -61,10 +61,9 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Architecture:
-    """A class of network with its configuration and the layout of its tensors: equal ones can take each other's
-    weights.
+    """A network class with its configuration and the layout of its tensors: equal ones can take each other's weights.
 
-    ``config`` is JSON, without what only describes where the files came from.
+    ``config`` is JSON, without entries that only describe where the files came from.
     """
 
     kind: str
@@ -81,9 +80,9 @@ class Architecture:
         channels_last: bool = False,
         is_packed: Callable[[tuple[int, ...], torch.dtype], bool] | None = None,
     ) -> Architecture:
-        """That of ``network`` with its floating-point numbers in ``precision``.
+        """The architecture of ``network`` with its floating-point tensors in ``precision``.
 
-        ``channels_last`` and ``is_packed`` concern the kernels of convolutions; packed ones lie at the end.
+        ``channels_last`` and ``is_packed`` concern convolution kernels; packed ones are laid out last.
         """
         kernels = {f"{path}.weight" for path, module in network.named_modules() if isinstance(module, nn.Conv2d)}
         plain: list[tuple[str, Tensor, torch.dtype]] = []
@@ -104,7 +103,7 @@ class Architecture:
 
     @classmethod
     def from_json(cls, text: str) -> Architecture:
-        """What ``json`` wrote; raises ``ValueError``, ``TypeError`` or ``LookupError`` for anything else."""
+        """Inverse of ``json``; raises ``ValueError``, ``TypeError`` or ``LookupError`` for any other text."""
         fields = json.loads(text)
         specs = [
             TensorSpec(**{**spec, "shape": (*spec["shape"],), "stride": (*spec["stride"],)})
@@ -120,27 +119,27 @@ class Architecture:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 (hex) by which equal ones are recognised."""
+        """SHA-256 (hex), the same for equal architectures."""
         return hashlib.sha256(self.json.encode()).hexdigest()
 
     @cached_property
     def packed(self) -> tuple[TensorSpec, ...]:
-        """The tensors that are kept beside the buffer in memory."""
+        """The tensors that are kept outside the buffer in memory."""
         return tuple(spec for spec in self.tensors if spec.packed)
 
     @property
     def plain_bytes(self) -> int:
-        """How long the buffer is in memory, without the packed tensors."""
+        """Length of the buffer in memory, which lacks the packed tensors."""
         return self.packed[0].offset if self.packed else self.bytes
 
     def with_gaps(self) -> Iterator[tuple[TensorSpec, int]]:
-        """Every tensor, and how many bytes after it belong to none."""
+        """Every tensor, with the number of unused bytes after it."""
         beginnings = [*(spec.offset for spec in self.tensors[1:]), self.bytes]
         return ((spec, following - spec.end) for spec, following in zip(self.tensors, beginnings, strict=True))
 
     @cached_property
     def pieces(self) -> tuple[slice, ...]:
-        """What of the buffer in memory a device takes at once; no tensor is in two of them."""
+        """Slices of the buffer in memory, one per device allocation; no tensor is in two of them."""
         plain = [spec for spec in self.tensors if not spec.packed]
         starts = [0]
         for spec in plain:
@@ -149,13 +148,13 @@ class Architecture:
         return tuple(slice(start, end) for start, end in zip(starts, [*starts[1:], self.plain_bytes], strict=True))
 
     def views(self, pieces: Iterable[Tensor]) -> dict[str, Tensor]:
-        """Every tensor that is not packed by name, as views of the buffer's pieces."""
+        """Every tensor that is not packed, by name, as a view of ``pieces`` of the buffer."""
         starts, memory = [piece.start for piece in self.pieces], list(pieces)
         found = ((spec, bisect_right(starts, spec.offset) - 1) for spec in self.tensors if not spec.packed)
         return {spec.name: spec.of(memory[index], start=starts[index]) for spec, index in found}
 
     def build(self) -> nn.Module:
-        """The network in evaluation mode, its parameters without memory."""
+        """The network in evaluation mode, its parameters on the meta device."""
         kind, config = CLASSES[self.kind], json.loads(self.config)
         with ONE_AT_A_TIME, init_empty_weights():
             built = kind(CLIPTextConfig.from_dict(config)) if kind in TRANSFORMERS else kind.from_config(config)
@@ -180,7 +179,7 @@ def _config_of(network: Any) -> str:
 
 
 NOT_BUILT = ("architectures", "dtype", "torch_dtype", "transformers_version")
-"""What transformers writes into a configuration beside the network's own shape."""
+"""Configuration entries that transformers writes and that do not affect the network."""
 
 
 def _aligned(offset: int) -> int:

@@ -1,4 +1,4 @@
-"""The one form that every loaded model has, whatever files it came from."""
+"""The common form of every loaded model, whatever files it came from."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from inference.schedule import Schedule
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Manifest:
-    """A model but for its weights. ``tokenizers``: by the part that reads their tokens, in order: one, or two in SDXL's
-    shape.
+    """A model without its weights. ``tokenizers``: by the text encoder that reads their tokens, in order; one, or two
+    for SDXL.
 
     ``parts``: its weights by name (``unet``, ``vae``, ``text_encoder``, ``text_encoder_2``).
     ``zero_empty_negative``: SDXL's rule that an empty negative prompt is all zeros. ``fingerprint``: SHA-256 (hex) over
-    every file and strength that the weights are from.
+    every file and strength that the weights are made from.
     """
 
     parts: Mapping[str, Label]
@@ -29,7 +29,7 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TextStage:
-    """A tokenizer with its text encoder (transformers' CLIP classes). ``digest``: equal ones encode equally."""
+    """A tokenizer with its text encoder (transformers' CLIP classes). Stages of equal ``digest`` encode equally."""
 
     tokenizer: Any
     digest: str
@@ -43,8 +43,8 @@ class TextStage:
 class LoadedModel:
     """Networks on their device with this model's weights in them, adapters merged, ready to draw.
 
-    ``live`` gives the network of a part, with these weights in it: they are put there when it is asked for, so what
-    nobody asks for costs nothing.
+    ``live`` returns a part's network with these weights in it. They are put there on request, so parts that are never
+    requested cost nothing.
     """
 
     def __init__(self, manifest: Manifest, live: Callable[[str], Any]) -> None:
@@ -53,7 +53,7 @@ class LoadedModel:
 
     @property
     def bytes(self) -> int:
-        """Memory that the weights take, in bytes."""
+        """Size of the weights in bytes."""
         return sum(label.bytes for label in self._manifest.parts.values())
 
     @property
@@ -72,27 +72,27 @@ class LoadedModel:
 
     @property
     def text(self) -> tuple[TextStage, ...]:
-        """One stage, or two in SDXL's shape."""
+        """One stage, or two for SDXL."""
         return tuple(self._stage(part, tokenizer) for part, tokenizer in self._manifest.tokenizers.items())
 
     @property
     def unet(self) -> Any:
-        """diffusers' class."""
+        """The denoiser, of diffusers' class."""
         return self._live("unet")
 
     @property
     def vae(self) -> Any:
-        """diffusers' class."""
+        """The autoencoder, of diffusers' class."""
         return self._live("vae")
 
     @property
     def two_encoders(self) -> bool:
-        """SDXL's shape: a pooled embedding and the size are conditions, too."""
+        """Whether it is like SDXL, whose conditions include a pooled embedding and the size."""
         return len(self._manifest.tokenizers) == 2
 
     @property
     def guidance_dim(self) -> int | None:
-        """The size of the guidance embedding of a native LCM, None for any other."""
+        """Size of the guidance embedding of a native LCM, None for any other model."""
         dim: int | None = self.unet.config.time_cond_proj_dim
         return dim
 

@@ -1,7 +1,7 @@
-"""Convolution kernels on a CPU, in the order in which oneDNN reads them.
+"""Convolution kernels on a CPU, in the memory layout that oneDNN reads.
 
-It brings a plain kernel into that order at every call, which takes longer than the convolution itself where kernels are
-large and pictures small: most of a step of Stable Diffusion. Here that is done once, when a kernel comes into memory.
+oneDNN converts a plain kernel to that layout at every call, which takes longer than the convolution itself for large
+kernels and small pictures: most of a step of Stable Diffusion. Here it is done once, when a kernel is loaded.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from torch import Tensor
 from inference.devices import cpu_computes_bf16
 
 WORTH = 2**16
-"""Numbers in a kernel from which it is worth it."""
+"""Elements in a kernel from which packing it is worth it."""
 SHAPES = ((1, 4), (8, 8), (1, 32), (8, 32), (1, 64))
-"""Batches and sides of latents by which it is found out whether the order depends on them."""
+"""Batch sizes and latent sides used to test whether the layout depends on them."""
 
 
 @lru_cache(maxsize=256)
 def is_packed(shape: tuple[int, ...], dtype: torch.dtype) -> bool:
     """Whether kernels of this shape (outputs, inputs, height, width) are kept packed on this machine.
 
-    Only in bf16, where packed and plain kernels give the same bits, and only where the order is the same whatever is
-    convolved: a kernel in the wrong one is brought into another at every call, and slowly.
+    Only in bf16, where packed and plain kernels give the same bits, and only where the layout is the same for every
+    input: a kernel in the wrong layout is converted at every call, and slowly.
     """
     if dtype is not torch.bfloat16 or len(shape) != 4 or shape[2:] == (1, 1) or math.prod(shape) < WORTH:
         return False
@@ -38,7 +38,7 @@ def is_packed(shape: tuple[int, ...], dtype: torch.dtype) -> bool:
 
 
 def pack(kernel: Tensor) -> Tensor:
-    """A kernel in oneDNN's order, as a tensor that only its convolutions can read."""
+    """The kernel in oneDNN's layout, as a tensor that only its convolutions can read."""
     return _packed_for(kernel.contiguous(), *SHAPES[0])
 
 
@@ -48,7 +48,7 @@ def unpack(packed: Tensor) -> Tensor:
 
 
 def convolve_packed(convolution: Any) -> None:
-    """Have a ``Conv2d`` compute with the kernel that it is given as its ``packed``."""
+    """Make a ``Conv2d`` compute with the kernel in its attribute ``packed``."""
     convolution.forward = partial(_forward, convolution)
 
 

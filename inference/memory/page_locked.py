@@ -1,4 +1,4 @@
-"""The machine's memory for weights; page-locked where a GPU takes them from it, which is several times faster."""
+"""Host memory for weights; pinned (page-locked) if a GPU copies from it, which is several times faster."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import Tensor
 log = logging.getLogger(__name__)
 
 EXACT = "pinned_max_cached_size_mb:16"
-"""A setting of torch's allocator. Without it, page-locked memory is taken in powers of two and kept when it is free:
-weights of 5 GB took 8, and budgets said nothing of it."""
+"""A setting of torch's allocator. Without it, pinned memory is allocated in powers of two and cached when it is freed:
+weights of 5 GB took 8, which no budget counted."""
 
 
 def take_exact_sizes() -> None:
-    """Have torch lock as much memory as is asked for, and give it back; an older torch goes on rounding up."""
+    """Make torch pin exactly as much memory as requested, and free it; older versions of torch still round up."""
     with contextlib.suppress(AttributeError, RuntimeError, ValueError):
         told = torch._C._accelerator_getAllocatorSettings()
         if "pinned_max_cached_size_mb" not in told:
@@ -24,7 +24,7 @@ def take_exact_sizes() -> None:
 
 
 def host_memory(size: int, *, locked: bool) -> Tensor:
-    """So many bytes (uint8), not cleared; page-locked if wanted, unless the machine has no more that it may lock."""
+    """``size`` uninitialised bytes (uint8); pinned if ``locked``, unless the machine cannot pin any more."""
     if locked:
         try:
             return torch.empty(size, dtype=torch.uint8, pin_memory=True)

@@ -1,4 +1,4 @@
-"""One network's weights as one flat buffer, known by their content."""
+"""One network's weights as one flat buffer, identified by their content."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from inference.memory.page_locked import host_memory
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """What a part is, without its weights. ``digest``: SHA-256 (hex) of architecture and weights; parts of equal digest
-    are the same, whatever files they came from."""
+    """Describes a part without its weights. ``digest``: SHA-256 (hex) of architecture and weights; parts of equal
+    digest are the same, whatever files they came from."""
 
     digest: str
     architecture: Architecture
@@ -31,9 +31,9 @@ class Label:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Part:
-    """``flat``: uint8, in the machine's memory. Never written to again.
+    """``flat``: uint8, in host memory. Never written to again.
 
-    It is as long as the architecture says; for a CPU, without what is ``packed``.
+    It is as long as the architecture says; on a CPU, without the tensors in ``packed``.
     """
 
     label: Label
@@ -51,21 +51,21 @@ class Part:
 
     @property
     def pieces(self) -> list[Tensor]:
-        """``flat``, as a device takes it."""
+        """``flat``, divided into device allocations."""
         return [self.flat[piece] for piece in self.label.architecture.pieces]
 
     def copied_to(self, device: torch.device) -> Copy:
-        """The same weights on a device; on a GPU of CUDA they may still be on their way there.
+        """Copy the weights to a device; on CUDA the copy may still be in progress on return.
 
-        Elsewhere that would not be faster: XPU copies what is not page-locked to memory that is, and keeps that.
+        Elsewhere that would not be faster: XPU copies unpinned memory to pinned memory first, and keeps that.
         """
         beside = device.type == "cuda"
         return Copy(self.label, [piece.to(device, non_blocking=beside, copy=True) for piece in self.pieces])
 
     def settled(self, *, pinned: bool = False) -> Part:
-        """A copy in memory of its own, ready for use, of weights that lie whole in ``flat``.
+        """A copy in memory of its own, ready for use, of a part whose weights are all in ``flat``.
 
-        ``pinned``: in page-locked memory, as far as there is any.
+        ``pinned``: in pinned memory, as far as there is any.
         """
         architecture = self.label.architecture
         flat = host_memory(architecture.plain_bytes, locked=pinned)
@@ -74,7 +74,7 @@ class Part:
         return Part(label=self.label, flat=flat, packed=packed)
 
     def whole(self) -> Tensor:
-        """All weights in one flat buffer, as they are written to disk."""
+        """All weights in one flat buffer, as written to disk."""
         if not self.packed:
             return self.flat
         flat = torch.zeros(self.bytes, dtype=torch.uint8)
@@ -86,8 +86,8 @@ class Part:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Copy:
-    """A part's weights in a device's own memory. ``arrives``: what a GPU's stream has to wait for before it reads them;
-    None: nothing."""
+    """A part's weights in a device's own memory. ``arrives``: the event that a GPU's stream has to wait for before it
+    reads them; None: no wait."""
 
     label: Label
     memory: list[Tensor]
@@ -95,8 +95,7 @@ class Copy:
 
     @property
     def pieces(self) -> list[Tensor]:
-        """The weights, for what the present stream does from now on; their memory is not given to others before
-        that."""
+        """The weights, for use in the current stream; their memory is not reused before that use is over."""
         if self.arrives is not None:
             stream = torch.cuda.current_stream(self.memory[0].device)
             stream.wait_event(self.arrives)
@@ -106,9 +105,9 @@ class Copy:
 
 
 def flatten(network: nn.Module, architecture: Architecture, *, pinned: bool = False) -> Part:
-    """The weights of ``network`` as ``architecture`` wants them; the network itself is left as it is.
+    """Copy the weights of ``network`` into the layout of ``architecture``; the network itself is left as it is.
 
-    Hashing them takes longest, and goes along in a thread of its own.
+    Hashing takes longest, and runs alongside in its own thread.
     """
     flat = host_memory(architecture.plain_bytes, locked=pinned)
     packed: dict[str, Tensor] = {}

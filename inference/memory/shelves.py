@@ -1,4 +1,4 @@
-"""What of the weights is in memory: on the device, beside it, and in the live networks; and what has to leave."""
+"""Which weights are in memory, on the device, on the host and in the live networks; and which are evicted."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from inference.memory.part import Copy, Label, Part
 from inference.memory.slot import Slot
 
 BUS_BYTES_PER_S = 20e9
-"""What a GPU takes from page-locked memory, roughly: only weighs what is kept on it against what would come back."""
+"""Rough bandwidth from pinned memory to a GPU; only used to weigh copies on the GPU against copying them again."""
 
 
 class Shelves:
     """Parts and live networks of one device, within budgets of bytes. Two threads may use it.
 
-    A device that computes in the machine's memory has one shelf, of ``device_bytes``. A GPU has its own, from which its
-    live networks take, too, and behind it one of ``host_bytes`` in page-locked memory. A part that has its architecture
-    to itself is on a GPU once, in its live network; parts that take turns are also kept beside it, because a copy
-    within the device is many times faster than one over the bus. ``apart`` says which of the two it is; None: by the
-    device.
+    A device that computes in host memory has one shelf, of ``device_bytes``. A GPU has its own, which also holds its
+    live networks, and behind it one of ``host_bytes`` in pinned memory. On a GPU, a part that is the only one of its
+    architecture exists once, in its live network; parts that take turns are also kept beside it, because a copy within
+    the device is many times faster than one over the bus. ``apart``: whether the device has memory of its own; None:
+    depends on the device.
     """
 
     def __init__(
@@ -54,19 +54,18 @@ class Shelves:
             take_exact_sizes()
 
     def enter_thread(self) -> None:
-        """To be called first in every thread: CUDA's present device, which page-locked memory belongs to, is a thread's
-        own."""
+        """To be called first in every thread: CUDA's current device, which pinned memory belongs to, is per thread."""
         if self._device.type == "cuda":
             torch.cuda.set_device(self._device)
 
     @property
     def pinned(self) -> bool:
-        """Whether parts arrive in page-locked memory."""
+        """Whether parts are loaded into pinned memory."""
         return self._side is not None
 
     @property
     def bytes(self) -> int:
-        """What all shelves hold."""
+        """Total size of what all shelves hold."""
         with self._lock:
             return self._on_device.bytes + self._on_host.bytes
 
@@ -78,14 +77,14 @@ class Shelves:
             return inside or label.digest in self._on_device or label.digest in self._on_host
 
     def make_room(self, needed: int) -> bool:
-        """Before ``needed`` bytes are read from disk: whether they can be kept where they arrive."""
+        """Make room for ``needed`` bytes before they are read from disk; whether they can be kept where they arrive."""
         with self._lock:
             if self._apart and needed > self._on_host.budget:
                 return False
             return (self._on_host if self._apart else self._on_device).make_room(needed)
 
     def keep(self, parts: Iterable[Part], *, seconds: float) -> None:
-        """Keep what has been read, for which there is room. ``seconds``: how long reading all of it took."""
+        """Keep parts that have been read and for which there is room. ``seconds``: how long reading them all took."""
         parts = list(parts)
         total = sum(part.bytes for part in parts)
         with self._lock:
@@ -95,14 +94,14 @@ class Shelves:
                     shelf.put(part.label.digest, part, bytes=part.bytes, cost=seconds * part.bytes / max(1, total))
 
     def peek(self, label: Label) -> Part | None:
-        """The part in the machine's memory, if it is there; no use of it."""
+        """The part if it is in host memory; does not count as a use."""
         with self._lock:
             part = (self._on_host if self._apart else self._on_device).peek(label.digest)
             return part if isinstance(part, Part) else None
 
     @contextmanager
     def hold(self, labels: Iterable[Label]) -> Iterator[None]:
-        """A use of these: nothing of them leaves during the block, and each has its live network."""
+        """Use these weights: none of them is evicted during the block, and each has its live network."""
         labels = tuple(labels)
         held = ExitStack()
         try:
@@ -124,11 +123,11 @@ class Shelves:
                 held.close()
 
     def live(self, label: Label, arriving: Mapping[str, Part]) -> nn.Module:
-        """The network of this architecture with these weights in it, of which the caller has a hold. ``arriving`` are
-        parts that no shelf has taken.
+        """The network of this architecture with these weights in it, which the caller must hold. ``arriving``: parts
+        that no shelf had room for.
 
         Raises:
-            LookupError: they are nowhere in memory.
+            LookupError: the weights are nowhere in memory.
         """
         with self._lock:
             slot = self._slot(label.architecture)
@@ -136,18 +135,18 @@ class Shelves:
                 taking_turns = slot.holds is not None
                 slot.put(self._nearest(label, arriving, taking_turns=taking_turns))
                 is_lifted = isinstance(self._on_device.peek(label.digest), Copy)
-                if is_lifted and not taking_turns and label.digest in self._on_host:  # or else it would be the last
+                if is_lifted and not taking_turns and label.digest in self._on_host:  # else it is the last copy
                     self._on_device.drop(label.digest)
             return slot.network
 
     def lift(self, parts: Iterable[Part]) -> None:
-        """Copy parts to the device if it has memory of its own, as far as there is room and they are not there."""
+        """Copy parts to the device if it has its own memory, as far as there is room and they are not there yet."""
         for part in parts:
             if self._apart:
                 self._lift(part)
 
     def free(self, keep: Iterable[Label] = ()) -> None:
-        """Take everything off the device that is not held, but for ``keep``, of which no second copy stays."""
+        """Remove everything from the device that is not held, except for ``keep``, of which no second copy stays."""
         with self._lock:
             keep = tuple(keep)
             alone = [label.digest for label in keep if not (self._apart and self._in_slot(label))]
@@ -155,7 +154,7 @@ class Shelves:
                 self._on_device.clear()
 
     def _build(self, architectures: Iterable[Architecture]) -> None:
-        """Live networks. What the budget has no room for beside what is in use has the device to itself."""
+        """Build live networks. If the budget has no room for them beside what is in use, everything else is evicted."""
         lacking = {architecture.digest: architecture for architecture in architectures}
         needed = sum(architecture.bytes for architecture in lacking.values())
         if self._apart and lacking and not self._on_device.make_room(needed):
@@ -187,7 +186,7 @@ class Shelves:
         return lifted or part
 
     def _lift(self, part: Part) -> Copy | None:
-        """A copy on the device, if there is room for it."""
+        """A copy on the device; None if there is one already, or no room."""
         with self._lock:
             known = part.label.digest in self._on_device or self._in_slot(part.label)
             fits = part.bytes <= self._on_device.budget
@@ -198,8 +197,8 @@ class Shelves:
             return lifted
 
     def _copied(self, part: Part) -> Copy:
-        """A GPU copies beside its drawing, in a stream from which the memory comes as well; nobody waits for it here,
-        only whoever reads the copy (see ``Copy.pieces``)."""
+        """A GPU copies in a side stream while it draws, into memory of that stream; only whoever reads the copy waits
+        for it (see ``Copy.pieces``)."""
         if self._side is None:
             return part.copied_to(self._device)
         with torch.cuda.stream(self._side):
@@ -216,5 +215,5 @@ class Shelves:
 
 
 def _slot_key(architecture: Architecture) -> str:
-    """Under which a device has a live network."""
+    """Cache key of a live network on the device."""
     return f"slot {architecture.digest}"

@@ -1,7 +1,7 @@
-"""Slots: one live network per architecture, into which the weights of one checkpoint after the other are put.
+"""Slots: one live network per architecture, which the weights of different checkpoints are put into in turn.
 
-So a switch builds nothing and compiles nothing. On a CPU it moves pointers; on other devices it is one copy into
-memory whose addresses stay, which is what compiled code and captured graphs refer to.
+So a switch builds and compiles nothing. On a CPU it moves pointers; on other devices it is one copy into memory at
+fixed addresses, which compiled code and captured graphs refer to.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from inference.memory.packing import convolve_packed
 from inference.memory.part import Copy, Part
 
 SHAPES = 64
-"""Sizes and buckets that a class of networks is compiled for; further ones are drawn by its eager code."""
+"""Maximum shapes (sizes and buckets) that a class of networks is compiled for; further ones run eagerly."""
 
 
 class Slot:
     """A live network. ``holds`` is the digest of the weights that are in it.
 
-    ``pointed``: whether it computes with the memory that parts lie in, or with its own, into which they are copied.
-    ``compiler``: a backend of ``torch.compile`` for what computes most, the denoiser and the decoder; None: eager code.
+    ``pointed``: whether its tensors point into the parts' memory; otherwise parts are copied into memory of its own.
+    ``compiler``: a ``torch.compile`` backend for what computes most, the denoiser and the decoder; None: eager code.
     """
 
     def __init__(
@@ -56,11 +56,11 @@ class Slot:
 
     @property
     def bytes(self) -> int:
-        """Memory of its own that it takes, in bytes."""
+        """Size of its own memory in bytes."""
         return sum(piece.numel() for piece in self._memory)
 
     def put(self, part: Part | Copy) -> None:
-        """Make the network compute with these weights."""
+        """Put these weights into the network."""
         if self.holds == part.label.digest:
             return
         self.holds = None
@@ -72,13 +72,13 @@ class Slot:
         self.holds = part.label.digest
 
     def let_go(self, digest: str) -> None:
-        """Forget these weights, so that their memory can be given back."""
+        """Forget these weights, so that their memory can be freed."""
         if self._pointed and self.holds == digest:
             self._point(self._nothing)
             self.holds = None
 
     def leave(self) -> None:
-        """Let go of the network. What was compiled refers to itself, and its memory waits for the collector."""
+        """Release the network. Compiled code has reference cycles, so only the garbage collector frees its memory."""
         del self.network
         if self._compiles:
             gc.collect()
@@ -92,7 +92,7 @@ class Slot:
 
 
 def _give_memory(network: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Make ``tensors`` the parameters and buffers of a network that has none in memory yet; returns them by name."""
+    """Make ``tensors`` the parameters and buffers of a network built without memory; returns them by name."""
     given: dict[str, Tensor] = {}
     for path, module in network.named_modules():
         beginning = f"{path}." if path else ""
@@ -107,7 +107,7 @@ def _give_memory(network: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Te
 
 
 def _compile(network: Any, compiler: str) -> None:
-    """One graph for every shape of batch, whole: a size that is only guessed costs more than compiling it again."""
+    """Compile one static graph per batch shape: assuming a dynamic size costs more than compiling again."""
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, SHAPES)
     match network:
         case UNet2DConditionModel():

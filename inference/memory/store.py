@@ -1,9 +1,8 @@
-"""The models of one device: brought up through the tiers when they are needed, or ahead of it, and kept as budgets
-allow.
+"""The models of one device: loaded through the tiers on demand or ahead of it, and kept as budgets allow.
 
-Device memory, on devices that have their own; then the machine's memory, page-locked for a GPU; then a folder of flat
-buffers; then the files that people have. A thread does the reading, so that the next model comes up while a batch is
-drawn. Parts are known by their content: a text encoder that ten checkpoints share is in memory once.
+The tiers are device memory, on devices that have their own; host memory, pinned for a GPU; a folder of flat buffers;
+and the original files. A thread does the reading, so that the next model loads while a batch is drawn. Parts are
+identified by their content: a text encoder shared by ten checkpoints is in memory once.
 """
 
 from __future__ import annotations
@@ -30,11 +29,11 @@ from inference.memory.shelves import Shelves
 Key = TypeVar("Key", bound=Hashable)
 LayOut: TypeAlias = Callable[[Mapping[str, nn.Module]], dict[str, Architecture]]
 LISTEN_S = 0.05
-"""How long a load is waited for before its caller may look around."""
+"""Seconds to wait for a load between two calls of ``on_wait``."""
 
 
 class Files(Protocol):
-    """What a model is read from; errors are its own."""
+    """The files that a model is read from; they raise errors of their own."""
 
     @property
     def key(self) -> str:
@@ -42,22 +41,22 @@ class Files(Protocol):
 
     @property
     def key_at_hand(self) -> str | None:
-        """The same, unless finding it out takes as long as reading."""
+        """``key``; None if computing it takes as long as reading the files."""
 
     @property
     def parameter_count(self) -> int:
-        """About how many parameters the model has, without reading them; 0 if that cannot be told."""
+        """Approximate number of parameters, without reading them; 0 if unknown."""
 
     def networks(self, on_part: Callable[[], None]) -> dict[str, nn.Module]:
         """The networks by part, adapters merged, in float32 on the CPU; ``on_part`` is called before each is read."""
 
     def manifest(self, parts: Mapping[str, Label]) -> Manifest:
-        """What the model is beside its weights."""
+        """The model without its weights."""
 
 
 @dataclass(slots=True)
 class _Load:
-    """A model on its way up. ``ahead``: nobody waits for it yet."""
+    """A model that is being loaded. ``ahead``: nobody waits for it yet."""
 
     files: Files
     ahead: bool
@@ -66,9 +65,9 @@ class _Load:
 
 
 class ModelStore(Generic[Key]):
-    """Models by key, used by one thread and read by another.
+    """Models by key, used by one thread and loaded by another.
 
-    ``open_files`` finds what a model is read from; ``lay_out`` says how the weights of its networks lie on this
+    ``open_files`` finds the files of a model; ``lay_out`` says how the weights of its networks are laid out on this
     device, where most parameters take ``bytes_per_parameter``.
     """
 
@@ -95,7 +94,7 @@ class ModelStore(Generic[Key]):
 
     @property
     def resident(self) -> tuple[Key, ...]:
-        """What is in memory whole, the one used last at the end."""
+        """Models that are completely in memory, most recently used last."""
         with self._lock:
             return tuple(key for key, manifest in self._manifests.items() if self._is_here(manifest))
 
@@ -103,8 +102,8 @@ class ModelStore(Generic[Key]):
     def use(self, key: Key, on_wait: Callable[[int], None]) -> Iterator[LoadedModel]:
         """The model of ``key``; it stays in memory at least until the block ends.
 
-        While it is brought up, ``on_wait`` is told now and then how many parts have been read; what it raises passes
-        through, and the reading goes on for the next time. What the reading raises passes through as well.
+        While it loads, ``on_wait`` is called now and then with the number of parts read; what it raises propagates, and
+        the load goes on for the next use. What the load raises propagates as well.
         """
         while True:
             arriving: dict[str, Part] = {}
@@ -117,22 +116,22 @@ class ModelStore(Generic[Key]):
                 if all(label.digest in arriving or self._shelves.has(label) for label in manifest.parts.values()):
                     self._used_last(key, manifest)
                     yield self._model(manifest, arriving)
-                    self._shelves.lift(arriving.values())  # text encoders that nobody asked for
+                    self._shelves.lift(arriving.values())  # text encoders that were not needed
                     return
 
     def prefetch(self, key: Key) -> None:
-        """Begin to bring a model up; returns at once. What is wrong with it is told when it is used."""
+        """Start loading a model; returns at once. Errors are raised when it is used."""
         with contextlib.suppress(Exception):
             if not self._found(key):
                 self._start(key, ahead=True)
 
     def free(self, keep: Key) -> None:
-        """Take everything off the device that is not in use, but for one model."""
+        """Remove everything from the device that is not in use, except for one model."""
         manifest = self._manifests.get(keep)
         self._shelves.free(manifest.parts.values() if manifest else ())
 
     def close(self) -> None:
-        """Wait for what is being read or written."""
+        """Wait for pending reads and writes."""
         for reader in list(self._readers):
             reader.join()
 
@@ -151,7 +150,7 @@ class ModelStore(Generic[Key]):
 
     def _model(self, manifest: Manifest, arriving: dict[str, Part]) -> LoadedModel:
         model = LoadedModel(manifest, lambda part: self._shelves.live(manifest.parts[part], arriving))
-        _ = model.unet, model.vae  # text encoders follow where a prompt has not been encoded before
+        _ = model.unet, model.vae  # text encoders follow if a prompt is not cached
         for part in ("unet", "vae"):
             arriving.pop(manifest.parts[part].digest, None)
         return model
@@ -167,10 +166,11 @@ class ModelStore(Generic[Key]):
             return load
 
     def _in_a_thread(self, work: Callable[..., None], *arguments: object) -> None:
-        """One after the other, each in a thread of its own.
+        """Run ``work`` in a thread of its own; such threads take turns.
 
-        A thread that has computed with others keeps those until it ends, and as long as there are more of them than
-        cores, OpenMP lets all threads of the process sleep between any two operations: drawing takes twice as long.
+        A thread that has computed in parallel keeps its helper threads until it ends, and while there are more of them
+        than cores, OpenMP puts all threads of the process to sleep between any two operations: drawing takes twice as
+        long.
         """
 
         def run() -> None:
@@ -211,8 +211,8 @@ class ModelStore(Generic[Key]):
             load.future.set_result(arriving)
 
     def _bring(self, key: Key, load: _Load) -> dict[str, Part]:
-        """Returns the parts by digest if no shelf has room for them. Such a model is not brought up ahead of its
-        use, nor read for that where its size can be told before."""
+        """Returns the parts by digest if no shelf has room for them. Such a model is not prefetched, and not even read
+        for that if its size is known beforehand."""
         torch.set_num_threads(1 if load.ahead else self._threads)
         started = time.perf_counter()
         at_hand = load.files.key_at_hand if self._disk else None
@@ -248,7 +248,7 @@ class ModelStore(Generic[Key]):
             self._manifests[key] = manifest
 
     def _write(self, key: str, labels: Mapping[str, Label], arriving: Mapping[str, Part]) -> None:
-        """Keep a model on disk, if all of it is still in memory, on a shelf or ``arriving``."""
+        """Keep a model on disk if all of it is still in memory, on a shelf or in ``arriving``."""
         torch.set_num_threads(1)
         parts = {name: arriving.get(label.digest) or self._shelves.peek(label) for name, label in labels.items()}
         here = {name: part for name, part in parts.items() if part}
@@ -257,7 +257,7 @@ class ModelStore(Generic[Key]):
 
 
 class _FromFiles:
-    """A model from the files that people have."""
+    """A model from its original files."""
 
     def __init__(self, load: _Load, lay_out: LayOut) -> None:
         def on_part() -> None:
@@ -268,7 +268,7 @@ class _FromFiles:
         self.bytes = sum(architecture.bytes for architecture in self._architectures.values())
 
     def parts(self, *, pinned: bool) -> dict[str, Part]:
-        """Each network goes as soon as its weights are out of it."""
+        """Flatten the networks; each is freed as soon as its weights are copied."""
         return {
             name: flatten(self._networks.pop(name), architecture, pinned=pinned)
             for name, architecture in self._architectures.items()
@@ -283,5 +283,5 @@ class _FromDisk:
         self.bytes = sum(part.bytes for part in parts.values())
 
     def parts(self, *, pinned: bool) -> dict[str, Part]:
-        """Copies in memory of their own: files may be cut short under a mapping, and lie at any address."""
+        """Copies in memory of their own: mapped files may be truncated meanwhile, and are not aligned."""
         return {name: part.settled(pinned=pinned) for name, part in self._parts.items()}

@@ -10,15 +10,15 @@ from inference.contract import Variation
 
 NEGATIVE = "Negative prompt:"
 SETTING = re.compile(r'\s{0,9}(\w[\w \-/]{1,99}):\s{0,9}("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
-"""As in the web UI's own parser (modules/infotext_utils.py), but for the bounds: without them a hostile text of some
-thousand spaces holds the whole program up."""
+"""As in the web UI's own parser (modules/infotext_utils.py), but bounded: otherwise a hostile text of some thousand
+spaces would hang the whole program."""
 FEWEST_SETTINGS = 3
-"""A last line with fewer is part of the prompt, by the web UI's rule."""
+"""A last line with fewer settings is part of the prompt, by the web UI's rule."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Infotext:
-    """What such a text says; None or empty where it says nothing."""
+    """The contents of such a text; None or empty where it has none."""
 
     prompt: str
     negative: str = ""
@@ -36,9 +36,9 @@ class Infotext:
 
 
 def write(info: Infotext) -> str:
-    """The text, keys in the web UI's order. ``RNG: CPU`` tells its readers where the noise came from.
+    """The text, with keys in the web UI's order. ``RNG: CPU`` tells its readers where the noise came from.
 
-    A prompt that itself says “Negative prompt:” would be cut there by every reader: its colon becomes a dash.
+    A prompt that itself contains “Negative prompt:” would be cut there by every reader, so its colon becomes a dash.
     """
     settings = [
         ("Steps", info.steps),
@@ -62,7 +62,7 @@ def write(info: Infotext) -> str:
 
 
 def read(text: str) -> Infotext:
-    """What ``text`` says; raises ``ValueError`` where its last line holds no settings."""
+    """Parse ``text``; raises ``ValueError`` if its last line holds no settings."""
     *lines, last = text.strip().split("\n")
     settings = {key.strip(): _unquoted(value) for key, value in SETTING.findall(last)}
     if len(settings) < FEWEST_SETTINGS:
@@ -87,7 +87,7 @@ def read(text: str) -> Infotext:
 
 
 def _variation(settings: dict[str, str]) -> Variation | None:
-    """A strength of 0 is none."""
+    """None for a strength of 0."""
     seed, strength = _whole(settings.get("Variation seed", "")), _real(settings.get("Variation seed strength", ""))
     return Variation(seed=seed, strength=strength) if seed is not None and strength else None
 

@@ -1,6 +1,6 @@
-"""The recipe of a picture: all that it takes to draw it again, and its way into a PNG and out of it.
+"""The recipe of a picture: everything needed to draw it again, and how it is written to and read from a PNG.
 
-A PNG carries it twice: as JSON of our own, which loses nothing, and as the ``parameters`` text of AUTOMATIC1111's web
+A PNG contains it twice: as JSON of our own, which is lossless, and as the ``parameters`` text of AUTOMATIC1111's web
 UI, which other programs read.
 """
 
@@ -32,14 +32,14 @@ LATER = {
     3: frozenset[str](),
     SCHEMA: frozenset[str](),
 }
-"""What the recipes of each schema do not have yet."""
+"""Fields that recipes of each schema do not have yet."""
 OUR_KEY = "lcm-recipe"
 A1111_KEY = "parameters"
 LIBRARIES = ("torch", "diffusers", "transformers")
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MOST_CHUNKS = 1000
 MOST_PIXELS = 2**26
-"""Of a picture that is read."""
+"""Maximum pixels of a picture that is read."""
 MAX_TEXT = 64 * 1024
 
 
@@ -47,10 +47,10 @@ MAX_TEXT = 64 * 1024
 class Recipe:
     """One picture's recipe.
 
-    ``variation`` has the picture's own variation seed. ``weights`` is the fingerprint of the loaded model (SHA-256,
-    hex), ``bucket`` and ``guided_bucket`` the sizes that its passes were padded to (0: there was no second one),
-    ``precision`` and ``device`` torch's names (``bfloat16``, ``cpu``), ``threads`` how many of them computed (on a CPU
-    it shows in the last bits; 0 elsewhere), ``versions`` pairs of library and version. On the same machine, the same
+    ``variation`` has the picture's own variation seed. ``weights``: the fingerprint of the loaded model (SHA-256, hex).
+    ``bucket`` and ``guided_bucket``: the sizes that its passes were padded to (0: there was no second one).
+    ``precision`` and ``device``: torch's names (``bfloat16``, ``cpu``). ``threads``: how many computed (on a CPU, this
+    affects the last bits; 0 elsewhere). ``versions``: pairs of library and version. On the same machine, the same
     recipe gives the same bits.
     """
 
@@ -97,12 +97,12 @@ class Recipe:
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:
-        """The recipe in ``text``; raises ``ValueError`` where it is none, or of a newer schema."""
+        """Parse ``text``; raises ``ValueError`` if it is not a recipe, or one of a newer schema."""
         try:
             found = json.loads(text)
         except RecursionError as error:
             raise ValueError("nested too deeply") from error
-        if not isinstance(found, dict) or found.get("schema") not in list(LATER):  # a list takes what has no hash
+        if not isinstance(found, dict) or found.get("schema") not in list(LATER):  # a list accepts unhashable values
             raise ValueError("not a recipe of a schema known here")
         if strays := set(found) ^ (set(_READERS) - LATER[found["schema"]]):
             raise ValueError(f"unexpected or missing: {', '.join(sorted(strays))[:200]}")
@@ -110,7 +110,7 @@ class Recipe:
 
 
 def library_versions() -> tuple[tuple[str, str], ...]:
-    """The versions of what computes the pixels."""
+    """Versions of the libraries that compute the pixels."""
     return tuple((name, _version(name)) for name in LIBRARIES)
 
 
@@ -123,10 +123,10 @@ def png_texts(recipe: Recipe) -> PngInfo:
 
 
 def read_recipe(path: Path) -> Recipe | Infotext:
-    """The recipe in the PNG at ``path``: ours, or else what AUTOMATIC1111's text tells. No pixel is decoded.
+    """The recipe in the PNG at ``path``: ours, or else what AUTOMATIC1111's text says. Decodes no pixels.
 
     Raises:
-        InferenceError: with NotAPicture: no such file, no PNG, no recipe in it, or one that cannot be.
+        InferenceError: with NotAPicture: there is no such file, no PNG, no recipe in it, or an invalid one.
     """
     with _open(path) as picture:
         texts = {key: picture.info.get(key) for key in (OUR_KEY, A1111_KEY)}
@@ -144,9 +144,9 @@ def read_pixels(path: Path) -> bytes:
 
 @contextmanager
 def _open(path: Path) -> Iterator[Image.Image]:
-    """The PNG at ``path``; whatever goes wrong with it, also in the block, is NotAPicture.
+    """The PNG at ``path``; any error with it, including those in the block, becomes NotAPicture.
 
-    Pillow bounds what texts unpack to.
+    Pillow limits the size of decompressed texts.
     """
     try:
         _count_chunks(path)
@@ -154,12 +154,12 @@ def _open(path: Path) -> Iterator[Image.Image]:
             if picture.width * picture.height > MOST_PIXELS:
                 raise ValueError("more pixels than are read")
             yield picture
-    except Exception as error:  # Pillow meets damaged files with exceptions of many kinds
+    except Exception as error:  # Pillow raises exceptions of many kinds for damaged files
         raise InferenceError(NotAPicture(path=str(path), reason=_reason(error))) from error
 
 
 def _count_chunks(path: Path) -> None:
-    """Raise ``ValueError`` for more chunks before the pixels than any program writes: each takes time, even empty."""
+    """Raise ``ValueError`` for more chunks before the pixels than any program writes: even an empty one takes time."""
     with path.open("rb") as file:
         file.seek(len(PNG_SIGNATURE))
         for _ in range(MOST_CHUNKS):
@@ -200,7 +200,7 @@ def _infotext(recipe: Recipe) -> Infotext:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError("no text")
-    value.encode()  # half a character, which JSON can write, is none
+    value.encode()  # rejects a lone surrogate, which JSON can encode
     return value
 
 
@@ -214,7 +214,7 @@ def _real(value: Any) -> float:
     try:
         if type(value) in (int, float) and math.isfinite(value):
             return float(value)
-    except OverflowError:  # a whole number of any length
+    except OverflowError:  # an int too large for a float
         pass
     raise ValueError("no number")
 
@@ -265,7 +265,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "threads": _whole,
     "versions": lambda value: tuple(_pair(item) for item in _list(value)),
 }
-"""What each field of a recipe must hold; each raises ``ValueError`` for anything else."""
+"""How to read each field of a recipe; each raises ``ValueError`` for an invalid value."""
 
 
 def _field(name: str, value: Any) -> Any:
@@ -276,7 +276,7 @@ def _field(name: str, value: Any) -> Any:
 
 
 def _of_this_schema(fields: dict[str, Any]) -> dict[str, Any]:
-    """The second pass of a recipe of schema 1 was as large as the first; up to 3 brackets had no meaning."""
+    """In schema 1, the second pass was as large as the first; up to schema 3, brackets had no meaning."""
     if fields["schema"] == 1:
         fields = {**fields, "guided_bucket": fields["bucket"] if fields["guidance"] > 1 else 0}
     if fields["schema"] <= 3:

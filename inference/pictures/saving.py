@@ -19,16 +19,16 @@ from inference.pictures.recipe import Recipe, png_texts
 from inference.whole_files import draft_of, replace_file
 
 COMPRESSION = 3
-"""zlib's level; from here to 9 files get smaller by a few hundredths and take several times as long."""
+"""zlib's level; from here to 9, files get smaller by a few hundredths and take several times as long."""
 
 THREADS = 2
 
 
 class PictureWriter:
-    """Writes pictures into ``folder`` (made if missing) as ``<picture id>.png``, in threads of its own.
+    """Writes pictures to ``folder`` (created if missing) as ``<picture id>.png``, in threads of its own.
 
     Raises:
-        InferenceError: with DiskUnwritable, at once where the folder cannot be made or written.
+        InferenceError: with DiskUnwritable, at once if the folder cannot be created or written to.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -45,15 +45,15 @@ class PictureWriter:
         explicit: bool | None = None,
         unread: Unread = ALL_READ,
     ) -> Future[Picture]:
-        """Save ``pixels`` (height, width, 3) as the picture of ``row``; ``explicit`` is what a safety check said, and
-        ``unread`` what the model did not read.
+        """Save ``pixels`` (height, width, 3) as the picture of ``row``; ``explicit``: the safety check's verdict;
+        ``unread``: what the model did not read.
 
-        The future ends in ``InferenceError(DiskUnwritable)`` where that fails; no part of a file is left then.
+        The future raises ``InferenceError(DiskUnwritable)`` if that fails; no part of a file is left then.
         """
         return self._pool.submit(self._write, row, pixels, recipe, explicit, unread)
 
     def close(self) -> None:
-        """Wait for what is being written."""
+        """Wait for pending writes."""
         self._pool.shutdown(wait=True)
 
     def __enter__(self) -> Self:
