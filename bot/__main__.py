@@ -37,9 +37,9 @@ def main() -> int:
     logging.basicConfig(level=settings.log_level, format=LOG_FORMAT)
     for warning in warnings(env):
         logging.getLogger("bot").warning(warning)
-    os.environ.update(settings.environ)  # before the hub's client is imported: that is when it looks
+    os.environ.update(settings.environ)  # the hub's client reads them when it is imported
     if settings.discord_token is None:
-        logging.getLogger("discord").setLevel(logging.ERROR)  # SimCord's probes warn of things that nobody misses
+        logging.getLogger("discord").setLevel(logging.ERROR)  # SimCord's probes cause warnings that do not matter
     from bot.app import StartError, run
 
     try:

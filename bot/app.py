@@ -1,4 +1,4 @@
-"""The composition root: builds every part, hands each its collaborators, and runs them until told to stop."""
+"""The composition root: builds every part, gives each its collaborators, and runs them until told to stop."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ from inference.processes.handle import WorkerGone, WorkerProcess, WorkerSpec
 log = logging.getLogger("bot.app")
 
 COPIES_DAYS = 14
-"""How long the database from before an upgrade is kept."""
+"""How long copies of the database from before upgrades are kept."""
 DAY_S = 24 * 60 * 60.0
 
 
@@ -69,7 +69,7 @@ async def run(settings: Settings) -> None:
 
 
 def _reason(error: BaseException) -> str | None:
-    """What the people who run the bot have to mend, whichever of its tasks came across it; None if it is a fault."""
+    """What the people who run the bot have to fix, whichever of its tasks raised it; None if it is a bug."""
     match error:
         case BaseExceptionGroup():
             return next(filter(None, map(_reason, error.exceptions)), None)
@@ -92,13 +92,13 @@ async def _run(settings: Settings, store: Store, catalog: Catalog) -> None:
     await remove_strangers(settings, store, bot.models.examples.known())
     bot.background.begin("removing old pictures", remove_old(settings, bot.models.examples.known()))
     if settings.discord_token is None:
-        await store.jobs.forget_cards()  # the preview's channel begins empty
+        await store.jobs.forget_cards()  # the preview's channel starts empty
     await bot.follower.resume()
     await _meet_people(settings, bot, dispatcher)
 
 
 async def _meet_people(settings: Settings, bot: PictureBot, dispatcher: Dispatcher) -> None:
-    """On Discord, or without a token in the preview."""
+    """On Discord, or in the preview if there is no token."""
     if settings.discord_token is None:
         async with preview(bot, port=settings.preview_port) as page:
             say = f"No DISCORD_TOKEN is set, so this is the local preview: {page.url}"
@@ -111,8 +111,8 @@ async def _meet_people(settings: Settings, bot: PictureBot, dispatcher: Dispatch
 
 
 async def _work(bot: PictureBot, dispatcher: Dispatcher, until: Coroutine[Any, Any, None]) -> None:
-    """Draw and deliver until ``until`` ends; if drawing or following dies, everything does, and what was being drawn
-    may be to blame. However else this ends, no order is."""
+    """Draw and deliver until ``until`` ends. If drawing or following dies, everything does, and what was being drawn
+    may be to blame; if this ends in any other way, no order is."""
     tasks: list[asyncio.Task[None]] = []
     try:
         async with asyncio.TaskGroup() as group:
@@ -125,14 +125,14 @@ async def _work(bot: PictureBot, dispatcher: Dispatcher, until: Coroutine[Any, A
         if all(task.cancelled() for task in tasks):
             try:
                 await bot.store.jobs.interrupted()
-            except sqlite3.OperationalError as error:  # does not hide why this ends
+            except sqlite3.OperationalError as error:  # must not hide why this ends
                 log.warning("what was being drawn counts as attempted: %s", error)
 
 
 async def require_checkers(catalog: Catalog, worker: WorkerProcess) -> None:
-    """Raise ``StartError`` if the pictures of a model on this machine should be checked and cannot be.
+    """Raise ``StartError`` if the pictures of a model on this machine should be checked but cannot be.
 
-    Whether a checker is sound only the worker knows, so it is started ahead of its time, where any is needed.
+    Only the worker can tell whether a checker is sound, so it is started early if any checker is needed.
     """
     entries = await asyncio.to_thread(catalog.to_be_checked)
     for missing in filter(None, map(catalog.missing_checker, entries)):
@@ -144,7 +144,7 @@ async def require_checkers(catalog: Catalog, worker: WorkerProcess) -> None:
     except WorkerGone as gone:
         if isinstance(gone.failure, UNDRIVEABLE):
             raise StartError(describe(gone.failure)) from gone
-        # the dispatcher tries again, and tells those who order
+        # the dispatcher tries again, and tells people who order
         log.warning("worker lost: %s", describe(gone.failure))
         return
     for failure in ready.unchecked:
@@ -153,12 +153,12 @@ async def require_checkers(catalog: Catalog, worker: WorkerProcess) -> None:
 
 
 def make_workers(settings: Settings) -> list[WorkerProcess]:
-    """One for each device that is named, not yet started."""
+    """One worker for each named device, not yet started."""
     return [_hire(settings, name) for name in settings.device_names]
 
 
 def make_dispatcher(settings: Settings, catalog: Catalog, workers: Sequence[WorkerProcess] | None = None) -> Dispatcher:
-    """The queue with its ``workers``, those of the settings unless said, and what downloads models; not yet started."""
+    """The queue with its ``workers``, by default those of the settings, and what downloads models; not yet started."""
     queue = FairQueue(
         limit=settings.queue_limit,
         limit_per_owner=settings.queue_limit_per_user,
@@ -259,12 +259,12 @@ def make_bot(settings: Settings, store: Store, catalog: Catalog, dispatcher: Dis
 
 
 def proxy_to(host: str) -> str | None:
-    """As the environment or the system has it: discord.py looks at neither."""
+    """The proxy that the environment or the system sets: discord.py looks at neither."""
     return None if proxy_bypass(host) else getproxies().get("https")
 
 
 async def remove_strangers(settings: Settings, store: Store, examples: set[str]) -> None:
-    """Remove files that no job and no model knows: a bot that was killed while saving leaves them."""
+    """Remove files that no job and no model knows, as left by a bot that was killed while saving."""
     known = await store.jobs.picture_ids() | examples
     swept = await Gallery(settings.pictures_dir).sweep(known, since=await store.made_at())
     if swept.removed:
@@ -280,8 +280,8 @@ async def remove_strangers(settings: Settings, store: Store, examples: set[str])
 
 
 async def remove_old(settings: Settings, examples: set[str]) -> None:
-    """Remove pictures that are older than they are to be kept, and copies of the database from before upgrades, now and
-    every day; the examples of models stay."""
+    """Remove pictures older than they are to be kept, and old copies of the database from before upgrades, now and
+    every day; the models' examples stay."""
     gallery = Gallery(settings.pictures_dir)
     days = settings.keep_pictures_days
     while True:
@@ -296,7 +296,7 @@ async def remove_old(settings: Settings, examples: set[str]) -> None:
 
 
 def _stop_on_terminate() -> None:
-    """Treat the service manager's polite signal as Ctrl-C."""
+    """Treat the service manager's SIGTERM as Ctrl-C."""
     task = asyncio.current_task()
     assert task is not None
     with suppress(NotImplementedError):  # Windows has no such signal

@@ -1,4 +1,4 @@
-"""Work that outlives the click that began it. Its task is made here, never by the task that answers an interaction."""
+"""Work that outlives the click that began it. Its task is created here, never by the task answering an interaction."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ log = logging.getLogger("bot.background")
 
 
 class Background:
-    """Runs what it is given while ``run`` runs; what came earlier waits for it."""
+    """Runs the work it is given while ``run`` runs; earlier work waits for that."""
 
     def __init__(self) -> None:
         self._waiting: asyncio.Queue[tuple[str, Coroutine[Any, Any, None]]] = asyncio.Queue()
         self._live = 0
 
     def __len__(self) -> int:
-        """How many are at work."""
+        """How many are running."""
         return self._live
 
     def begin(self, name: str, work: Coroutine[Any, Any, None]) -> None:
-        """Take up ``work``; ``name`` stands in the log should it fail."""
+        """Take up ``work``; ``name`` appears in the log if it fails."""
         self._waiting.put_nowait((name, work))
 
     async def run(self) -> None:
-        """One failure is not everybody's: it is logged, and the rest goes on."""
+        """Run all work; a failure is logged and does not affect the rest."""
         try:
             async with asyncio.TaskGroup() as group:
                 while True:

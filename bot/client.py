@@ -1,4 +1,4 @@
-"""The Discord client: commands and buttons registered, the command tree told to Discord when it has changed."""
+"""The Discord client: registers commands and buttons, and syncs the command tree with Discord when it has changed."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ log = logging.getLogger("bot.client")
 
 FIRST_RETRY_S = 5.0
 LONGEST_RETRY_S = 300.0
-"""Between attempts to reach Discord; doubled each time."""
+"""Delay between attempts to reach Discord; it doubles each time, up to the longest."""
 
 
 class Tree(app_commands.CommandTree[discord.Client]):
-    """The commands; each is answered in the language of whoever gave it, whatever goes wrong with it too."""
+    """The commands; each one, and any error in it, is answered in the language of the person who gave it."""
 
     async def interaction_check(self, interaction: discord.Interaction, /) -> bool:
         speak(str(interaction.locale))
@@ -55,7 +55,7 @@ class Tree(app_commands.CommandTree[discord.Client]):
 
 
 class CommandWords(app_commands.Translator):
-    """Names and descriptions of commands, from the same catalogues as everything that the bot says."""
+    """Names and descriptions of commands, from the same catalogues as everything else that the bot says."""
 
     async def translate(
         self, string: app_commands.locale_str, locale: discord.Locale, _: app_commands.TranslationContextTypes, /
@@ -67,9 +67,9 @@ class CommandWords(app_commands.Translator):
 class PictureBot(commands.Bot):
     """The bot on Discord. It reads no messages and asks for no privileged intents.
 
-    What works through this client is given after construction: the attributes named below.
-    ``proxy`` is asked for every connection to Discord.
-    ``always_sync`` tells Discord the commands at every start, for a server that forgets them.
+    What works through this client, the attributes named below, is set after construction.
+    ``proxy`` is used for every connection to Discord.
+    ``always_sync`` syncs the commands at every start, for a server that forgets them.
     """
 
     background: Background
@@ -110,7 +110,7 @@ class PictureBot(commands.Bot):
         self._always_sync = always_sync
 
     async def log_in(self, token: str) -> None:
-        """Log in, however long Discord cannot be reached; raises ``discord.LoginFailure`` where it does not want to."""
+        """Log in, retrying for as long as Discord cannot be reached; raises ``discord.LoginFailure`` if it refuses."""
         for attempt in count():
             try:
                 await self.login(token)
@@ -118,16 +118,16 @@ class PictureBot(commands.Bot):
                 if isinstance(error, discord.HTTPException) and not is_discords(error):
                     raise
                 await self.http.close()
-                self.http.connector = discord.utils.MISSING  # the next login needs one that is open
+                self.http.connector = discord.utils.MISSING  # the next login needs an open one
                 await _retry(attempt, error)
             else:
                 return
 
     async def connect(self, *, reconnect: bool = True) -> None:
-        """Stay connected, however long the gateway cannot be reached; raises ``discord.ConnectionClosed`` where it does
-        not want the bot.
+        """Stay connected, retrying for as long as the gateway cannot be reached; raises ``discord.ConnectionClosed`` if
+        it refuses the bot.
 
-        discord.py resumes its connection whatever broke it, and fails where there has been none yet.
+        discord.py resumes its connection whatever broke it, but fails if the very first one does.
         """
         for attempt in count():
             try:
@@ -140,7 +140,7 @@ class PictureBot(commands.Bot):
                 return
 
     async def setup_hook(self) -> None:
-        if not self.cogs:  # a login that was interrupted comes here again
+        if not self.cogs:  # an interrupted login comes here again
             await self._register()
         await self._sync()
 
@@ -160,7 +160,7 @@ class PictureBot(commands.Bot):
             await modals.submitted(interaction)
 
     async def _sync(self) -> None:
-        """Tell Discord the commands if they are not those it was told last: doing so is rate-limited strictly."""
+        """Sync the commands if they differ from those synced last: syncing is strictly rate-limited."""
         known = await self.store.remembered("commands")
         present = f"{self.application_id}:{await _digest(self.tree)}"
         if self._always_sync or known != present:
@@ -169,14 +169,14 @@ class PictureBot(commands.Bot):
 
 
 async def _retry(attempt: int, error: BaseException | None) -> None:
-    """Let the time pass until the next attempt to reach Discord."""
+    """Wait before the next attempt to reach Discord."""
     wait_s = min(FIRST_RETRY_S * 2 ** min(attempt, 10), LONGEST_RETRY_S)
     log.warning("Discord cannot be reached (%s); the next attempt is in %g s", error, wait_s)
     await asyncio.sleep(wait_s)
 
 
 async def _digest(tree: app_commands.CommandTree[Any]) -> str:
-    """Changes with whatever Discord would be told: the commands, and their words in every language."""
-    assert tree.translator is not None  # set before the commands are told
+    """Changes with anything that a sync would send: the commands, and their words in every language."""
+    assert tree.translator is not None  # set before the first sync
     described = [await command.get_translated_payload(tree, tree.translator) for command in tree.get_commands()]
     return hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Keys of the file ``.env`` that are no settings."""
+"""Keys of the file ``.env`` that are not settings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bot.settings import Settings
 
 
 def warnings(given: Iterable[str]) -> Iterator[str]:
-    """A sentence about every key that is no setting, so that a slip of the finger is not a setting without effect."""
+    """A sentence about every key that is not a setting, so that a typo does not go unnoticed."""
     known = [setting.name.upper() for setting in fields(Settings)]
     for key in given:
         if key not in known:

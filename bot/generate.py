@@ -1,6 +1,6 @@
-"""The one way from a wish to an order in the queue: check, acknowledge, make it durable, submit it.
+"""The one way from a wish to an order in the queue: check, acknowledge, store, submit.
 
-Commands, buttons, menus and modals all come through here; ``following`` then sees the order to its end.
+Commands, buttons, menus and modals all come through here; ``following`` then follows the order to its end.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ log = logging.getLogger("bot.generate")
 
 
 class Generator:
-    """Takes orders; what cannot be is an exception, before anything is promised."""
+    """Takes orders; what cannot be drawn raises an exception, before anything is promised."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class Generator:
         self._follower.follow([job], await self._enqueue(interaction, [job]))
 
     async def remix(self, interaction: discord.Interaction, options: Options, *, parent_id: str | None) -> None:
-        """An order that was put together from an older one; everything is in ``options``."""
+        """An order based on an older one; everything is in ``options``."""
         options = flags.merged(options)
         request = self._request(interaction, options, seed=_random_seed())
         self._check_room(interaction)
@@ -124,7 +124,7 @@ class Generator:
         await self._order_with_card(interaction, again, comparison_card(waiting))
 
     async def cancel_comparison(self, interaction: discord.Interaction, comparison_id: str) -> None:
-        """Take back all that is compared and not finished yet; the card then says so by itself."""
+        """Cancel everything in a comparison that is unfinished; the card then says so by itself."""
         await acknowledge(interaction)
         jobs = await self._jobs.of_comparison(comparison_id)
         if not jobs:
@@ -141,7 +141,7 @@ class Generator:
         await self._order_again(interaction, request, Origin.REROLL, parent)
 
     async def same_seed(self, interaction: discord.Interaction, job_id: str, *, only: int | None = None) -> None:
-        """The same order once more, to the pixel, or ``only`` the picture of this index."""
+        """The same order again, to the pixel, or ``only`` the picture with this index."""
         parent = await self._acknowledge(interaction, job_id)
         drawn = await self._jobs.pictures(job_id)
         wanted = parent.request
@@ -151,7 +151,7 @@ class Generator:
         await self._order_again(interaction, request, Origin.SAME_SEED, parent)
 
     async def vary(self, interaction: discord.Interaction, job_id: str, *, index: int, strength: float) -> None:
-        """Variations of the picture of this index, as many as an order may have here."""
+        """Variations of the picture with this index, as many as an order may have here."""
         parent = await self._acknowledge(interaction, job_id)
         most = self._preferences.rules(interaction.guild_id).most_pictures or MAX_COUNT
         variation = Variation(seed=_random_seed(), strength=strength)
@@ -168,7 +168,7 @@ class Generator:
         await self._order_again(interaction, request, Origin.OTHER_MODEL, parent)
 
     async def cancel(self, interaction: discord.Interaction, job_id: str) -> None:
-        """Take an order back; the card then says so by itself."""
+        """Cancel an order; the card then says so by itself."""
         await acknowledge(interaction)
         job = await self.job(job_id)
         require_author_or_moderator(job, asker(interaction), guild_id=interaction.guild_id)
@@ -176,10 +176,10 @@ class Generator:
             raise Refused(_("This order is finished already."))
 
     async def forget(self, job: Job) -> list[Place]:
-        """Take an order back if it is not finished, and remove all that there is of it, but for its card and the
-        messages that show it once more; returns where these are.
+        """Cancel an order if it is unfinished, and remove everything of it except its card and the messages that show
+        it once more; returns where the latter are.
 
-        Its row goes first: whoever follows the order then finds none at its end, and shows nothing more of it.
+        Its row goes first: the follower then finds none at the order's end, and shows nothing more of it.
         """
         deleted = await self._jobs.delete(job.id)
         self._dispatcher.cancel(job.id)
@@ -194,7 +194,7 @@ class Generator:
         return job
 
     def _on_disk(self, rules: Rules) -> list[ModelEntry]:
-        """The models that could draw at once. Looks at a few files of each, so it is quick."""
+        """The models that could draw immediately. Looks at a few files of each, so it is quick."""
         return [entry for entry in visible(rules, self._catalog) if self._catalog.on_disk(entry)]
 
     def _request(self, interaction: discord.Interaction, options: Options, *, seed: int) -> ImageRequest:
@@ -204,7 +204,7 @@ class Generator:
         return request
 
     def _require_possible(self, rules: Rules, orders: Iterable[ImageRequest]) -> None:
-        """Raise ``Refused`` or ``InferenceError`` if one of the orders is not allowed, or its model cannot be had."""
+        """Raise ``Refused`` or ``InferenceError`` if an order is not allowed, or its model cannot be obtained."""
         for request in orders:
             require_within(rules, request, title=self._catalog.title_or_name(request.model))
             self._dispatcher.to_fetch(request)
@@ -214,9 +214,9 @@ class Generator:
         self._limits.check(interaction.user.id, guild_id, self._preferences.rules(guild_id), orders=orders)
 
     async def _acknowledge(self, interaction: discord.Interaction, job_id: str) -> Job:
-        """Refuse a press when there is no room, else answer it before all that could wait; returns its card's job.
+        """Refuse a press if there is no room, else acknowledge it before anything that waits; returns its card's job.
 
-        The answer is a silent one: a refusal that comes later can then be told to one person alone.
+        It is acknowledged silently, so that a later refusal can still be ephemeral.
         """
         self._check_room(interaction)
         await acknowledge(interaction)
@@ -242,22 +242,22 @@ class Generator:
     async def _order_with_card(
         self, interaction: discord.Interaction, jobs: Sequence[Job], card: discord.ui.LayoutView
     ) -> None:
-        """Into the queue, then shown, and followed whether or not that succeeded."""
+        """Enqueue the orders, send their card, and follow them whether or not that succeeded."""
         tickets = await self._enqueue(interaction, jobs)
         message_id = None
         try:
             message_id = (await interaction.followup.send(view=card, allowed_mentions=NOBODY, wait=True)).id
         except TROUBLE as error:
             log.info("job %s has no card yet: %s", jobs[0].id, error)
-        except Exception:  # discord.py meets with answers that it does not expect by errors of many kinds
+        except Exception:  # discord.py raises errors of many kinds for answers that it does not expect
             log.exception("the card of job %s is not known", jobs[0].id)
         self._follower.follow(jobs, tickets, card=message_id)
 
     async def _enqueue(self, interaction: discord.Interaction, jobs: Sequence[Job]) -> list[Ticket]:
-        """Orders are rows before they are in the queue. If one of them does not get there, none of them stays.
+        """Insert the orders as rows, then submit them. If one of them does not get into the queue, none of them stays.
 
-        From the last look at the limits until all are in the queue nothing is waited for: what was pressed meanwhile
-        counts.
+        The limits are checked last, and nothing is awaited from there until all are in the queue: presses made
+        meanwhile count.
         """
         try:
             for job in jobs:
@@ -280,7 +280,7 @@ class Generator:
 
 
 async def _think(interaction: discord.Interaction) -> int:
-    """Answer “thinking…”; returns the message that says so."""
+    """Answer “thinking…”; returns that message's id."""
     response = await interaction.response.defer(thinking=True)
     if response is not None and response.message_id is not None:
         return response.message_id

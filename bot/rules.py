@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Scope(StrEnum):
-    """Whose choice of a model it is; the first in this order that has chosen decides."""
+    """Whose choice of a model it is; the first in this order that has made one decides."""
 
     CALL = "call"
     CHANNEL = "channel"
@@ -24,7 +24,7 @@ class ChannelModels(StrEnum):
 
 
 class Explicit(StrEnum):
-    """What becomes of a picture that may be explicit, in a channel that is not age-restricted."""
+    """What happens to a picture that may be explicit, in a channel that is not age-restricted."""
 
     BLOCK = "block"
     SPOILER = "spoiler"
@@ -33,7 +33,7 @@ class Explicit(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """A server's own rules; None is what the bot allows anyway. ``largest_side`` is in pixels, ``waiting_limit`` counts
+    """A server's own rules; None means the bot's own limit. ``largest_side`` is in pixels, ``waiting_limit`` counts
     one person's waiting orders."""
 
     hidden_models: frozenset[str] = frozenset()

@@ -1,4 +1,4 @@
-"""What the people who run the bot can set: read once, from a mapping that is passed in, checked, and frozen."""
+"""What the people who run the bot can set: read once, from a mapping passed in, validated, and frozen."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PRECISIONS = ("auto", "float16", "bfloat16", "float32", "fp16", "bf16", "fp32")
 
 
 class SettingsError(ValueError):
-    """A setting that cannot be used; the message names its key, its value and what is possible."""
+    """A setting that cannot be used; the message names its key, its value and what is allowed."""
 
 
 def _setting(
@@ -113,18 +113,18 @@ class Settings:
 
     @property
     def requires_check(self) -> bool:
-        """Whether pictures that may be explicit must be looked at."""
+        """Whether pictures that may be explicit must be checked."""
         return self.safety_check == "required"
 
     @property
     def device_names(self) -> tuple[str, ...]:
-        """One name for each worker."""
+        """One name per worker."""
         return tuple(name.strip() for name in self.devices.split(",") if name.strip())
 
     @property
     def home_dir(self) -> Path:
-        """Of the database and the pictures. The preview, which cannot deliver what people on Discord ordered, has its
-        own."""
+        """The folder of the database and the pictures. The preview, which cannot deliver what people on Discord
+        ordered, has its own."""
         return self.data_dir / "preview" if self.discord_token is None else self.data_dir
 
     @property
@@ -146,7 +146,7 @@ class Settings:
 
     @property
     def environ(self) -> dict[str, str]:
-        """What libraries read from the environment by themselves, where it is set."""
+        """Environment variables that libraries read by themselves, where they are set."""
         given = {
             "HF_TOKEN": self.hf_token,
             "HF_HOME": self.hf_home,
@@ -163,7 +163,7 @@ class Settings:
 
 
 def explain() -> str:
-    """Every setting with what it does and its default, one to a line."""
+    """Every setting with what it does and its default, one per line."""
     lines = []
     for setting in fields(Settings):
         default = "not set" if setting.default is None else _shown(setting.default)

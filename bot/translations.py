@@ -1,4 +1,4 @@
-"""Keeps the catalogues of ``bot/locale`` complete: ``python -m bot.translations`` adds what the sources say anew.
+"""Keeps the catalogues of ``bot/locale`` complete: ``python -m bot.translations`` adds new sentences of the sources.
 
 Sentences come from the sources; names and descriptions of commands from the command tree, because Discord shows them.
 """
@@ -23,7 +23,7 @@ KEYWORDS = {"_": None, "N_": None, "say": None}
 
 
 def sentences() -> set[str]:
-    """Everything that the sources of the bot, and of the errors that it words, mark for translation."""
+    """Everything that the sources of the bot, and of the errors that it reports, mark for translation."""
     found: set[str] = set()
     for folder in (ROOT / "bot", ROOT / "inference"):
         for _file, _line, message, _comments, _context in extract_from_dir(
@@ -65,7 +65,7 @@ def _of_cog(cog: Any) -> list[Any]:
 
 
 def main() -> int:
-    """Bring every catalogue up to date; what is new in it waits for its translation."""
+    """Update every catalogue; new entries wait for their translation."""
     template = Catalog()
     for message in sorted(sentences() | set(command_words(commands()))):
         template.add(message)

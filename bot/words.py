@@ -1,6 +1,6 @@
-"""What the bot says, in the language of whoever it speaks to: gettext catalogues and a context that names the locale.
+"""What the bot says, in the language of the person it speaks to: gettext catalogues, and a context's locale.
 
-English is the language of the sources. ``bot/locale/<locale>.po`` holds the others; a sentence without translation
+English is the language of the sources. ``bot/locale/<locale>.po`` holds the others; a sentence without a translation
 stays English.
 """
 
@@ -22,13 +22,13 @@ from inference.errors import Failure, describe
 LOCALES = Path(__file__).parent / "locale"
 ENGLISH = "en-US"
 FOLDERS = re.compile(r"""(?<![\w.:/\\])([A-Za-z]:)?[/\\]([^\s/\\:'"“”()]+[/\\])+(?=[^\s/\\])""")
-"""The folders of an absolute path, wherever a reason that comes from elsewhere has one."""
+"""The folders of an absolute path anywhere in a reason that comes from elsewhere."""
 
 _locale: ContextVar[str] = ContextVar("locale", default=ENGLISH)
 
 
 def _(message: str, /, **values: Any) -> str:
-    """``message`` in the language of the present context, with ``values`` in the places named in braces."""
+    """``message`` in the language of the current context, with ``values`` in place of the names in braces."""
     return translated(message, _locale.get()).format(**values)
 
 
@@ -38,10 +38,10 @@ def steps_of(count: int) -> str:
 
 
 def told(failure: Failure) -> str:
-    """What went wrong, for people to read: where files lie on this machine is for its owner, and for the log."""
+    """A failure worded for people: paths on this machine are only for its owner and the log."""
     texts = {name: value for name, value in asdict(failure).items() if isinstance(value, str)}
     for path in filter(_is_absolute, (texts.get(name, "") for name in ("path", "where"))):
-        last = f"…/{PureWindowsPath(path).name}"  # whose parts end at any slash
+        last = f"…/{PureWindowsPath(path).name}"  # splits at both kinds of slash
         for form in (path, repr(path)[1:-1]):
             texts = {name: value.replace(form, last) for name, value in texts.items()}
     shorter: Any = texts
@@ -53,7 +53,7 @@ def _is_absolute(path: str) -> bool:
 
 
 def N_(message: str) -> str:  # noqa: N802 (gettext's own name for it)
-    """Marks a sentence that is translated where it is used."""
+    """Mark a sentence that is translated where it is used."""
     return message
 
 
@@ -63,7 +63,7 @@ def translated(message: str, locale: str) -> str:
 
 
 def speak(locale: str) -> None:
-    """From here on, this task speaks ``locale``."""
+    """Make this task speak ``locale`` from here on."""
     _locale.set(locale)
 
 

@@ -43,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _acts(stage: str, recipe: Recipe, work: Work, models: Path) -> list[Callable[[], object]]:
-    """What a stage does; what only one stage needs is imported by it."""
+    """What a stage does; each one imports only what it needs."""
     match stage:
         case "data":
             return [partial(_data, work)]

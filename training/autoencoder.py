@@ -15,11 +15,11 @@ from training.recipe import Recipe, device
 from training.work import Work
 
 WITHOUT_NOISE = 200
-"""Steps in which the latents are not sampled, so that the decoder learns before it has to be robust."""
+"""Steps without sampling of the latents, so that the decoder learns before it has to be robust."""
 
 
 def build(recipe: Recipe) -> AutoencoderKL:
-    """An untrained autoencoder with eight pixels to a latent."""
+    """An untrained autoencoder with eight pixels per latent."""
     depth = len(recipe.vae_channels)
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * depth,
@@ -34,7 +34,7 @@ def build(recipe: Recipe) -> AutoencoderKL:
 
 
 def train(recipe: Recipe, work: Work) -> None:
-    """Train on all pictures of all styles; leaves ``work.vae``."""
+    """Train on all pictures of all styles; writes ``work.vae``."""
     torch.manual_seed(recipe.seed)
     where = device()
     vae, rgba = build(recipe).to(where), load(work.pictures).rgba.to(where)
@@ -62,7 +62,7 @@ def train(recipe: Recipe, work: Work) -> None:
 
 
 def batch(rgba: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Random pictures on random backgrounds, some with turned hues: (count, 3, SIDE, SIDE) in -1..1."""
+    """Random pictures on random backgrounds, some with rotated hues: (count, 3, SIDE, SIDE) in -1..1."""
     where = rgba.device
     chosen = rgba[torch.randint(len(rgba), (count,), generator=generator).to(where)].float().permute(0, 3, 1, 2) / 255
     rgb, alpha = chosen[:, :3], chosen[:, 3:]
@@ -77,7 +77,7 @@ def batch(rgba: Tensor, count: int, generator: torch.Generator) -> Tensor:
 
 
 def reconstruction(x: Tensor, y: Tensor) -> Tensor:
-    """Absolute and squared error, the error of flat areas, and of gradients at three scales: sharp without a critic."""
+    """Absolute and squared error, those of flat areas, gradients at three scales: sharp without a discriminator."""
     edges = torch.zeros((), device=x.device)
     difference = x - y
     for _ in range(3):

@@ -19,13 +19,13 @@ from training.text import Captioner
 from training.work import Work
 
 TEXT_SHARE = 0.1
-"""The text encoder's learning rate, in those of the denoiser."""
+"""The text encoder's learning rate, relative to the denoiser's."""
 PLAIN_SHARE = 1 / 3
-"""Of every batch this part shows emoji as they are: they are few among their variants."""
+"""Share of every batch that shows emoji as they are: those are few among their variants."""
 
 
 def train(recipe: Recipe, work: Work) -> None:
-    """Train denoiser and text encoder on all variants; leaves ``work.base``."""
+    """Train denoiser and text encoder on all variants; writes ``work.base``."""
     torch.manual_seed(recipe.seed)
     where, latents = device(), Latents.read(work)
     captioner, schedule = Captioner(work, latents), Schedule.scaled_linear(where)
@@ -53,7 +53,7 @@ def train(recipe: Recipe, work: Work) -> None:
 
 
 def choose(count: int, plain: Tensor, batch: int, generator: torch.Generator) -> Tensor:
-    """Places (batch,) to train on: any of ``count``, and a third of them plain."""
+    """Indices (batch,) to train on: any of ``count``, a third of them plain."""
     chosen = torch.randint(count, (batch,), generator=generator)
     few = int(batch * PLAIN_SHARE)
     chosen[:few] = plain[torch.randint(len(plain), (few,), generator=generator)]
@@ -73,7 +73,7 @@ def write(unet: UNet2DConditionModel, encoder: CLIPTextModel, work: Work) -> Non
 
 
 def sample(work: Work) -> None:
-    """Draw the fixed prompts with what has been written so far."""
+    """Draw the fixed prompts with the weights written so far."""
     drawer = pipeline(work).to(device())
     drawer.set_progress_bar_config(disable=True)
     generators = [torch.Generator().manual_seed(i) for i in range(len(SHEET))]

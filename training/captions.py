@@ -1,4 +1,4 @@
-"""Words for pictures: an emoji's name, perhaps with a colour, a background, its tags."""
+"""Captions for pictures: an emoji's name, perhaps with a colour, a background, its tags."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ UNCONDITIONAL = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One shown form of an emoji: its place in the vocabulary, with the colour and the background it was given."""
+    """One form in which an emoji is shown: its index in the vocabulary, with the colour and background it was given."""
 
     entry: int
     colour: str | None = None
@@ -28,7 +28,7 @@ class Variant:
         return self.colour is None and self.background is None
 
     def held_out(self) -> bool:
-        """Whether this colour or this background of this emoji is kept from training, to be asked for afterwards."""
+        """Whether this colour or this background of this emoji is held out from training, for the evaluation."""
         return any(_held_out(self.entry, name) for name in (self.colour, self.background) if name)
 
 
@@ -37,7 +37,7 @@ def _held_out(entry: int, name: str) -> bool:
 
 
 def caption(picture: Picture, variant: Variant, rng: random.Random) -> str:
-    """One of the ways to say what is shown."""
+    """One of the ways to describe what is shown."""
     label = picture.label
     if variant.colour:
         label = f"{variant.colour} {COLOUR_WORD.sub('', label).strip() or label}"

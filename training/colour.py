@@ -24,13 +24,13 @@ BACKGROUNDS: dict[str, tuple[int, int, int]] = {
 HUES: dict[str, float] = {
     "red": 0, "orange": 28, "yellow": 52, "green": 125, "teal": 175, "blue": 220, "purple": 275, "pink": 330,
 }  # fmt: skip
-"""Hue in degrees of every colour that a thing may be given."""
+"""Hue in degrees of every colour that an emoji may be given."""
 
 
 INK, PAPER = (26, 34, 92), (252, 244, 226)
-"""8-bit RGB of a print with one ink."""
+"""8-bit RGB of a one-ink print's ink and paper."""
 DARKEST = 0.12
-"""The luminance from which on the ink is at its full strength."""
+"""The luminance up to which the ink is at its full strength."""
 
 
 def to_hsv(rgb: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -56,7 +56,7 @@ def from_hsv(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
 
 def dominant_hue(rgb: Tensor, weight: Tensor) -> Tensor:
     """The circular mean hue in degrees, (B,), of ``rgb`` (B, 3, H, W) weighted with ``weight`` (B, H, W); dull pixels
-    have no say."""
+    do not count."""
     hue, saturation, value = to_hsv(rgb)
     share = weight * saturation * value * (saturation > 0.2)
     angle = torch.deg2rad(hue)
@@ -85,7 +85,7 @@ def recolour(rgb: Tensor, alpha: Tensor, name: str) -> Tensor:
 
 
 def rotate_hue(rgb: Tensor, degrees: Tensor) -> Tensor:
-    """Turn the hue of ``rgb`` (B, 3, H, W) in 0..1 by ``degrees`` (B,), in YIQ."""
+    """Rotate the hue of ``rgb`` (B, 3, H, W) in 0..1 by ``degrees`` (B,), in YIQ."""
     angle = torch.deg2rad(degrees)
     cos, sin = torch.cos(angle), torch.sin(angle)
     to_yiq = torch.tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.321], [0.211, -0.523, 0.311]], device=rgb.device)
@@ -96,7 +96,7 @@ def rotate_hue(rgb: Tensor, degrees: Tensor) -> Tensor:
 
 
 def composite(rgb: Tensor, alpha: Tensor, background: str) -> Tensor:
-    """Lay ``rgb`` (3, H, W) in 0..1 with ``alpha`` (H, W) on a background of that name."""
+    """Composite ``rgb`` (3, H, W) in 0..1 with ``alpha`` (H, W) onto the background of that name."""
     ground = torch.tensor(BACKGROUNDS[background]).float().view(3, 1, 1) / 255
     return rgb * alpha + ground * (1 - alpha)
 

@@ -1,4 +1,4 @@
-"""Fetches the emoji packages from npm and draws every picture at one size: all that training needs in one file."""
+"""Fetches the emoji packages from npm and renders every picture at one size: all that training needs in one file."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ KEPT = re.compile(
     r"|mobile phone with arrow|kiss mark|flag in hole|(new|first quarter|last quarter|full) moon face"
     r"|(open|closed) mailbox with (raised|lowered) flag)"
 )
-"""What ``LEFT_OUT`` means something else by."""
+"""Labels in which the words of ``LEFT_OUT`` mean something else."""
 SYMBOLS = re.compile(
     r"heart|star|crown|recycl|trident|diamond|warning|radioactive|biohazard|yin|peace|infinity|music|check mark"
     r"|cross mark|question|exclamation"
@@ -57,8 +57,8 @@ class Icons:
         )
 
     def draw(self, code: str) -> Image.Image | None:
-        """The icon of a code point sequence, None where the set has none."""
-        import resvg_py  # of the extra "train": wanted here alone
+        """The icon of a code point sequence, None if the set has none."""
+        import resvg_py  # from the extra "train", needed only here
 
         name = self.names.get(code) or self.names.get(code.replace("-fe0f", ""))
         while name is not None and name not in self.icons["icons"]:
@@ -87,7 +87,7 @@ def build(path: Path) -> int:
 
 
 def fitted(picture: Image.Image) -> Image.Image | None:
-    """The picture's visible part in the middle of a transparent square with a margin; None where nothing shows."""
+    """The picture's visible part, centred in a transparent square with a margin; None if nothing is visible."""
     picture = picture.convert("RGBA")
     box = picture.getchannel("A").point(lambda alpha: 255 if alpha > 8 else 0).getbbox()
     if box is None:
@@ -136,7 +136,7 @@ def _described(entry: dict[str, Any], style: str) -> Picture:
 
 
 def _unpacked(package: str, scratch: Path) -> Path:
-    """The folder of an npm package, fetched by name with npm itself; raises ``SystemExit`` where that cannot be."""
+    """The folder of an npm package, fetched by name with npm itself; raises ``SystemExit`` if that fails."""
     target = scratch / re.sub(r"\W+", "-", package)
     target.mkdir()
     try:

@@ -1,4 +1,4 @@
-"""The denoising network's shape, and where LoRAs attach to it."""
+"""The denoising network's architecture, and where LoRAs attach to it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LORA_LAYERS = (
     "to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2",
     "conv1", "conv2", "conv_shortcut", "downsamplers.0.conv", "upsamplers.0.conv", "time_emb_proj",
 )  # fmt: skip
-"""The layers that arXiv 2311.05556's published LCM-LoRAs change."""
+"""The layers that the LCM-LoRAs published with arXiv 2311.05556 change."""
 
 
 def build(recipe: Recipe) -> UNet2DConditionModel:
@@ -37,8 +37,8 @@ def build(recipe: Recipe) -> UNet2DConditionModel:
 
 
 def told_guidance(unet: UNet2DConditionModel, width: int) -> UNet2DConditionModel:
-    """A copy of ``unet`` that also takes a guidance embedding of ``width`` (arXiv 2310.04378, section 4.2), and gives
-    at first what ``unet`` gives."""
+    """A copy of ``unet`` that also takes a guidance embedding of ``width`` (arXiv 2310.04378, section 4.2) and at first
+    gives the same output as ``unet``."""
     config = dict(unet.config) | {"time_cond_proj_dim": width}
     student = UNet2DConditionModel.from_config(config)
     student.load_state_dict(unet.state_dict(), strict=False)
@@ -47,7 +47,7 @@ def told_guidance(unet: UNet2DConditionModel, width: int) -> UNet2DConditionMode
 
 
 def add_lora(unet: UNet2DConditionModel, rank: int) -> tuple[nn.Parameter, ...]:
-    """Freeze ``unet`` and give it a LoRA with alpha = rank; returns what is left to train."""
+    """Freeze ``unet`` and add a LoRA with alpha = rank; returns the parameters left to train."""
     unet.requires_grad_(False)
     unet.add_adapter(
         LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=list(LORA_LAYERS))
@@ -56,7 +56,7 @@ def add_lora(unet: UNet2DConditionModel, rank: int) -> tuple[nn.Parameter, ...]:
 
 
 def save_lora(unet: UNet2DConditionModel, folder: Path) -> None:
-    """Write the LoRA of ``unet`` with diffusers' names."""
-    found = get_peft_model_state_dict(unet)  # one naming throughout: diffusers skips attention where two are mixed
+    """Write the LoRA of ``unet`` with diffusers' key names."""
+    found = get_peft_model_state_dict(unet)  # only one naming: diffusers skips attention if two are mixed
     halved = {key: value.to("cpu", torch.float16).contiguous() for key, value in found.items()}
     StableDiffusionPipeline.save_lora_weights(folder, unet_lora_layers=halved)

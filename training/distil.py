@@ -1,15 +1,16 @@
 """Distils the guided base model into few-step forms: a native Latent Consistency Model and an LCM-LoRA.
 
 The student is parameterised as in arXiv 2310.04378: f(x, c, w, t) = c_skip(t) x + c_out(t) x0(x, v, t), with w embedded
-for the native form. At the timesteps used here c_skip ≈ 0 and c_out ≈ 1 (timestep scaling 10: c_skip(19) = 7e-6), so
-that x0 itself is compared.
+for the native form. At the timesteps used here c_skip ≈ 0 and c_out ≈ 1 (timestep scaling 10: c_skip(19) = 7e-6), so x0
+itself is compared.
 
-What differs from the paper: its loss compares f at t with a moving average of f at t - k, one solver step of the
-guided teacher apart (equations 14 and 17, algorithm 1), and learns the jump to t = 0 bit by bit. Here the teacher walks
-the whole way first: from noise through all 50 guided DDIM steps, some points of which are kept with the end of the way,
-and f at a point is compared with that end by the squared error. A teacher this small can afford whole ways, they are
-walked once for both forms, and the student learns the picture that 50 steps give and not an approximation of it. The
-guided velocity is v = v(∅) + w (v(c) - v(∅)), so w = 1 means no guidance; as in diffusers' pipeline, w - 1 is embedded.
+The difference from the paper: its loss compares f at t with an EMA of f at t - k, one solver step of the guided teacher
+apart (equations 14 and 17, algorithm 1), and learns the jump to t = 0 bit by bit. Here the teacher walks a whole
+trajectory (a *way*) first: from noise through all 50 guided DDIM steps. Some of its points are kept together with its
+end, and f at a point is compared with that end by the squared error. A teacher this small can afford whole
+trajectories, they are computed once for both forms, and the student learns the picture that 50 steps give and not an
+approximation of it. The guided velocity is v = v(∅) + w (v(c) - v(∅)), so w = 1 means no guidance; as in diffusers'
+pipeline, w - 1 is embedded.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ STRIDE = TIMESTEPS // 50
 TIMES = range(TIMESTEPS - 1, 0, -STRIDE)
 """The timesteps that samplers visit: 999, 979, … 19 (diffusers' ``original_inference_steps`` is 50)."""
 FIRST_SHARE = 0.25
-"""Share of examples at t = 999 alone, where every drawing begins."""
+"""Share of examples taken at t = 999, where every drawing begins."""
 KEPT = 12
-"""Points of a way that are kept, the first among them."""
+"""Points that are kept of a trajectory, including the first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,8 +75,8 @@ class Teacher:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ways:
-    """Ways that the teacher walked: ``points`` (N, K, C, 16, 16) at timesteps ``times`` (N, K), their ``ends``
-    (N, C, 16, 16), the ``scales`` of guidance (N,), and the captions' token ids ``said`` (N, tokens)."""
+    """Trajectories of the teacher: ``points`` (N, K, C, 16, 16) at timesteps ``times`` (N, K), their ``ends``
+    (N, C, 16, 16), the guidance ``scales`` (N,), and the captions' token ids ``said`` (N, tokens)."""
 
     points: Tensor
     times: Tensor
@@ -98,8 +99,9 @@ def guidance_embedding(scales: Tensor, width: int) -> Tensor:
 
 
 def walk(recipe: Recipe, work: Work) -> None:
-    """Have the teacher walk ``recipe.ways`` times a batch, within the recipe's limit but twice at least; leaves
-    ``work.ways``. Every second batch has the LCM-LoRA's guidance scale, the others any of the native form's."""
+    """Compute ``recipe.ways`` batches of teacher trajectories, as many as the recipe's time limit allows but at least
+    two; writes ``work.ways``. Every second batch has the LCM-LoRA's guidance scale, the others any in the native form's
+    range."""
     if work.ways.exists():
         return
     where, latents = device(), Latents.read(work)
@@ -129,7 +131,7 @@ def walk(recipe: Recipe, work: Work) -> None:
 
 
 def native(recipe: Recipe, work: Work) -> None:
-    """Distil every guidance scale of the recipe's range into one network; leaves ``work.native``."""
+    """Distil all guidance scales of the recipe's range into one network; writes ``work.native``."""
     unet = UNet2DConditionModel.from_pretrained(work.base / "unet")
     student = denoiser.told_guidance(unet, recipe.guidance_width).to(device())
     ways = Ways.read(work)
@@ -138,7 +140,7 @@ def native(recipe: Recipe, work: Work) -> None:
 
 
 def lora(recipe: Recipe, work: Work) -> None:
-    """Distil one guidance scale into a LoRA (arXiv 2311.05556); leaves ``work.lora``."""
+    """Distil one guidance scale into a LoRA (arXiv 2311.05556); writes ``work.lora``."""
     torch.manual_seed(recipe.seed)
     student = UNet2DConditionModel.from_pretrained(work.base / "unet").to(device())
     learnt = denoiser.add_lora(student, recipe.lora_rank)

@@ -1,4 +1,4 @@
-"""Measures the shipped forms: do they draw what is asked for, how near the teacher, in which colours."""
+"""Measures the shipped forms: whether they draw what is asked for, how near to the teacher, and in which colours."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from training.work import Work
 
 STEPS = (1, 2, 4, 8)
 NAMES, COMBINED, ALL = "names", "combinations", "all names"
-"""What is asked for: things by name; a thing in a colour that training never gave it, on a plain background besides."""
+"""What is asked for: things by name; a thing in a colour held out from training, on a background other than white."""
 SUBSET = 96
-"""Prompts that the teacher, a hundred network calls a picture, draws too: evenly spread over the vocabulary."""
+"""Prompts that the teacher draws too, at a hundred network calls per picture: evenly spread over the vocabulary."""
 COMBINATIONS = 64
-"""Held-out colours, held-out backgrounds, and combinations of both, that are asked for."""
+"""Prompts with held-out colours, as many with held-out backgrounds, and with combinations of both."""
 HUE_TOLERANCE = 40.0
-"""Degrees by which a thing's hue may miss the colour asked for."""
+"""Degrees by which a thing's hue may differ from the colour asked for."""
 SHEET = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One form at one number of steps. ``asked``: what for.
+    """One form at one number of steps; ``asked`` is what was asked for.
 
-    ``retrieval``: share of prompts whose own picture is the nearest of the vocabulary's. ``distance``: root mean square
-    difference to the teacher's pictures from the same noise, pixels in 0..1. ``nearer``: share of pictures that are
-    nearer to the teacher's than what the undistilled base draws in as many steps. None where it was not measured.
+    ``retrieval``: share of prompts whose own picture is the nearest in the vocabulary. ``distance``: root mean square
+    difference from the teacher's pictures from the same noise, pixels in 0..1. ``nearer``: share of pictures that are
+    nearer to the teacher's than what the undistilled base draws in as many steps. None if it was not measured.
     """
 
     form: str
@@ -52,7 +52,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Colours:
-    """Shares of held-out combinations that came out in the colour, on the background, that was asked for."""
+    """Shares of held-out combinations drawn in the colour, and on the background, that was asked for."""
 
     form: str
     steps: int
@@ -67,7 +67,7 @@ class Report:
     colours: tuple[Colours, ...]
 
     def margin(self, asked: str) -> float:
-        """How much nearer to the teacher the farther of the distilled forms is at 4 steps than the undistilled base:
+        """By how much the farther of the distilled forms at 4 steps is nearer to the teacher than the undistilled base:
         1 - ratio of their distances."""
         at_four = {row.form: row.distance for row in self.rows if (row.steps, row.asked) == (4, asked) and row.distance}
         return 1 - max(at_four["native"], at_four["lora"]) / at_four["undistilled"]
@@ -105,10 +105,10 @@ class Vocabulary:
         return cls(tuple(pictures.rows[index].label for index in latents.vocabulary), torch.stack(plain))
 
     def coloured(self) -> list[tuple[str, str]]:
-        """Prompts for things in colours that training never gave them, with the colours.
+        """Prompts for things in colours held out from training, with the colours.
 
-        Without what would come out right by itself: things of nearly that colour, and those of which there are several
-        that differ in colour alone, such as hearts.
+        Leaves out what would come out right by itself: things of nearly that colour, and things that exist in several
+        versions differing only in colour, such as hearts.
         """
         bare = Counter(map(self._bare, range(len(self.names))))
         hues = object_hue(self.plain)
@@ -120,12 +120,12 @@ class Vocabulary:
         return [(f"{colour} {self._bare(entry)}", colour) for entry, colour in _spread(pairs)]
 
     def placed(self) -> list[tuple[str, str]]:
-        """Prompts for things on backgrounds that training never put them on, with the backgrounds."""
+        """Prompts for things on backgrounds held out from training, with the backgrounds."""
         grounds = [name for name in BACKGROUNDS if name != "white"]
         return [(f"{self.names[entry]} {_on(ground)}", ground) for entry, ground in _spread(self._held_out(grounds))]
 
     def combined(self) -> list[str]:
-        """Prompts for a thing in such a colour on a background besides, of which training showed none at all."""
+        """Prompts for a thing in such a colour and on a background: combinations that training never showed."""
         pairs = zip(self.coloured(), self.placed(), strict=False)
         return [f"{prompt} {_on(ground)}" for (prompt, _), (_, ground) in pairs]
 
@@ -139,7 +139,7 @@ class Vocabulary:
 
 
 def _spread(pairs: list[tuple[int, str]]) -> list[tuple[int, str]]:
-    """``COMBINATIONS`` of them, from all over the vocabulary."""
+    """``COMBINATIONS`` of them, spread over the vocabulary."""
     return pairs[:: max(1, len(pairs) // COMBINATIONS)][:COMBINATIONS]
 
 
@@ -162,7 +162,7 @@ def run(work: Work, models: Path) -> Report:
 
 
 def evaluate(vocabulary: Vocabulary, models: Path, on_drawn: Callable[[str, Tensor], None]) -> Report:
-    """Draw with every form; ``on_drawn`` gets a name and pictures of the whole vocabulary."""
+    """Draw with every form; ``on_drawn`` gets a form's name and its pictures of the whole vocabulary."""
     everything = torch.arange(len(vocabulary.names))
     some = torch.linspace(0, len(everything) - 1, min(SUBSET, len(everything))).long()
     names = [vocabulary.names[i] for i in some.tolist()]
@@ -188,7 +188,7 @@ def evaluate(vocabulary: Vocabulary, models: Path, on_drawn: Callable[[str, Tens
 
 
 def retrieval(vocabulary: Vocabulary, drawn: Tensor, right: Tensor) -> float:
-    """Share of ``drawn`` (N, 3, H, W) whose nearest plain picture, at a quarter of the size, is number ``right``."""
+    """Share of ``drawn`` (N, 3, H, W) whose nearest plain picture, at a quarter of the size, is that in ``right``."""
     small, known = (F.avg_pool2d(pictures, 4).flatten(1) for pictures in (drawn.float(), vocabulary.plain))
     return (torch.cdist(small, known).argmin(1) == right).float().mean().item()
 

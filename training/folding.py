@@ -11,8 +11,8 @@ from torch import Tensor
 def fold(vae: AutoencoderKL, mean: Tensor, std: Tensor) -> AutoencoderKL:
     """Make ``vae`` encode to (z - mean) / std and decode from it, in place; both have shape (latent channels,).
 
-    The encoder's last 1×1 convolution gives means and log variances: the means are whitened, the log variances
-    shrink by 2 log std. The decoder's first 1×1 convolution takes in the inverse.
+    The encoder's last 1×1 convolution gives means and log variances: the means are whitened, the log variances are
+    reduced by 2 log std. The decoder's first 1×1 convolution absorbs the inverse.
     """
     channels = len(mean)
     encode, decode = vae.quant_conv, vae.post_quant_conv

@@ -1,4 +1,4 @@
-"""The shipped forms of the model, loaded with plain diffusers as anybody would, and a common way to draw with them."""
+"""The shipped forms of the model, loaded with plain diffusers as anybody would, and one way to draw with them all."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Form:
 
     @torch.no_grad()
     def draw(self, prompts: Sequence[str], steps: int, batch: int = 32) -> Tensor:
-        """Pictures (N, 3, H, W) in 0..1; picture i starts from the noise of seed SEED + i whatever the form."""
+        """Pictures (N, 3, H, W) in 0..1; picture i starts from the noise of seed SEED + i, whatever the form."""
         drawn = []
         for start in tqdm(range(0, len(prompts), batch), desc=f"{self.name}, {steps} steps"):
             some = list(prompts[start : start + batch])
@@ -57,7 +57,7 @@ def teacher(models: Path) -> Form:
 
 
 def undistilled(models: Path) -> Form:
-    """The base model with the few-step sampler and no guidance: what distilling has to beat."""
+    """The base model with the few-step sampler and no guidance: what distillation has to beat."""
     return Form(name="undistilled", pipeline=_few_steps(models), scale=1.0)
 
 
@@ -69,7 +69,7 @@ def native(models: Path) -> Form:
 
 
 def lora(models: Path, style: str | None = None) -> Form:
-    """The base model with its LCM-LoRA, perhaps with a style's LoRA too."""
+    """The base model with its LCM-LoRA and, if given, a style's LoRA."""
     pipeline = _few_steps(models)
     pipeline.load_lora_weights(str(models / "emoji-lcm-lora"), adapter_name="lcm")
     if style:

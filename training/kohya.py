@@ -18,7 +18,7 @@ PARTS = {
 
 
 def kohya_keys(lora: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
-    """The tensors of a LoRA in diffusers' names (``unet.….lora_A.weight``) under kohya's, with an alpha per layer."""
+    """The tensors of a LoRA, renamed from diffusers' (``unet.….lora_A.weight``) to kohya's, with an alpha per layer."""
     renamed: dict[str, Tensor] = {}
     for key, value in lora.items():
         old = next(end for end in PARTS if key.endswith(end))

@@ -20,13 +20,13 @@ from training.vocabulary import vocabulary
 from training.work import Work
 
 COLOURED_ON_WHITE = 3
-"""How many of an emoji's coloured forms stay on white; the others get a background too."""
+"""How many of an emoji's coloured forms stay on white; the others also get a background."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latents:
-    """``z`` (N, C, 16, 16) whitened, half precision; ``variants`` what each shows; ``vocabulary`` indices into the
-    pictures; ``mean`` and ``std`` (C,) undo the whitening."""
+    """``z`` (N, C, 16, 16) is whitened, in half precision; ``variants`` is what each shows; ``vocabulary`` has indices
+    into the pictures; ``mean`` and ``std`` (C,) undo the whitening."""
 
     z: Tensor
     variants: tuple[Variant, ...]
@@ -36,7 +36,7 @@ class Latents:
 
     @property
     def plain(self) -> Tensor:
-        """Places of the plain forms in ``z``."""
+        """Indices of the plain forms in ``z``."""
         return torch.tensor([i for i, variant in enumerate(self.variants) if variant.plain])
 
     @classmethod
@@ -87,7 +87,7 @@ def encode(recipe: Recipe, work: Work) -> Latents:
 
 
 def variants(entry: int, recipe: Recipe, rng: random.Random) -> Iterator[Variant]:
-    """The forms of an emoji to train on; those held out never come."""
+    """The forms of an emoji to train on; held-out ones never occur."""
     yield Variant(entry)
     grounds = [Variant(entry, None, name) for name in BACKGROUNDS if name != "white"]
     grounds = [variant for variant in grounds if not variant.held_out()]
@@ -102,7 +102,7 @@ def variants(entry: int, recipe: Recipe, rng: random.Random) -> Iterator[Variant
 
 
 def picture_of(pictures: Pictures, index: int, variant: Variant) -> Tensor:
-    """What ``variant`` looks like when made from picture ``index``: (3, SIDE, SIDE) in 0..1."""
+    """``variant`` made from picture ``index``: (3, SIDE, SIDE) in 0..1."""
     rgb, alpha = pictures.parts(index)
     if variant.colour:
         rgb = recolour(rgb, alpha, variant.colour)

@@ -1,4 +1,4 @@
-"""The optimisation loop of every stage: deterministic batches, cosine decay, moving average, atomic checkpoints."""
+"""The optimisation loop of every stage: deterministic batches, cosine decay, EMA, atomic checkpoints."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from tqdm import tqdm
 from training.recipe import Stage
 
 EVERY, PAUSE_S = 500, 30.0
-"""Steps and seconds between checkpoints and sample sheets, at least: a GPU does 500 steps before a sheet is drawn."""
+"""Minimum steps and seconds between checkpoints and sample sheets: 500 steps take a GPU less time than a sheet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """Parameters that learn at ``share`` of the stage's rate."""
+    """Parameters that train at ``share`` of the stage's learning rate."""
 
     parameters: tuple[nn.Parameter, ...]
     share: float = 1.0
@@ -32,8 +32,8 @@ class Group:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draw:
-    """What a step may draw from: its number and a generator that depends on seed and step alone, so that a run taken
-    up again sees the same batches."""
+    """What a step may draw from: its number, and a generator that depends only on seed and step, so that a resumed run
+    sees the same batches."""
 
     step: int
     generator: torch.Generator
@@ -42,8 +42,8 @@ class Draw:
 class Loop:
     """Trains ``groups`` for a stage and keeps their moving average.
 
-    On CUDA few kernels update all parameters at once: launching some for each takes longer than they run. From a
-    ``checkpoint`` that is there, perhaps another device's, training goes on.
+    On CUDA a few kernels update all parameters at once: launching some for each takes longer than running them. If
+    there is a ``checkpoint``, perhaps another device's, training resumes from it.
     """
 
     def __init__(self, name: str, stage: Stage, groups: Iterable[Group], checkpoint: Path, *, seed: int) -> None:
@@ -63,8 +63,8 @@ class Loop:
             self._resume()
 
     def run(self, loss_of: Callable[[Draw], Tensor], on_pause: Callable[[], None] = lambda: None) -> None:
-        """Train to the stage's end; the parameters then hold their moving average. ``on_pause`` is called with the
-        average in place every ``EVERY`` steps, ``PAUSE_S`` seconds apart, and at the end, for sample sheets."""
+        """Train to the stage's end; the parameters then hold their moving average. ``on_pause`` is called for sample
+        sheets, with the average in place: every ``EVERY`` steps, at least ``PAUSE_S`` seconds apart, and at the end."""
         with kernels(self.parameters[0].device):
             self._train(loss_of, on_pause)
         self._save()
@@ -142,7 +142,7 @@ class Loop:
         state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
         self.step, self.seconds = state["step"], state["seconds"]
         for saved, group in zip(state["optimizer"]["param_groups"], self.optimizer.param_groups, strict=True):
-            saved["fused"] = group["fused"]  # else the saving device's: it also says where step counts lie
+            saved["fused"] = group["fused"]  # else the saving device's, which also decides where step counts are
         self.optimizer.load_state_dict(state["optimizer"])
         for mine, kept in ((self.parameters, state["parameters"]), (self.average, state["average"])):
             for tensor, value in zip(mine, kept, strict=True):
@@ -164,8 +164,8 @@ def half(device: torch.device) -> torch.autocast:
 
 @contextmanager
 def kernels(device: torch.device) -> Iterator[None]:
-    """The fastest ones for training. On a processor the plain attention: for 64 positions it trains a fifth faster than
-    the blockwise one. On CUDA the convolutions that are, tried out once for each of a stage's few shapes."""
+    """Choose the fastest kernels for training. On a CPU plain attention, which for 64 positions trains a fifth faster
+    than the blockwise one. On CUDA the fastest convolutions, benchmarked once for each of a stage's few shapes."""
     before = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = before or device.type == "cuda"
     try:

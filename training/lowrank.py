@@ -1,4 +1,4 @@
-"""Brings a LoRA down to a smaller rank, losing as little as a linear algebra can (Eckart-Young)."""
+"""Reduces a LoRA to a smaller rank with the least possible loss (Eckart-Young)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ENDS = ((".lora_A.weight", ".lora_B.weight"), (".lora.down.weight", ".lora.up.we
 
 
 def truncated(lora: Mapping[str, Tensor], rank: int) -> dict[str, Tensor]:
-    """``lora`` (diffusers' names, alpha = rank) with no layer above ``rank``; half precision, contiguous."""
+    """``lora`` (diffusers' names, alpha = rank) with no layer above ``rank``, in half precision and contiguous."""
     result = {}
     for key, down in lora.items():
         for down_end, up_end in ENDS:

@@ -20,7 +20,7 @@ SIDE = 128
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """What is known of one emoji picture; ``style`` is 3d, flat or noto, ``group`` emojibase's number."""
+    """What is known about one emoji picture; ``style`` is 3d, flat or noto, ``group`` is emojibase's number."""
 
     label: str
     tags: tuple[str, ...]
@@ -31,7 +31,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """All of them; ``rgba`` has shape (N, SIDE, SIDE, 4), 8 bits."""
+    """All pictures; ``rgba`` has shape (N, SIDE, SIDE, 4), 8 bits."""
 
     rows: tuple[Picture, ...]
     rgba: Tensor

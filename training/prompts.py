@@ -1,4 +1,4 @@
-"""The prompts that are always drawn: on sample sheets, and in the evaluation."""
+"""What is always drawn the same way: the prompts of sample sheets, and the evaluation's seeds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How large the networks are and how long each stage trains: one recipe for a processor, one for a GPU."""
+"""How large the networks are and how long each stage trains: one recipe for a CPU, one for a GPU."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ STYLES = ("flat", "ink")
 class Stage:
     """One optimisation: ``steps`` updates of ``batch`` pictures, cosine decay from ``rate`` after a linear warm-up.
 
-    A machine that cannot do them in ``limit_s`` seconds does fewer, along the same decay; what comes out then depends
-    on how fast it is, and else on the seed alone.
+    A machine that cannot do them in ``limit_s`` seconds does fewer, along the same decay; the result then depends on
+    its speed, and otherwise only on the seed.
     """
 
     steps: int
@@ -39,10 +39,10 @@ class Stage:
 class Recipe:
     """Sizes and durations.
 
-    ``everything``: train on all emoji instead of the well-known ones. ``backgrounds``, ``colours``: how many an
-    emoji is shown with. ``native_scales``: the range of guidance scales the native LCM is told; ``lora_scale``: the one
-    that is baked into the LCM-LoRA. ``ways``: batches of the teacher's drawings that both are distilled from; fewer
-    where drawing them takes longer than ``ways_limit_s`` seconds.
+    ``everything``: train on all emoji instead of only the well-known ones. ``backgrounds``, ``colours``: how many an
+    emoji is shown with. ``native_scales``: the range of guidance scales that the native LCM learns; ``lora_scale``: the
+    one that is baked into the LCM-LoRA. ``ways``: batches of teacher trajectories that both are distilled from; fewer
+    if computing them takes longer than ``ways_limit_s`` seconds.
     """
 
     name: str
@@ -100,17 +100,17 @@ GPU = Recipe(
 )
 """Ten minutes at most: the limits leave nearly two for data, encoding, export and evaluation.
 
-What bounds it is the thread that launches kernels: a step of the base takes it an estimated 40 ms whatever the batch,
+The bottleneck is the thread that launches kernels: a step of the base takes it an estimated 40 ms whatever the batch,
 and 384 pictures there are 1 TFLOP, which an H200 does in less. So batches are large in the base, which has the most to
-see, and small in the autoencoder and the styles, which want for steps. Nothing is compiled: for networks this small,
-that would take longer than some stages. Nor are steps captured as CUDA graphs. How many of the steps an H200 does in
-that time has not been measured. The networks are no larger than the CPU recipe has them: two denoisers in half
-precision leave no room for more under 48 MB.
+see, and small in the autoencoder and the styles, which need steps. Nothing is compiled: for networks this small, that
+would take longer than some stages. Steps are not captured as CUDA graphs either. How many of the steps an H200 does in
+that time has not been measured. The networks are no larger than in the CPU recipe: two denoisers in half precision
+leave no room for more under 48 MB.
 """
 
 RECIPES = {recipe.name: recipe for recipe in (CPU, GPU)}
 
 
 def device() -> torch.device:
-    """A GPU where there is one."""
+    """A GPU if there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

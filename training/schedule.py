@@ -12,7 +12,7 @@ from training.recipe import TIMESTEPS
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """``alphas``: cumulated products ᾱ_t of 1 - β_t for each training timestep, shape (1000,)."""
+    """``alphas``: cumulative products ᾱ_t of 1 - β_t for each training timestep, shape (1000,)."""
 
     alphas: Tensor
 
@@ -38,7 +38,7 @@ class Schedule:
         return signal * noise - noisy * x0
 
     def split(self, x: Tensor, v: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """The clean sample x0 and the noise ε that ``v`` means at ``x``."""
+        """The clean sample x0 and the noise ε that ``v`` implies at ``x``."""
         signal, noisy = self.weights(t)
         return signal * x - noisy * v, signal * v + noisy * x
 

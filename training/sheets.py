@@ -1,4 +1,4 @@
-"""Contact sheets: many pictures in one, to be looked at."""
+"""Contact sheets: many pictures in one, for viewing."""
 
 from __future__ import annotations
 

@@ -18,11 +18,11 @@ from training.work import Work
 
 LORA = "pytorch_lora_weights.safetensors"
 LCM_RANK, STYLE_RANK = 14, 4
-"""Ranks at most, so that all files together stay under 48 MB."""
+"""Maximum ranks, so that all files together stay under 48 MB."""
 
 
 def ship(work: Work, models: Path) -> int:
-    """Write whatever forms ``work`` holds under ``models``; returns the bytes of all of them together."""
+    """Write all forms that ``work`` holds under ``models``; returns the bytes of all of them together."""
     _base(work, models / "emoji")
     if work.native.exists():
         _native(work, models / "emoji-lcm")
@@ -35,7 +35,7 @@ def ship(work: Work, models: Path) -> int:
     folders = [models / name for name in ("emoji", "emoji-lcm", "emoji-lcm-lora", "loras")]
     files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
     for path in files:
-        path.chmod(0o644)  # safetensors files come out readable by their owner alone
+        path.chmod(0o644)  # safetensors writes files that only their owner can read
     return sum(path.stat().st_size for path in files)
 
 
@@ -71,7 +71,7 @@ def pipeline(work: Work) -> StableDiffusionPipeline:
 
 def _base(work: Work, folder: Path) -> None:
     pipeline(work).to(torch.float16).save_pretrained(folder, safe_serialization=True)
-    for name in ("vocab.json", "merges.txt"):  # transformers 5 writes tokenizer.json alone
+    for name in ("vocab.json", "merges.txt"):  # transformers 5 writes only tokenizer.json
         shutil.copyfile(work.tokenizer / name, folder / "tokenizer" / name)
     for config in folder.rglob("config.json"):
         _tidy(config)
@@ -83,8 +83,8 @@ def _native(work: Work, folder: Path) -> None:
 
 
 def _tidy(config: Path) -> None:
-    """Where the weights lay on the machine that trained them concerns nobody; and transformers 5 computes in the type
-    that the file names, diffusers in float32: without the same for both, the pipeline cannot add them up."""
+    """Where the weights were on the machine that trained them concerns nobody. And transformers 5 computes in the dtype
+    that the file names, diffusers in float32: unless both have the same, the pipeline cannot add up their tensors."""
     settings = json.loads(config.read_text(encoding="utf-8"))
     settings.pop("_name_or_path", None)
     if "dtype" in settings:

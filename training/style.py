@@ -1,4 +1,4 @@
-"""Style LoRAs: the same emoji in flat colours, as their artists drew them too, and printed with one ink."""
+"""Style LoRAs: the same emoji in flat colours, as their artists also drew them, and printed with one ink."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from training.text import Captioner
 from training.work import Work
 
 DRAWN_AS = {"flat": "flat", "ink": "3d"}
-"""Which pictures a style starts from."""
+"""Which pictures each style starts from."""
 
 
 def train(style: str, recipe: Recipe, work: Work) -> None:
-    """Train on the vocabulary in ``style``, each emoji on white and on one other background; leaves
+    """Train on the vocabulary in ``style``, each emoji on white and on one other background; writes
     ``work.style(style)``. The style needs no word in the prompt."""
     torch.manual_seed(recipe.seed)
     where, latents = device(), Latents.read(work)
@@ -52,7 +52,7 @@ def train(style: str, recipe: Recipe, work: Work) -> None:
 
 
 def _examples(style: str, recipe: Recipe, work: Work, latents: Latents) -> tuple[list[Variant], Tensor]:
-    """What is shown, and its whitened latents (N, C, 16, 16)."""
+    """The variants to show, and their whitened latents (N, C, 16, 16)."""
     pictures, rng = load(work.pictures), random.Random(recipe.seed)
     places = {picture.code: i for i, picture in enumerate(pictures.rows) if picture.style == DRAWN_AS[style]}
     grounds = [name for name in BACKGROUNDS if name != "white"]

@@ -1,7 +1,7 @@
-"""The text encoder, taught which pictures captions belong to before any denoiser sees it.
+"""The text encoder, pretrained to match captions to pictures before any denoiser sees it.
 
-Without this the denoiser, trained from scratch, hardly looks at the text: contrast with the pictures' principal
-components (InfoNCE, arXiv 2103.00020) and regression onto them give every name a direction of its own first.
+Without this the denoiser, trained from scratch, hardly uses the text: contrastive learning against the pictures'
+principal components (InfoNCE, arXiv 2103.00020) and regression onto them first give every name a direction of its own.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ COMPONENTS = 128
 
 
 class Captioner:
-    """Token numbers for variants, worded anew each time."""
+    """Token ids for variants, worded anew each time."""
 
     def __init__(self, work: Work, latents: Latents) -> None:
         rows = load(work.pictures).rows
@@ -36,7 +36,7 @@ class Captioner:
         self.reader = tokens.Reader(self.tokenizer)
 
     def ids(self, chosen: Tensor, seed: int, empty: float = UNCONDITIONAL) -> Tensor:
-        """(B, tokens) for places ``chosen`` (B,) among the variants; a share of ``empty`` is left without words."""
+        """(B, tokens) for the variants with indices ``chosen`` (B,); a share of ``empty`` is left without words."""
         return self.ids_of((self.variants[i] for i in chosen.tolist()), seed, empty)
 
     def ids_of(self, shown: Iterable[Variant], seed: int, empty: float = UNCONDITIONAL) -> Tensor:
@@ -48,7 +48,7 @@ class Captioner:
 
 
 class Aligner(nn.Module):
-    """The heads of the two tasks; thrown away afterwards."""
+    """The heads of the two tasks; discarded afterwards."""
 
     def __init__(self, width: int, components: int) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class Aligner(nn.Module):
         self.scale = nn.Parameter(torch.tensor(2.5))
 
     def loss(self, pooled: Tensor, target: Tensor) -> Tensor:
-        """``pooled`` (B, width) of captions against ``target`` (B, components) of their pictures."""
+        """Loss of the captions' ``pooled`` (B, width) against their pictures' ``target`` (B, components)."""
         a, b = F.normalize(self.words(pooled), dim=1), F.normalize(self.picture(target * 8), dim=1)
         logits = a @ b.T * self.scale.exp()
         right = torch.arange(len(a), device=a.device)
@@ -66,7 +66,7 @@ class Aligner(nn.Module):
 
 
 def learn_words(recipe: Recipe, work: Work) -> None:
-    """Learn the tokenizer from the captions of the variants and all names and tags."""
+    """Train the tokenizer on the captions of the variants and all names and tags."""
     latents, pictures = Latents.read(work), load(work.pictures)
     rng = random.Random(recipe.seed)
     captions = [
@@ -98,7 +98,7 @@ def build(recipe: Recipe, tokenizer: CLIPTokenizer) -> CLIPTextModel:
 
 
 def train(recipe: Recipe, work: Work) -> None:
-    """Teach the text encoder; leaves ``work.text``."""
+    """Train the text encoder; writes ``work.text``."""
     learn_words(recipe, work)
     torch.manual_seed(recipe.seed)
     where, latents = device(), Latents.read(work)

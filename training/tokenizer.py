@@ -1,4 +1,4 @@
-"""A small CLIP tokenizer, learnt from the captions."""
+"""A small CLIP tokenizer, trained on the captions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WORD = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 def learn(captions: Iterable[str], folder: Path, size: int = 2600) -> CLIPTokenizer:
     """Learn byte-pair merges and write the tokenizer to ``folder``, with ``vocab.json`` and ``merges.txt`` beside what
-    transformers writes: diffusers' older readers want them."""
+    transformers writes: diffusers' older readers need them."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     merges = _merges(captions, letters, size)
     vocabulary: dict[str, int] = {}
@@ -34,10 +34,10 @@ def learn(captions: Iterable[str], folder: Path, size: int = 2600) -> CLIPTokeni
 
 
 class Reader:
-    """Turns captions into numbers and keeps them: training asks for the same ones over and over.
+    """Turns captions into token ids and caches them: training asks for the same ones over and over.
 
-    All are kept, there are few: two phrases for a variant, each alone or, where no colour was given, with one or two
-    tags of at most six. That makes 330,000 for 1,010 emoji, of less than a kilobyte each; a third of them comes up.
+    All are kept, because there are few: two phrases per variant, each alone or, if no colour was given, with one or two
+    tags out of at most six. That makes 330,000 for 1,010 emoji, less than a kilobyte each; a third of them comes up.
     """
 
     def __init__(self, tokenizer: CLIPTokenizer) -> None:
@@ -45,7 +45,7 @@ class Reader:
         self.known: dict[str, Tensor] = {}
 
     def ids(self, captions: Iterable[str]) -> Tensor:
-        """Token numbers (B, LENGTH)."""
+        """Token ids (B, LENGTH)."""
         asked = tuple(captions)
         new = [caption for caption in dict.fromkeys(asked) if caption not in self.known]
         if new:
@@ -56,7 +56,7 @@ class Reader:
         read = self.tokenizer(
             captions, padding="max_length", max_length=LENGTH, truncation=True, return_attention_mask=False
         )
-        return torch.tensor(read.input_ids)  # half as long as the tokenizer's own way to a tensor
+        return torch.tensor(read.input_ids)  # takes half as long as the tokenizer's own conversion to a tensor
 
 
 def _merges(captions: Iterable[str], letters: list[str], size: int) -> list[tuple[str, str]]:

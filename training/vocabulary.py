@@ -1,4 +1,4 @@
-"""Which emoji are the model's vocabulary: well-known, clearly shaped ones for a small run, all for a large one."""
+"""Which emoji make up the model's vocabulary: well-known, clearly shaped ones for a small run, all for a large one."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ KEPT = r"^(sunglasses|house|statue of liberty|wrapped gift)$"
 WHOLE_GROUPS = (3, 4)
 """Animals and nature, food and drink: emojibase's group numbers."""
 CHOSEN = {0: FACES, 5: TRAVEL, 6: ACTIVITIES, 7: OBJECTS, 8: "star"}
-"""Of these groups what matches."""
+"""In these groups, only labels that match."""
 
 
 def vocabulary(pictures: tuple[Picture, ...], *, everything: bool) -> list[int]:

@@ -1,4 +1,4 @@
-"""The work folder: where every stage finds what it needs and leaves what it made."""
+"""The work folder: where every stage finds its inputs and writes its outputs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Work:
     root: Path
 
     def claim(self, recipe: str) -> None:
-        """Note that ``recipe`` fills this folder; raises ``SystemExit`` where another has begun to."""
+        """Note that ``recipe`` fills this folder; raises ``SystemExit`` if another recipe has begun to."""
         other = self.filled_by
         if other not in (None, recipe):
             raise SystemExit(
@@ -29,8 +29,8 @@ class Work:
 
     @property
     def filled_by(self) -> str | None:
-        """Whose recipe's stages left something here. None: nobody's, pictures are the same for all. A folder that does
-        not say is of a time when only one for a processor had been run."""
+        """The recipe whose stages have written here. None: no recipe's, as the pictures are the same for all. A folder
+        that does not say dates from when only the CPU recipe had been run."""
         left = set(self.root.iterdir()) if self.root.is_dir() else set()
         if left <= {self.note, self.pictures}:
             return None
@@ -61,7 +61,7 @@ class Work:
 
     @property
     def text(self) -> Path:
-        """The text encoder before the denoiser's training goes on with it."""
+        """The text encoder before it is trained further with the denoiser."""
         return self.root / "text"
 
     @property
@@ -71,7 +71,7 @@ class Work:
 
     @property
     def ways(self) -> Path:
-        """What the distillations learn from: the teacher's ways from noise to pictures."""
+        """What the distillations learn from: the teacher's trajectories from noise to pictures."""
         return self.root / "ways.pt"
 
     @property

@@ -1,4 +1,4 @@
-"""``/history``: the person's own pictures, newest first, for their eyes only."""
+"""``/history``: the person's own pictures, newest first, visible only to them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class History(commands.Cog):
         if model:
             try:
                 model = self._bot.catalog.find(model).name
-            except InferenceError:  # one that is gone is known by its name alone
+            except InferenceError:  # a model that is gone is known only by its name
                 model = model[:LONGEST_NAME]
         found = Page(number=page or 1, search=" ".join((search or "").split()), model=model)
         await self._bot.history.show(interaction, found)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Privacy(commands.GroupCog, group_name="privacy", group_description="What I remember about you"):
-    """Hand out or forget what is known of a person."""
+    """Hand out or forget what is known about a person."""
 
     def __init__(self, bot: PictureBot) -> None:
         self._bot = bot

@@ -1,4 +1,4 @@
-"""``/queue`` and ``/cancel``: what is being drawn, and taking an order back."""
+"""``/queue`` and ``/cancel``: what is being drawn, and cancelling an order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``/seed``: a lock on the seed, and a book of seeds."""
+"""``/seed``: a seed lock and a book of seeds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WHICH_PICTURE = "Which picture of your last order; the first if left out"
 
 
 class Seed(commands.GroupCog, group_name="seed", group_description="Your seeds: the same seed gives the same picture"):
-    """Lock and keep seeds."""
+    """Lock and save seeds."""
 
     def __init__(self, bot: PictureBot) -> None:
         self._bot = bot

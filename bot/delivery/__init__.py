@@ -1,1 +1,1 @@
-"""From an order's news and its end to the person: followed, shown on its card, sent whichever way is open."""
+"""From an order's events and end to the person: following it, showing its card, sending it whichever way is open."""

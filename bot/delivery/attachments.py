@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 QUALITIES = (95, 85, 75, 60, 40)
-"""Of WebP, tried in turn once lossless forms are too large."""
+"""WebP qualities, tried in turn once lossless forms are too large."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

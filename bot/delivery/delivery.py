@@ -1,8 +1,8 @@
-"""Getting a card to the person who ordered, by whatever way is still open.
+"""Delivers a card to the person who ordered, by whatever way is still open.
 
-An interaction's token edits the card anywhere for fifteen minutes; then the bot's own rights do, where it has any; then
-a new message in the channel; then a direct message. What arrives nowhere is still in ``/history``, and so is what
-belongs on a card that somebody has taken away.
+For fifteen minutes an interaction's token edits the card anywhere; then the bot's own rights do, where it has any; then
+comes a new message in the channel; then a direct message. What cannot be delivered is still in ``/history``, and so is
+what belongs on a card that somebody has removed.
 """
 
 from __future__ import annotations
@@ -26,35 +26,35 @@ from bot.store import Job, Place
 log = logging.getLogger("bot.delivery.delivery")
 
 TOKEN_MARGIN_S = 30.0
-"""A token this near to its end is not relied upon."""
+"""A token this close to its expiry is not relied on."""
 RETRY_AFTER_S = (1.0, 5.0, 30.0)
 """Waits between attempts while Discord itself is in trouble."""
 PACE_S = 1.0
-"""Between two cards that are taken out of chat."""
+"""Seconds between two cards that are removed from chat."""
 TOO_MANY_REQUESTS = 429
-"""Discord is only busy; the way is open."""
+"""Discord is only busy; this way is still open."""
 UNKNOWN_MESSAGE = 10008
 TOO_OLD = 30046
-"""Of a message that is older than an hour, and was edited often since; not soon to pass."""
+"""For a message that is older than an hour and was edited often since; it does not pass soon."""
 NOBODY = discord.AllowedMentions.none()
 TROUBLE = (discord.HTTPException, aiohttp.ClientError, OSError)
 """What a call to Discord may raise."""
 
 
 class DiscordAway(Exception):  # noqa: N818 (a state of things more than an error)
-    """Discord cannot be reached, or only answers that it is broken."""
+    """Discord cannot be reached, or keeps answering that it is in trouble."""
 
 
 class TakenAway(Exception):  # noqa: N818 (likewise)
-    """Somebody removed the card from a channel that the bot still sees, and does not want it back."""
+    """Somebody removed the card from a channel that the bot still sees, so they do not want it back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parcel:
-    """A card that can be packed more than once: ``view`` makes a fresh one, ``files`` are what it refers to. Every edit
-    brings them again: Discord looks for them nowhere else.
+    """A card that can be sent more than once: ``view`` builds a fresh one, ``files`` are what it refers to. Every edit
+    uploads them again: Discord looks for them nowhere else.
 
-    ``without_files`` makes the card for where Discord does not take them.
+    ``without_files`` builds the card for places where Discord does not accept them.
     """
 
     view: Callable[[], ui.LayoutView]
@@ -66,29 +66,29 @@ class Parcel:
 
 
 Way: TypeAlias = Callable[[], Awaitable[Place]]
-"""Brings a card to its person; returns where it is then."""
+"""Delivers a card to its person; returns where it is then."""
 Wanted: TypeAlias = Callable[[], Awaitable[bool]]
-"""Whether there is still something to bring: an order may be deleted while Discord is waited for."""
+"""Whether there is still something to deliver: an order may be deleted while Discord is being waited for."""
 
 
 class Delivery:
-    """Shows cards through one Discord client. Discord takes no card beside text, so an edit takes the text away."""
+    """Shows cards through one Discord client. Discord allows no text beside a card, so an edit removes the text."""
 
     def __init__(self, *, client: discord.Client) -> None:
         self._client = client
 
     async def show_progress(self, job: Job, parcel: Parcel) -> None:
-        """Edit the card; a card that cannot be edited is no misfortune yet."""
+        """Edit the card; if that is impossible, no harm is done yet."""
         try:
             await self._edit(job, parcel)
         except (TakenAway, *TROUBLE) as error:
             log.debug("progress of job %s not shown: %s", job.id, error)
-        except Exception:  # discord.py meets with answers that it does not expect by errors of many kinds
+        except Exception:  # discord.py raises errors of many kinds for answers that it does not expect
             log.exception("progress of job %s not shown", job.id)
 
     async def show_end(self, job: Job, parcel: Parcel, *, wanted: Wanted) -> Place | None:
-        """Bring the last card by the first way that is open; returns where it is then, None if no way is open, for
-        good, the card was taken away, or it is no longer ``wanted``.
+        """Deliver the final card by the first way that is open; returns where it is then. None if no way is open and
+        none will be, if the card was removed, or if it is no longer ``wanted``.
 
         Raises ``DiscordAway`` when Discord cannot be reached at all.
         """
@@ -112,12 +112,12 @@ class Delivery:
         return None
 
     async def _say_without_files(self, job: Job, parcel: Parcel) -> None:
-        """On the card that its files could not be brought to: it would look as if it were still waited for."""
+        """Edit the card to which its files could not be delivered; else it would look as if still in progress."""
         if parcel.without_files is not None:
             await self.show_progress(job, Parcel(view=parcel.without_files))
 
     async def remove_cards(self, places: Iterable[Place]) -> None:
-        """Take cards out of chat, slowly, as far as they are still there and within reach."""
+        """Remove cards from chat, slowly, as far as they still exist and are within reach."""
         for number, place in enumerate(places):
             if number:
                 await asyncio.sleep(PACE_S)
@@ -168,7 +168,7 @@ class Delivery:
                 allowed_mentions=NOBODY,
             )
         except discord.NotFound as error:
-            if error.code == UNKNOWN_MESSAGE and not job.place.member:  # else the bot's own right knows better
+            if error.code == UNKNOWN_MESSAGE and not job.place.member:  # else ``_edit_by_right`` knows better
                 raise TakenAway(job.id) from error
             raise
         return job.place
@@ -179,7 +179,7 @@ class Delivery:
         try:
             await message.edit(content=None, view=parcel.view(), attachments=parcel.unpacked(), allowed_mentions=NOBODY)
         except discord.NotFound as error:
-            if error.code == UNKNOWN_MESSAGE:  # of a channel that is gone as well, Discord says another thing
+            if error.code == UNKNOWN_MESSAGE:  # Discord gives another code if the channel is gone, too
                 raise TakenAway(job.id) from error
             raise
         return job.place
@@ -189,8 +189,8 @@ class Delivery:
         return await self._send(user, job, parcel)
 
     async def _send(self, where: discord.abc.Messageable, job: Job, parcel: Parcel) -> Place:
-        """The nonce lets Discord recognise a card that it has, should the bot die before it notes the sending. What the
-        bot sent by itself no interaction's token edits, and its own right does."""
+        """The nonce lets Discord recognise a card that it already has, should the bot die before it records the
+        sending. A message that the bot sent by itself is edited by its own right, never by an interaction's token."""
         nonce = job.id.replace("-", "")[:25]
         message = await where.send(view=parcel.view(), files=parcel.unpacked(), allowed_mentions=NOBODY, nonce=nonce)
         return replace(job.place, channel_id=message.channel.id, message_id=message.id, token=None, member=True)
@@ -209,18 +209,18 @@ def within_reach(place: Place) -> bool:
 
 
 def token_lives(place: Place) -> bool:
-    """Whether the interaction's token still edits and removes a card."""
+    """Whether the interaction's token can still edit and remove a card."""
     alive = time.time() < place.token_expires_at - TOKEN_MARGIN_S
     return alive and place.token is not None and place.message_id is not None
 
 
 def is_discords(error: discord.HTTPException) -> bool:
-    """Whether the trouble is Discord's own, and passes."""
+    """Whether the trouble is Discord's own and temporary."""
     return error.status >= 500 or (error.status == TOO_MANY_REQUESTS and error.code != TOO_OLD)
 
 
 async def _patiently(way: Way, wanted: Wanted) -> Place | None:
-    """Try again while the trouble is Discord's or the line's; raises ``DiscordAway`` if that does not end."""
+    """Retry while the trouble is Discord's or the connection's; raises ``DiscordAway`` if it does not end."""
     waits_s = iter(RETRY_AFTER_S)
     while await wanted():
         try:

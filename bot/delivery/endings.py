@@ -1,5 +1,5 @@
-"""How a job's last card comes about: what the database says of it, its files, and a way to the person. A card shared by
-several orders also shows the state of those that have not ended."""
+"""How a job's final card is made: what the database says about the job, its files, and a way to the person. A card that
+several orders share also shows the state of those that have not ended."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from inference.catalog.entries import ModelEntry
 from inference.contract import ALL_READ, Standing
 
 REQUEST_LIMIT = 24 * 2**20
-"""Bytes of all files of one message together; Discord takes 25 MiB a request."""
+"""Maximum bytes of all files of one message together; Discord takes 25 MiB a request."""
 
 
 class Endings:
-    """Shows settled jobs; the same whether they ended just now or before a restart."""
+    """Shows settled jobs, the same way whether they ended just now or before a restart."""
 
     def __init__(
         self,
@@ -50,10 +50,10 @@ class Endings:
         self._delivery = delivery
         self._standing = standing
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        """A shared card is put together and shown by one order at a time, so that the last showing has all of them."""
+        """A shared card is built and shown by one order at a time, so that the last version has all of them."""
 
     async def show(self, job_id: str) -> None:
-        """Bring the last card of a settled job to its person, and note that it was brought, and where it is."""
+        """Deliver the final card of a settled job, and record that it was delivered, and where."""
         job = await self._jobs.get(job_id)
         if job is not None:
             turn = self._turns.setdefault(job.comparison_id or job.id, asyncio.Lock())
@@ -61,7 +61,7 @@ class Endings:
                 await self._show(job_id)
 
     async def show_standing(self, comparison_id: str) -> None:
-        """Say on a card that several orders share where they stand. An end that was not shown yet will say it, too."""
+        """Show the orders' states on the card that they share. If an end was not shown yet, showing it will do that."""
         turn = self._turns.setdefault(comparison_id, asyncio.Lock())
         async with turn:
             jobs = await self._jobs.of_comparison(comparison_id)
@@ -69,8 +69,8 @@ class Endings:
                 await self._delivery.show_progress(jobs[0], await self._comparison(jobs))
 
     async def _show(self, job_id: str) -> None:
-        """The job is looked up in its turn: one that shares the card may just have had to send it anew, with this one's
-        end on it."""
+        """The job is looked up once it is its turn: another one on the same card may just have had to send it anew,
+        with this one's end on it."""
         job = await self._jobs.get(job_id)
         if job is None or job.delivered_at is not None:  # deleted by its owner meanwhile, or shown already
             return
@@ -78,7 +78,7 @@ class Endings:
         place = await self._delivery.show_end(job, await self.parcel(job), wanted=lambda: self._jobs.exists(job_id))
         if place is not None and place != job.place:
             await self._jobs.moved(job, place)
-            if place.channel_id == job.place.channel_id:  # else the card from before says what became of it
+            if place.channel_id == job.place.channel_id:  # else the old card says what became of it
                 await self._delivery.remove_cards([job.place])
             if await self._is_gone(job):  # deleted while it was on its way
                 await self._delivery.remove_cards([place])
@@ -88,14 +88,14 @@ class Endings:
                 await self._jobs.delivered(other.id)
 
     async def _ended_beside(self, job: Job) -> list[Job]:
-        """The other orders whose ends are on the card of ``job`` if it is put together from now on."""
+        """The orders that are shown as ended if the card of ``job`` is built from now on."""
         if job.comparison_id is None:
             return []
         return [other for other in await self._jobs.of_comparison(job.comparison_id) if other.state.ended]
 
     async def take_down(self, job: Job, reposts: Iterable[Place]) -> None:
-        """Take the card of a deleted order out of chat, and what shows it once more; a card that others share is shown
-        without it."""
+        """Remove the card of a deleted order from chat, and messages that show it once more; a card that others share
+        is shown without it."""
         turn = self._turns.setdefault(job.comparison_id or job.id, asyncio.Lock())
         async with turn:
             others = [] if job.comparison_id is None else await self._jobs.of_comparison(job.comparison_id)
@@ -111,7 +111,7 @@ class Endings:
         return not await self._jobs.exists(job.id)
 
     async def parcel(self, job: Job, *, alone: bool = False) -> Parcel:
-        """The last card of ``job`` with its files; ``alone`` without those that it was compared with."""
+        """The final card of ``job`` with its files; ``alone``: without the orders that it was compared with."""
         if job.comparison_id is not None and not alone:
             return await self._comparison(await self._jobs.of_comparison(job.comparison_id))
         match job.state:
@@ -127,12 +127,11 @@ class Endings:
         return showing(job, pictures, self._preferences.rules(job.place.guild_id), self._catalog.get(job.request.model))
 
     def ruled(self, job: Job, pictures: Sequence[Judged]) -> Showing:
-        """How the rules of its place would have them shown, were it not for what their owner wanted."""
+        """How the rules of its place alone would have them shown, disregarding what their owner wanted."""
         return self.shown(replace(job, spoiler=False), pictures)
 
     async def require_readable(self, interaction: discord.Interaction, jobs: Sequence[Job]) -> None:
-        """Raise ``Refused`` if this place shows the prompt of ``jobs``, which share a card, to nobody but their
-        owner."""
+        """Raise ``Refused`` if this place shows the prompt of ``jobs``, which share a card, only to their owner."""
         for job in jobs:
             here = replace(job, place=place_of(interaction))
             shown = self.shown(here, await self._jobs.pictures(job.id))
@@ -168,7 +167,7 @@ class Endings:
         )
 
     async def _comparison(self, jobs: Sequence[Job]) -> Parcel:
-        """The card that several orders share, as far as they have ended."""
+        """The card that several orders share, with the pictures of those that have ended."""
         standing = self._standing()
         drawn = [await self._jobs.pictures(job.id) if job.state is JobState.DONE else [] for job in jobs]
         ruled = (showing_prompt(self.ruled(job, found), found) for job, found in zip(jobs, drawn, strict=True))
@@ -197,7 +196,7 @@ class Endings:
         )
 
     async def _identical(self, job: Job, pictures: Sequence[StoredPicture]) -> bool | None:
-        """Whether an order for the same pictures, or one of them, gave them; None where nothing can be compared."""
+        """Whether an order for the same pictures, or one of them, reproduced them; None if nothing can be compared."""
         if job.origin is not Origin.SAME_SEED or job.parent_id is None:
             return None
         parents = await self._jobs.pictures(job.parent_id)

@@ -1,4 +1,4 @@
-"""What follows an order: its card kept up to date, its end recorded, then shown, however long that takes."""
+"""Follows an order: keeps its card up to date, records its end, then shows it, however long that takes."""
 
 from __future__ import annotations
 
@@ -40,23 +40,23 @@ log = logging.getLogger("bot.delivery.following")
 T = TypeVar("T")
 
 AWAY_S = 60.0
-"""Between attempts to show a job's end while Discord cannot be reached."""
+"""Seconds between attempts to show a job's end while Discord cannot be reached."""
 LOCKED_S = 5.0
-"""Between attempts to record what became of a job while the database cannot be written."""
+"""Seconds between attempts to record what became of a job while the database cannot be written."""
 QUICK_S = 0.4
-"""A picture that takes no longer than this is shown at once, without a word about its progress."""
+"""A picture that takes no longer than this is shown at once, without any progress."""
 EDIT_EVERY_S = 1.0
-"""Between two edits of one card, when few cards are live; more of them share what Discord allows."""
+"""Seconds between two edits of a card while few cards are live; more of them share what Discord allows."""
 SHARE_OF_STANDING = 0.1
-"""Of the time, that goes into saying where the others stand: each edit brings again the pictures that are there."""
+"""Share of the time spent on updating a shared card: each edit uploads the finished pictures again."""
 BY_RIGHT_EVERY_S = 60.0
-"""Between two edits once the interaction's token is dead."""
+"""Seconds between two edits once the interaction's token has expired."""
 OLD_S = 3600.0
-"""Of messages that are older Discord takes next to no edits (its error 30046): what it takes is for the end."""
+"""Discord takes next to no edits of messages older than this (its error 30046); those are left for the end."""
 
 
 class Follower:
-    """Sees every order to its one end."""
+    """Follows every order to its one end."""
 
     def __init__(
         self,
@@ -76,9 +76,9 @@ class Follower:
         self._background = background
 
     def follow(self, jobs: Sequence[Job], tickets: Sequence[Ticket], *, card: int | None = None) -> None:
-        """See orders that are in the queue, and share a card if they are several, to their ends.
+        """Follow orders that are in the queue, and share a card if they are several, to their ends.
 
-        ``card`` is the message that it is, if their rows do not know it yet.
+        ``card`` is the id of their card's message, if their rows do not have it yet.
         """
         if card is not None:
             jobs = [replace(job, place=replace(job.place, message_id=card)) for job in jobs]
@@ -88,7 +88,7 @@ class Follower:
             self._background.begin(f"card of {jobs[0].comparison_id}", self._keep_fresh(jobs[0], tickets))
 
     async def resume(self) -> None:
-        """Take up what an earlier run left behind. To be called before the bot can be reached: an order that comes in
+        """Take up what an earlier run left behind. Must be called before the bot can be reached: orders that come in
         meanwhile would be taken up as well."""
         for job in await self._jobs.undelivered():
             self._background.begin(f"job {job.id}", self._show_end(job))
@@ -109,8 +109,8 @@ class Follower:
         )
 
     async def _follow(self, job: Job, ticket: Ticket, *, new_card: int | None) -> None:
-        """What happens is recorded at once, while the card takes its time. The end is shown when no edit from before is
-        under way any more."""
+        """Events are recorded at once, while the card takes its time. The end is shown when no earlier edit is under
+        way any more."""
         with speaking(job.place.locale):
             async with asyncio.TaskGroup() as group:
                 if new_card is not None:
@@ -122,7 +122,7 @@ class Follower:
             await self._show_end(job)
 
     async def _note_attempts(self, job: Job, ticket: Ticket) -> None:
-        """What is drawn now may bring the whole bot down."""
+        """Record attempts as they change: what is drawn now may bring the whole bot down."""
         async for _ in ticket.changing_hands():
             note = partial(self._jobs.attempted, job.id, attempts=ticket.attempts, in_hand=ticket.in_hand)
             await _patiently(job, note)
@@ -135,12 +135,12 @@ class Follower:
             if ticket.settled or not isinstance(event, Standing):
                 return
             note = retry_note(event) or note
-            if job.comparison_id is None and not _is_old(job):  # a shared card is kept fresh for all
+            if job.comparison_id is None and not _is_old(job):  # ``_keep_fresh`` edits a shared card
                 await self._delivery.show_progress(job, self._card(job, event, note or late_note(job, event)))
             await ticket.rest(self._pause_s(job))
 
     async def _keep_fresh(self, job: Job, tickets: Sequence[Ticket]) -> None:
-        """Say on the card that ``job`` shares with others where those of them stand that have not ended."""
+        """Show, on the card that ``job`` shares with others, the state of those that have not ended."""
         with speaking(job.place.locale):
             shown: list[JobEvent | None] = []
             await asyncio.sleep(QUICK_S)
@@ -152,11 +152,11 @@ class Follower:
                 await asyncio.sleep(max(self._pause_s(job), (time.monotonic() - began) / SHARE_OF_STANDING))
 
     def _pause_s(self, job: Job) -> float:
-        """Between two edits of a card."""
+        """Seconds between two edits of a card."""
         return max(EDIT_EVERY_S if token_lives(job.place) else BY_RIGHT_EVERY_S, len(self._background) / 5)
 
     def _card(self, job: Job, event: Standing, note: str | None) -> Parcel:
-        """The card before the end. Previews are on it where pictures like them would be shown plainly."""
+        """The card before the end. It has previews where pictures like them would be shown plainly."""
         previews = event.progress.previews if isinstance(event, Running) else ()
         if self._endings.shown(job, previews) is not Showing.PLAIN:
             previews = ()
@@ -179,11 +179,11 @@ class Follower:
                 await self._remove_pictures(job)
 
     async def _remove_pictures(self, job: Job) -> None:
-        """Those that were saved of an order that ended without them, or was deleted."""
+        """Remove the files saved for an order that ended without pictures, or was deleted."""
         await self._gallery.remove(picture_id(job.id, index) for index in range(job.request.count))
 
     async def _show_end(self, job: Job) -> None:
-        """However long Discord is away or the database locked: what was drawn is shown when they are back."""
+        """Retry for as long as Discord is away or the database locked: what was drawn is shown when they are back."""
         with speaking(job.place.locale):
             while True:
                 try:
@@ -200,7 +200,7 @@ def _is_old(job: Job) -> bool:
 
 
 async def _patiently(job: Job, record: Callable[[], Awaitable[T]]) -> T:
-    """However long the database is locked or the disk full: what became of an order is recorded when they are not."""
+    """Retry for as long as the database is locked or the disk full: what became of an order is recorded after that."""
     while True:
         try:
             return await record()

@@ -1,4 +1,4 @@
-"""The pictures on disk: where one lies, and that none outlives its job."""
+"""The pictures on disk: where each of them is, and that none outlives its job."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ log = logging.getLogger("bot.delivery.gallery")
 
 UUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 OURS = re.compile(rf"{UUID}\.png|\.({UUID}\.png\.)?[0-9a-f]{{8}}\.part")
-"""The names of pictures, and of what is written before it is one. Whatever else lies there is somebody else's."""
+"""The names of pictures and of their unfinished files. Anything else in the folder is somebody else's."""
 MOST_LEFT = 64
-"""So many files a killed bot may leave; more of them were left by another database."""
+"""How many files a killed bot may leave; if there are more, another database left them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Swept:
-    """How many files without a job were removed, and how many are kept because another database may know them."""
+    """How many files without a job were removed, and how many kept because another database may know them."""
 
     removed: int
     kept: int
@@ -40,7 +40,7 @@ class Gallery:
         return self._folder / f"{picture_id}.png"
 
     async def attachment(self, picture_id: str, *, limit: int) -> Attachment | None:
-        """A picture as a file for Discord, in at most ``limit`` bytes; None if somebody took it away."""
+        """A picture as a file for Discord, in at most ``limit`` bytes; None if it cannot be read."""
         try:
             return await asyncio.to_thread(attachment, self.path(picture_id), limit=limit)
         except OSError as error:
@@ -48,24 +48,24 @@ class Gallery:
             return None
 
     async def remove(self, picture_ids: Iterable[str]) -> None:
-        """Delete pictures; those that are not there are no matter, and those that cannot be deleted are logged."""
+        """Delete pictures; missing ones are ignored, and those that cannot be deleted are logged."""
         await asyncio.to_thread(self._remove, list(picture_ids))
 
     def discard(self, pictures: Iterable[Picture]) -> None:
-        """Delete pictures without anybody waiting for it."""
+        """Delete pictures without waiting for it."""
         names = [picture.id for picture in pictures]
         asyncio.get_running_loop().run_in_executor(None, self._remove, names)
 
     async def sweep(self, known: set[str], *, since: float) -> Swept:
-        """Delete what no job knows: a bot that was killed while saving leaves it.
+        """Delete files that no job knows, as left by a bot that was killed while saving.
 
-        What is older than the database (``since``, Unix seconds), and what there is a lot of, was not left like that:
-        an empty database or an old copy is in the place of the one that knows these pictures. They are kept.
+        Files older than the database (``since``, Unix seconds), or many of them, were not left like that: an empty
+        database or an old copy has replaced the one that knows these pictures. They are kept.
         """
         return await asyncio.to_thread(self._sweep, known, since)
 
     async def remove_older(self, than: float, *, but: set[str]) -> int:
-        """Delete pictures from before ``than`` (Unix seconds), ``but`` not these; returns how many went."""
+        """Delete pictures from before ``than`` (Unix seconds), except those in ``but``; returns how many it deleted."""
         return await asyncio.to_thread(self._remove_older, than, but)
 
     def _remove_older(self, than: float, but: set[str]) -> int:
@@ -82,7 +82,7 @@ class Gallery:
         return Swept(removed=_unlink(left), kept=len(unknown) - len(left))
 
     def _files(self) -> dict[Path, float]:
-        """All that the bot has put here, and when (Unix seconds)."""
+        """All files that the bot has put here, and when (Unix seconds)."""
         found: dict[Path, float] = {}
         for path in self._folder.glob("*"):
             if OURS.fullmatch(path.name):
@@ -92,7 +92,7 @@ class Gallery:
 
 
 def _unlink(paths: Iterable[Path]) -> int:
-    """Delete files, as far as they are there and can be deleted; returns how many went."""
+    """Delete files, as far as they exist and can be deleted; returns how many it deleted."""
     gone = 0
     for path in paths:
         try:

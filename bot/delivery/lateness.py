@@ -1,4 +1,4 @@
-"""What a card says beforehand where the bot is a guest: only its token lets it edit there, for a while."""
+"""What a card says in advance where the bot is a guest: only its token lets it edit there, and only for a while."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from inference.contract import Downloading, Standing, Waiting
 
 
 def late_note(job: Job, event: Standing) -> str | None:
-    """For whoever probably waits longer than that."""
+    """A note for people who will probably wait longer than that."""
     match event:
         case _ if job.place.member:
             return None

@@ -1,1 +1,1 @@
-"""What the commands do, one room each: they take their collaborators, and know nothing of how they are declared."""
+"""What the commands do, one module each: they are given their collaborators and do not know how they are declared."""

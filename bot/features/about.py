@@ -47,7 +47,7 @@ def _commands(found: Iterable[Any]) -> Iterator[app_commands.Command[Any, ..., A
 
 
 def _named(command: app_commands.Command[Any, ..., Any]) -> str:
-    """As Discord shows it in this language."""
+    """A command's name as Discord shows it in this language."""
     return " ".join(_(name) for name in command.qualified_name.split())
 
 

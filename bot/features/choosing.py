@@ -1,4 +1,4 @@
-"""What ``/model use``, ``reset`` and ``which`` do: remember which model is to draw for whom, and explain it."""
+"""What ``/model use``, ``reset`` and ``which`` do: remember which model draws for whom, and explain it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Choosing:
         self._dispatcher = dispatcher
 
     async def use(self, interaction: discord.Interaction, *, name: str, scope: Scope) -> None:
-        """Remember who draws for a person, a channel or a server."""
+        """Remember which model draws for a person, a channel or a server."""
         here, rules = where(interaction), self._preferences.rules(interaction.guild_id)
         require_may_choose(scope, asker(interaction), rules, guild_id=interaction.guild_id)
         entry = choose(name, here, self._preferences, self._catalog).entry
@@ -58,7 +58,7 @@ class Choosing:
         await interaction.response.send_message(said, ephemeral=scope is Scope.USER, allowed_mentions=NOBODY)
 
     async def reset(self, interaction: discord.Interaction, *, scope: Scope) -> None:
-        """Forget who was to draw for a person, a channel or a server."""
+        """Forget which model was to draw for a person, a channel or a server."""
         rules = self._preferences.rules(interaction.guild_id)
         require_may_choose(scope, asker(interaction), rules, guild_id=interaction.guild_id)
         if not await self._preferences.forget_model(scope, _scope_id(scope, interaction)):
@@ -72,7 +72,7 @@ class Choosing:
         await interaction.response.send_message(said, ephemeral=scope is Scope.USER, allowed_mentions=NOBODY)
 
     async def which(self, interaction: discord.Interaction) -> None:
-        """Explain what would draw here, and who decided that."""
+        """Explain which model would draw here, and who decided that."""
         here = where(interaction)
         winner = choose(None, here, self._preferences, self._catalog)
         title = inert(winner.entry.title)
@@ -86,7 +86,7 @@ class Choosing:
 
 
 class Use(Pressable, ui.DynamicItem[ui.Button[ui.LayoutView]], template=r"use_model:(?P<model>.{1,80})"):
-    """Has a model draw for whoever presses."""
+    """Chooses a model for the person who presses."""
 
     def __init__(self, model: str) -> None:
         self.model = model
@@ -125,5 +125,5 @@ _SCOPES = {
 def _scope_id(scope: Scope, interaction: discord.Interaction) -> int:
     here = where(interaction)
     found = {Scope.USER: here.user_id, Scope.CHANNEL: here.channel_id, Scope.SERVER: here.guild_id}[scope]
-    assert found is not None  # require_may_choose has seen to it
+    assert found is not None  # ensured by require_may_choose
     return found

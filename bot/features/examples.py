@@ -1,6 +1,6 @@
 """An example picture of every model, drawn once and kept: its file's name follows from its order.
 
-What the safety check said of it is kept as well, and decides where it is shown, as with any other picture.
+The safety check's verdict on it is kept as well, and decides where it is shown, as with any other picture.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from inference.dispatch.dispatcher import Dispatcher
 from inference.dispatch.ticket import Ticket
 
 OWNER = "examples"
-"""In the queue, examples take turns with people as one person would."""
+"""In the queue, examples take turns with people as if one person had ordered them."""
 SMALL_BYTES = 256 * 2**20
-"""Models of this size on disk load so fast that examples of them may be drawn without being asked for."""
+"""Models up to this size on disk load so fast that examples of them may be drawn without being asked for."""
 
 
 VERDICTS = {"explicit": True, "decent": False, "unchecked": None}
-"""As they are remembered."""
+"""The verdicts of a safety check as they are stored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """A picture on disk; ``explicit`` is what the safety check said, None without one."""
+    """A picture on disk; ``explicit`` is the safety check's verdict, None without one."""
 
     path: Path
     explicit: bool | None
@@ -55,7 +55,7 @@ class Examples:
         return {_picture(entry) for entry in self._catalog if entry.examples}
 
     async def find(self, entry: ModelEntry) -> Example | None:
-        """The example, if it has been drawn, and unless the model is harmless, its verdict noted."""
+        """The example, if it has been drawn and, unless the model is harmless, its verdict recorded."""
         path = self._gallery.path(_picture(entry))
         if not entry.examples or not await asyncio.to_thread(path.exists):
             return None
@@ -63,7 +63,7 @@ class Examples:
         return None if noted is None else Example(path=path, explicit=VERDICTS[noted])
 
     async def order(self, entry: ModelEntry) -> Ticket | None:
-        """Have the example drawn; None where it cannot be. It is found once its ``ending`` has been awaited."""
+        """Have the example drawn; None if it cannot be. It can be found once its ``ending`` has been awaited."""
         if not entry.examples or not await asyncio.to_thread(self._catalog.on_disk, entry):
             return None
         under_way = self._tickets.get(entry.name)
@@ -75,7 +75,7 @@ class Examples:
         return self._tickets[entry.name]
 
     async def ending(self, entry: ModelEntry, ticket: Ticket) -> None:
-        """Wait until the order of an example has ended, and note what the safety check said."""
+        """Wait until the order of an example has ended, and record the safety check's verdict."""
         outcome = await ticket.outcome()
         if isinstance(outcome, Finished):
             [picture] = outcome.pictures
@@ -83,7 +83,7 @@ class Examples:
             await self._store.remember(_key(entry), said)
 
     async def order_small(self, entries: list[ModelEntry]) -> None:
-        """Have missing examples drawn where that keeps nobody waiting for long."""
+        """Have missing examples drawn where that keeps nobody waiting long."""
         for entry in entries:
             if await self.find(entry) is None and await asyncio.to_thread(self._is_small, entry):
                 await self.order(entry)

@@ -1,4 +1,4 @@
-"""All that the bot holds about a person as ZIP files of a bounded size: which file goes where, and their writing."""
+"""All that the bot holds about a person as ZIP files of bounded size: which file goes where, and how it is written."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from bot.store import Job, Person, StoredPicture
 from bot.store.records import to_row
 
 WORDS_CHARACTERS = 40
-"""Of a prompt in a file's name."""
+"""Maximum length of the prompt in a file's name."""
 ROOM_BYTES = 2048
-"""What a file costs a ZIP beside its content, with much to spare: its name stands there twice."""
+"""What a file costs in a ZIP beside its content, with a large margin: its name is in there twice."""
 SECRET = ("token", "token_expires_at")
-"""Keys to the bot's own messages, good for minutes: nobody's data."""
+"""Credentials for the bot's own messages, valid for minutes: nobody's data."""
 TIMES = ("created_at", "delivered_at")
 IDS = ("user_id", "guild_id", "channel_id", "message_id", "application_id")
-"""As text: they have more digits than many readers of JSON keep of a number."""
+"""Written as text: they have more digits than many JSON readers keep of a number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """A file to be: ``content`` as it is, or else the picture at ``path``."""
+    """A file to be written: ``content`` as it is, or else the picture at ``path``."""
 
     name: str
     size: int
@@ -38,7 +38,7 @@ class Item:
 
 
 def plan(person: Person, gallery: Gallery, *, limit: int) -> list[list[Item]]:
-    """Everything of ``person`` in parts, each at most ``limit`` bytes once it is written. Blocks.
+    """Everything about ``person`` in parts, each at most ``limit`` bytes once it is written. Blocks.
 
     The same person's parts stay the same as long as nothing new is drawn.
     """
@@ -49,8 +49,8 @@ def plan(person: Person, gallery: Gallery, *, limit: int) -> list[list[Item]]:
 
 
 def write(items: Iterable[Item], file: IO[bytes], *, limit: int) -> None:
-    """One part. A picture that is larger than ``limit`` by itself comes in its least lossy form that fits. Blocks."""
-    with zipfile.ZipFile(file, "w") as archive:  # stored as they are: a PNG does not get any smaller
+    """Write one part. A picture that exceeds ``limit`` by itself takes its least lossy form that fits. Blocks."""
+    with zipfile.ZipFile(file, "w") as archive:  # stored uncompressed: a PNG does not get any smaller
         for item in items:
             if item.path is None:
                 archive.writestr(item.name, item.content, compress_type=zipfile.ZIP_DEFLATED)
@@ -90,7 +90,7 @@ def _name(job: Job, picture: StoredPicture) -> str:
 
 
 def _unique(name: str, taken: set[str]) -> str:
-    """``name``, with a number where another file has it; there are systems to which A and a are the same."""
+    """``name``, with a number if another file has it; some file systems do not tell A from a."""
     found, number = name, 1
     while found.casefold() in taken:
         number += 1
@@ -100,7 +100,7 @@ def _unique(name: str, taken: set[str]) -> str:
 
 
 def _documents(person: Person, names: dict[str, str], *, room: int) -> Iterator[Item]:
-    """``data.json``; of somebody with very many orders the later ones stand in ``data-2.json`` and so on."""
+    """``data.json``; for somebody with very many orders the later ones are in ``data-2.json`` and so on."""
     own = {job.id for job in person.jobs}
     orders = [_order(job, own, pictures, names) for job, pictures in _drawn(person)]
     for number, chunk in enumerate(_chunks(orders, room=room // 2), start=1):
@@ -132,7 +132,7 @@ def _about(person: Person) -> dict[str, Any]:
 
 
 def _order(job: Job, own: set[str], pictures: Sequence[StoredPicture], names: dict[str, str]) -> dict[str, Any]:
-    """A row as people can read it; an order of somebody else that this one came from is not told."""
+    """A row as people can read it, without the id of somebody else's order that this one came from."""
     row = {key: value for key, value in to_row(job).items() if key not in SECRET}
     row |= {key: _time(row[key]) for key in TIMES if row[key] is not None}
     row |= {key: str(row[key]) for key in IDS if row[key] is not None}
@@ -142,7 +142,7 @@ def _order(job: Job, own: set[str], pictures: Sequence[StoredPicture], names: di
 
 
 def _chunks(orders: Sequence[dict[str, Any]], *, room: int) -> Iterator[list[dict[str, Any]]]:
-    """At least one, even of no orders."""
+    """At least one chunk, even without orders."""
     chunk: list[dict[str, Any]] = []
     left = room
     for order in orders:

@@ -1,4 +1,4 @@
-"""A person's own pictures, page by page, seen by nobody else, and what can be done with each."""
+"""A person's own pictures, page by page, visible only to them, and what can be done with each."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 JOBS_ON_A_PAGE = 5
 PROMPT_CHARACTERS = 120
 SEARCH_CHARACTERS = 40
-"""It travels beside a model's name in a button's id, and in a menu's choice, which have 100 characters."""
+"""It is part, with a model's name, of a button's custom id and of a menu option's value, which have 100 characters."""
 PAGE = r"(?P<page>\d{1,4}):(?P<model>[^:]*):(?P<search>.*)"
-"""Of a history, as it travels there."""
+"""A page of a history in such an id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """What of a history is shown: page 1 is the newest."""
+    """Which part of a history is shown: page 1 is the newest."""
 
     number: int = 1
     search: str = ""
@@ -48,7 +48,7 @@ class Page:
 
     @classmethod
     def read(cls, match: re.Match[str]) -> Page:
-        """The page that was ``written``, where ``PAGE`` was found."""
+        """The page that ``written`` encodes, from a match of ``PAGE``."""
         return cls(number=int(match["page"]), model=match["model"] or None, search=match["search"])
 
     @property
@@ -57,7 +57,7 @@ class Page:
 
 
 class History:
-    """Shows what a person has had drawn, and any of it again."""
+    """Shows what a person has had drawn, and posts any of it again."""
 
     def __init__(self, *, jobs: Jobs, gallery: Gallery, endings: Endings) -> None:
         self._jobs = jobs
@@ -65,7 +65,7 @@ class History:
         self._endings = endings
 
     async def show(self, interaction: discord.Interaction, page: Page, *, asking: str | None = None) -> None:
-        """Answer with a page; a press on one of its arrows turns it in place. With ``asking`` it asks whether that
+        """Answer with a page; pressing one of its page buttons replaces it in place. ``asking``: it asks whether that
         order is really to be deleted."""
         if not interaction.response.is_done():
             turning = interaction.type is discord.InteractionType.component
@@ -75,7 +75,7 @@ class History:
         except discord.HTTPException as error:
             if is_discords(error):
                 raise
-            await self._answer(interaction, page, asking, pictured=False)  # it refuses one of them, nobody knows which
+            await self._answer(interaction, page, asking, pictured=False)  # it refuses one picture without saying which
         await self._jobs.no_longer_missed(interaction.user.id)
 
     async def _answer(
@@ -93,12 +93,12 @@ class History:
         return job
 
     async def post_again(self, interaction: discord.Interaction, job_id: str) -> None:
-        """Show one of a person's own orders once more."""
+        """Post one of a person's own orders again."""
         await self.own(interaction, job_id)
         await self.post(interaction, job_id)
 
     async def post(self, interaction: discord.Interaction, job_id: str) -> None:
-        """Show one order's card in this channel, and by its rules."""
+        """Post one order's card in this channel, by its rules."""
         await acknowledge(interaction)
         job = await self._jobs.get(job_id)
         if job is None:
@@ -222,7 +222,7 @@ class Act(Pressable, ui.DynamicItem[ui.Select[ui.LayoutView]], template=rf"histo
 
 
 class ReallyDelete(VerbButton, template=rf"history_delete:{ID}"):
-    """The answer to whether an order is to be deleted. The page is the one that the button beside it leads back to."""
+    """Confirms the deletion of an order. It returns to the page that the button beside it leads back to."""
 
     verb, emoji, words = "history_delete", "🗑️", N_("Really delete it?")
     style = discord.ButtonStyle.danger
@@ -244,9 +244,9 @@ def _add_entry(
     *,
     shown: Showing,
 ) -> None:
-    """One order: its prompt and recipe beside its first picture, and what can be done with it. ``names`` are those of
-    the files, None if there are to be none. ``shown`` is what the place says of such pictures: that their owner wanted
-    them covered for others is no reason here."""
+    """One order: its prompt and recipe beside its first picture. ``names`` are those of the files, None if there are to
+    be none. ``shown`` is what the rules of the place say: that the owner wanted them covered for others does not matter
+    here."""
     request = job.request
     seeds = ", ".join(f"`{seed}`" for seed in dict.fromkeys(picture.seed for picture in pictures))
     prompt = worded(f"**{inert(request.prompt, PROMPT_CHARACTERS)}**", showing_prompt(shown, pictures))
@@ -268,7 +268,7 @@ def _add_entry(
 
 
 def _page_of(message: discord.Message | None) -> Page:
-    """The page that a message's arrows lead to, the first where there is none."""
+    """The page that a message's page buttons lead to, the first if there is none."""
     ids = () if message is None else custom_ids(message)
     found = (re.fullmatch(f"history:{PAGE}", custom_id) for custom_id in ids)
     return next((Page.read(match) for match in found if match), Page())

@@ -1,4 +1,4 @@
-"""What ``/settings`` does: the rules that the managers of a server give the bot."""
+"""What ``/settings`` does: the rules that a server's managers set for the bot."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from inference.catalog.entries import ModelEntry
 
 MOST_NAMES = 15
 NAME_CHARACTERS = 50
-"""Of hidden models in one answer, which has 2000 characters."""
+"""Maximum hidden models in one answer, which has 2000 characters, and maximum length of their names."""
 
 
 class House:
-    """Answers the subcommands of ``/settings``. Only managers of the server may; Discord is told so as well."""
+    """Answers the subcommands of ``/settings``. Only managers of the server may use them; Discord is told so, too."""
 
     def __init__(self, *, catalog: Catalog, preferences: Preferences) -> None:
         self._catalog = catalog
@@ -33,7 +33,7 @@ class House:
         await self._answer(interaction, self._rules(interaction))
 
     async def hide(self, interaction: discord.Interaction, name: str) -> None:
-        """Take a model out of use here."""
+        """Hide a model on this server."""
         rules, entry = self._rules(interaction), self._catalog.find(name)
         hidden = rules.hidden_models | {entry.name}
         if all(other.name in hidden for other in self._catalog):
@@ -50,34 +50,34 @@ class House:
         await self._change(interaction, replace(rules, hidden_models=hidden - {meant}))
 
     async def limits(self, interaction: discord.Interaction, **limits: int | None) -> None:
-        """Change the limits that are named; 0 takes one away."""
+        """Change the given limits; 0 removes one."""
         given: dict[str, Any] = {name: value or None for name, value in limits.items() if value is not None}
         if not given:
             raise Refused(_("Set at least one limit; 0 removes it."))
         await self._change(interaction, replace(self._rules(interaction), **given))
 
     async def channel_models(self, interaction: discord.Interaction, who: ChannelModels) -> None:
-        """Say who may choose the model of a channel."""
+        """Set who may choose the model of a channel."""
         await self._change(interaction, replace(self._rules(interaction), channel_models=who))
 
     async def explicit(self, interaction: discord.Interaction, policy: Explicit) -> None:
-        """Say what becomes of pictures that may be explicit."""
+        """Set what happens to pictures that may be explicit."""
         await self._change(interaction, replace(self._rules(interaction), explicit=policy))
 
     async def reset(self, interaction: discord.Interaction) -> None:
-        """Back to what the bot does by itself."""
+        """Reset to the bot's defaults."""
         self._rules(interaction)
         assert interaction.guild_id is not None
         await self._preferences.forget_model(Scope.SERVER, interaction.guild_id)
         await self._change(interaction, Rules())
 
     def hidden(self, interaction: discord.Interaction) -> list[ModelEntry]:
-        """The models that are not used here."""
+        """The models that are hidden here."""
         rules = self._preferences.rules(interaction.guild_id)
         return [entry for entry in self._catalog if entry.name in rules.hidden_models]
 
     def _rules(self, interaction: discord.Interaction) -> Rules:
-        """The present rules; raises ``Refused`` for people who may not touch them."""
+        """The current rules; raises ``Refused`` for people who may not manage them."""
         if interaction.guild_id is None:
             raise Refused(_("Only servers have settings."))
         if not asker(interaction).permissions.manage_guild:

@@ -1,4 +1,4 @@
-"""What ``/queue`` and ``/cancel`` do: who is drawn for, who waits, what is in memory, and taking orders back."""
+"""What ``/queue`` and ``/cancel`` do: show what is drawn, who waits and what is in memory, and cancel orders."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ from inference.contract import Downloading, Standing, Waiting
 from inference.dispatch.dispatcher import Dispatcher
 
 MOST_LINES = 20
-"""Of orders on one card."""
+"""Maximum orders listed on one card."""
 LINES_CHARACTERS = 2500
-"""Of all these lines together; a card has 4000."""
+"""Maximum length of all these lines together; a card has 4000 characters."""
 MOST_RESIDENT = 10
-"""Of models in memory that are named."""
+"""Maximum models in memory that are named."""
 MOST_CANCELLED = 10
-"""Of prompts in one answer, which has 2000 characters."""
+"""Maximum prompts in one answer, which has 2000 characters."""
 HOUR_S = 3600.0
 ALL_OF_MINE = "all"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Open:
-    """An order that has not ended, and where it stands."""
+    """An unfinished order and its state."""
 
     job: Job
     event: Standing
 
     @property
     def place(self) -> int:
-        """0 for what is being drawn, then the position in line; last what waits for its model."""
+        """0 for orders being drawn, then the position in line; last are those waiting for their model."""
         match self.event:
             case Waiting(position=position):
                 return position
@@ -53,12 +53,12 @@ class Open:
 
     @property
     def mark(self) -> str:
-        """Where it stands, as short as possible."""
+        """Its state, as short as possible."""
         return "☁️" if isinstance(self.event, Downloading) else str(self.place or "🎨")
 
 
 class Line:
-    """Looks at the queue for people."""
+    """Answers ``/queue`` and ``/cancel``."""
 
     def __init__(self, *, catalog: Catalog, jobs: Jobs, dispatcher: Dispatcher) -> None:
         self._catalog = catalog
@@ -66,8 +66,7 @@ class Line:
         self._dispatcher = dispatcher
 
     async def show(self, interaction: discord.Interaction) -> None:
-        """Answer with the queue as it is now. Of orders from where this person sees nothing only their number is
-        said."""
+        """Answer with the queue as it is now. Orders from places that this person cannot see are only counted."""
         await interaction.response.defer(ephemeral=True, thinking=True)
         found = await self._open()
         here = [order for order in found if _may_see(order.job, interaction)]
@@ -86,7 +85,7 @@ class Line:
         await interaction.edit_original_response(view=view, allowed_mentions=NOBODY)
 
     async def cancel(self, interaction: discord.Interaction, order: str | None) -> None:
-        """Take back one order, the newest of one's own where none is named, or all of one's own."""
+        """Cancel the named order, all of one's own, or by default one's newest."""
         await interaction.response.defer(ephemeral=True, thinking=True)
         found = await self._open()
         mine = [open_.job for open_ in found if open_.job.user_id == interaction.user.id]
@@ -106,7 +105,7 @@ class Line:
         await interaction.edit_original_response(content=said, allowed_mentions=NOBODY)
 
     async def suggest(self, interaction: discord.Interaction, typed: str) -> list[app_commands.Choice[str]]:
-        """The orders that this person may take back, and fit what was typed."""
+        """The orders that this person may cancel and that match what was typed."""
         found = [order for order in await self._open() if _may(order.job, interaction)]
         labels = [(f"{order.mark} · {order.job.request.prompt}", order.job.id) for order in found]
         if sum(order.job.user_id == interaction.user.id for order in found) > 1:
@@ -140,8 +139,8 @@ class Line:
 
 
 def _may_see(job: Job, interaction: discord.Interaction) -> bool:
-    """Whether it is their own order, or its card is where they can read. Who is in a private thread is not known here,
-    so that one is seen from inside alone."""
+    """Whether it is their own order, or they can read where its card is. The members of a private thread are not known
+    here, so its orders are seen only from inside it."""
     if job.user_id == interaction.user.id or job.place.channel_id == interaction.channel_id:
         return True
     if interaction.guild is None or not isinstance(interaction.user, discord.Member):
@@ -153,8 +152,8 @@ def _may_see(job: Job, interaction: discord.Interaction) -> bool:
 
 
 def _may(job: Job, interaction: discord.Interaction) -> bool:
-    """The order's author, and whoever moderates its channel: what somebody may do here says nothing of other channels,
-    which they may not even see."""
+    """Whether this person is the order's author or moderates its channel: permissions here say nothing about other
+    channels, which they may not even see."""
     manages = interaction.permissions.manage_guild and _may_see(job, interaction)
     here = job.place.channel_id == interaction.channel_id or manages
     is_own = job.user_id == interaction.user.id

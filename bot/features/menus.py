@@ -1,4 +1,4 @@
-"""What can be done with any message, under Apps: show its picture's recipe, draw it again, change it, delete it."""
+"""What can be done with any message, under Apps: show its picture's recipe, draw it again, edit it, delete it."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from bot.client import PictureBot
 
 QUICK_S = 2.0
-"""For fetching a picture before the first answer, which Discord waits three seconds for."""
+"""Time to fetch a picture before the first response, for which Discord waits three seconds."""
 PATIENT_S = 20.0
 
 
 async def show_recipe(interaction: discord.Interaction[PictureBot], message: discord.Message) -> None:
-    """Tell the person alone how a message's picture was drawn."""
+    """Show how a message's picture was drawn, only to the person who asked."""
     recipes = interaction.client.recipes
     await interaction.response.defer(ephemeral=True, thinking=True)
     job = await _readable(interaction, message)
@@ -35,7 +35,7 @@ async def show_recipe(interaction: discord.Interaction[PictureBot], message: dis
 
 
 async def draw_again(interaction: discord.Interaction[PictureBot], message: discord.Message) -> None:
-    """Order a message's picture once more: one of ours to the pixel, anybody else's as far as it says how."""
+    """Order a message's picture again: one of ours to the pixel, anybody else's as far as its recipe says how."""
     bot = interaction.client
     job = await _readable(interaction, message)
     if job is not None:
@@ -46,7 +46,7 @@ async def draw_again(interaction: discord.Interaction[PictureBot], message: disc
 
 
 async def remix(interaction: discord.Interaction[PictureBot], message: discord.Message) -> None:
-    """Open the form filled in with a message's recipe. A form has to be the first answer."""
+    """Open the form filled in with a message's recipe. A modal has to be the first response."""
     bot = interaction.client
     job = await _readable(interaction, message)
     if job is not None:
@@ -57,7 +57,7 @@ async def remix(interaction: discord.Interaction[PictureBot], message: discord.M
 
 
 async def delete(interaction: discord.Interaction[PictureBot], message: discord.Message) -> None:
-    """Take a card away, and where its own button would, the orders behind it as well."""
+    """Remove a card and, where its own button would, the orders behind it."""
     await interaction.response.defer(ephemeral=True, thinking=True)
     if not place_of(interaction).member:
         raise Refused(_("Here I am only a guest and cannot remove messages. Press **Delete** on the card itself."))
@@ -90,7 +90,7 @@ async def _readable(interaction: discord.Interaction[PictureBot], message: disco
 
 
 async def _orders(interaction: discord.Interaction[PictureBot], message: discord.Message) -> list[Job]:
-    """All orders behind a card of ours, none behind one that has outlived them; raises ``Refused`` if it is no card."""
+    """All orders behind a card of ours, none if it has outlived them; raises ``Refused`` if it is no card."""
     found = card_of(message)
     job = await _job(interaction, message)
     if not _is_ours(interaction, message) or (job is None and found is None):
@@ -102,7 +102,7 @@ async def _orders(interaction: discord.Interaction[PictureBot], message: discord
 
 
 def _is_ours(interaction: discord.Interaction[PictureBot], message: discord.Message) -> bool:
-    """Another bot may have buttons of the same names."""
+    """Whether the bot posted the message: another bot may have buttons with the same custom ids."""
     bot = interaction.client
     return bot.user is not None and message.author.id == bot.user.id
 

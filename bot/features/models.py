@@ -37,11 +37,11 @@ log = logging.getLogger("bot.features.models")
 
 ON_A_PAGE = 4
 MOST_LORAS, LORA_CHARACTERS = 8, 50
-"""On the card of a model, and of a LoRA's title and of its words there; a card has 4000 characters in all."""
+"""Maximum LoRAs on a model's card, and length of a LoRA's title and trigger words there; a card has 4000 characters."""
 
 
 class Models:
-    """Shows the models, with what is known of them and their examples."""
+    """Shows the models, with what is known about them and their examples."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Models:
         self._background = background
 
     async def show_list(self, interaction: discord.Interaction, *, page: int) -> None:
-        """Answer with a page of models; a press on one of its arrows turns it in place."""
+        """Answer with a page of models; pressing one of its page buttons replaces it in place."""
         turning = interaction.type is discord.InteractionType.component
         await interaction.response.defer(ephemeral=True, thinking=not turning)
         shown = visible(self._preferences.rules(interaction.guild_id), self._catalog)
@@ -82,7 +82,7 @@ class Models:
         await interaction.edit_original_response(view=view, attachments=files, allowed_mentions=NOBODY)
 
     async def info(self, interaction: discord.Interaction, *, name: str) -> None:
-        """Answer with all that is known of a model; its example follows if it has to be drawn first."""
+        """Answer with all that is known about a model; its example follows if it has to be drawn first."""
         entry = choose(name, where(interaction), self._preferences, self._catalog).entry
         await interaction.response.defer(ephemeral=True, thinking=True)
         example = await self.examples.find(entry)
@@ -144,7 +144,7 @@ class Models:
         with speaking(str(interaction.locale)):
             try:
                 await self._show_info(interaction, entry, await self.examples.find(entry), drawing=False)
-            except TROUBLE as error:  # whoever asked is gone, or it took longer than the answer can be edited
+            except TROUBLE as error:  # the person is gone, or the answer can no longer be edited
                 log.info("the example of %s is not shown: %s", entry.name, error)
 
     def _shown(self, interaction: discord.Interaction, entry: ModelEntry, example: Example | None) -> Showing:
@@ -153,7 +153,7 @@ class Models:
         return showing_in(found, rules, entry, age_restricted=is_age_restricted(interaction))
 
     async def _facts(self, entry: ModelEntry) -> list[str]:
-        """Family, size, settings, licence, and how near the weights are."""
+        """Family, size, settings, licence, and where the weights are."""
         if entry.name in self._dispatcher.ailing:
             near = "⚠️ " + _("cannot be loaded")
         elif entry.name in self._dispatcher.resident:
@@ -211,7 +211,7 @@ def _details(entry: ModelEntry) -> list[str]:
 
 
 def _loras(fitting: Sequence[AdapterEntry]) -> list[str]:
-    """The LoRAs that fit a model, with the words that wake them up."""
+    """The LoRAs that fit a model, with their trigger words."""
     lines = [
         " · ".join([f"-# LoRA {inert(entry.title, LORA_CHARACTERS)} (`{entry.name}`)", *_triggers(entry)])
         for entry in fitting[:MOST_LORAS]

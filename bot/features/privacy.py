@@ -1,4 +1,4 @@
-"""What ``/privacy`` does: hand a person all that the bot holds about them, or forget it."""
+"""What ``/privacy`` does: give a person all that the bot holds about them, or forget it."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from bot.client import PictureBot
 
 MOST_PARTS = 5
-"""Of one answer: where the bot is a guest, Discord takes no more messages for one command."""
+"""Maximum parts in one answer: where the bot is a guest, Discord takes no more messages for one command."""
 PERSON = r"(?P<id>\d{1,20})"
-"""Whom a button is for, in its custom id."""
+"""The person whom a button is for, in its custom id."""
 
 
 class Privacy:
@@ -43,7 +43,7 @@ class Privacy:
         self._background = background
 
     async def export(self, interaction: discord.Interaction, *, first: int) -> None:
-        """Answer with ZIP files from the ``first`` part (1) on, one message each."""
+        """Answer with ZIP files from part ``first`` (counted from 1) on, one message each."""
         await interaction.response.defer(ephemeral=True, thinking=True)
         person = await self._known(interaction.user.id)
         limit = min(interaction.filesize_limit, REQUEST_LIMIT)
@@ -56,14 +56,14 @@ class Privacy:
             await _send_part(interaction, parts[number - 1], number, text, limit=limit)
 
     async def ask(self, interaction: discord.Interaction) -> None:
-        """Say what would be forgotten, and ask whether it is to be."""
+        """Say what would be forgotten, and ask whether to do it."""
         await interaction.response.defer(ephemeral=True, thinking=True)
         person = await self._known(interaction.user.id)
         view = layout(RED, _warning(person), rows=[[Forget(str(person.user_id)), Keep(str(person.user_id))]])
         await interaction.edit_original_response(view=view, allowed_mentions=NOBODY)
 
     async def forget(self, interaction: discord.Interaction, user_id: int) -> None:
-        """Forget a person: the rows first, all at once, so that a bot that is killed here comes back without them."""
+        """Forget a person: the rows first, in one transaction, so that a bot killed here comes back without them."""
         _require_same(interaction, user_id)
         await interaction.response.defer()
         person = await self._people.forget(user_id)
@@ -78,7 +78,7 @@ class Privacy:
         await interaction.edit_original_response(view=view, allowed_mentions=NOBODY)
 
     async def keep(self, interaction: discord.Interaction, user_id: int) -> None:
-        """Take the question back."""
+        """Withdraw the question."""
         _require_same(interaction, user_id)
         view = layout(GREY, [_("Everything is kept.")], rows=[])
         await interaction.response.edit_message(view=view, allowed_mentions=NOBODY)
@@ -117,7 +117,7 @@ def _require_same(interaction: discord.Interaction, user_id: int) -> None:
 async def _send_part(
     interaction: discord.Interaction, items: Iterable[export.Item], number: int, text: str, *, limit: int
 ) -> None:
-    """Pack and send one part. It lies on disk meanwhile: memory is for pictures."""
+    """Pack and send one part. Meanwhile it is kept on disk: memory is for pictures."""
     with tempfile.TemporaryFile() as file:
         await asyncio.to_thread(export.write, items, file, limit=limit)
         file.seek(0)
@@ -142,7 +142,7 @@ def _warning(person: Person) -> list[str]:
 
 
 def _counted(person: Person) -> list[str]:
-    """What there is, a line each."""
+    """What there is, one line each."""
     waiting = len(person.unfinished)
     lines = [
         (len(person.jobs), _("orders: {count}", count=len(person.jobs))),

@@ -1,4 +1,4 @@
-"""How the picture of a message was drawn: an order of ours, or what a picture of anybody's says of itself."""
+"""How a message's picture was drawn: from an order of ours, or from what anybody's picture says about itself."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ log = logging.getLogger(__name__)
 Found: TypeAlias = Recipe | Infotext
 
 CDN = "https://cdn.discordapp.com/"
-"""Where Discord keeps what was uploaded, as it was uploaded."""
+"""Where Discord keeps uploads, unchanged."""
 MOST_PICTURES = 4
-"""Of one message that are looked into."""
+"""Maximum pictures of one message that are looked into."""
 MOST_BYTES = 16 * 2**20
 PROMPT_CHARACTERS = 1200
 FACTS_CHARACTERS = 600
-"""Discord takes 4000 in all, and a foreign picture may say anything at any length."""
+"""Discord takes 4000 characters in all, and a foreign picture may say anything at any length."""
 
 
 class Recipes:
@@ -55,16 +55,16 @@ class Recipes:
         self._jobs = jobs
         self._catalog = catalog
         self._reading = asyncio.Semaphore(1)
-        """Pictures are read one at a time: the threads are for those who wait for theirs."""
+        """Pictures are read one at a time: the threads are for people who wait for theirs."""
 
     async def job(self, message: discord.Message) -> Job | None:
-        """The order that a message is a card of. A card posted once more is known by its buttons alone."""
+        """The order whose card a message is. A card posted again is known only by its buttons."""
         job_id = card_of(message)
         job = None if job_id is None else await self._jobs.get(job_id)
         return job or await self._jobs.of_message(message.id)
 
     async def read(self, message: discord.Message, *, within_s: float) -> Found:
-        """What the message's pictures say of themselves, the first that does; raises ``Refused`` if none does."""
+        """The recipe in the first of the message's pictures that has one; raises ``Refused`` if none has."""
         try:
             async with asyncio.timeout(within_s):
                 async for content in _pictures(message):
@@ -82,14 +82,14 @@ class Recipes:
         )
 
     def options(self, found: Found) -> Options:
-        """What one would have to say to have this drawn here; raises ``Refused`` for numbers of any length."""
+        """The options that have this drawn here; raises ``Refused`` for numbers of excessive length."""
         options = self._followed(found)
         if len(written(options)) > FACTS_CHARACTERS:
             raise Refused(_("The numbers in this picture's recipe cannot be used for drawing."))
         return options
 
     def _followed(self, found: Found) -> Options:
-        """What can be followed here of what a picture says. A foreign prompt is words: nothing in it is a flag."""
+        """What can be followed here of a picture's recipe. A foreign prompt is plain words: nothing in it is a flag."""
         options = options_from(found, self._catalog)
         if not _can_vary(options):
             options = replace(options, vary=None, vary_seed=None)
@@ -103,7 +103,7 @@ class Recipes:
         )
 
     def sheet(self, found: ImageRequest | Found) -> ui.LayoutView:
-        """Everything that is known, and what to type to order it."""
+        """Everything that is known about it, and what to type to order it."""
         lines = ["📜 **" + _("Recipe") + "**", quoted(found.prompt, PROMPT_CHARACTERS)]
         if found.negative:
             lines += [_("without"), quoted(found.negative, PROMPT_CHARACTERS)]
@@ -125,19 +125,19 @@ class Recipes:
         return facts_of(request, self._catalog.title_or_name(request.model))
 
     def _fitting(self, model: str | None) -> frozenset[str]:
-        """The LoRAs that a model can take; none of a model that is yet to be chosen."""
+        """The LoRAs that fit a model; none for a model that is yet to be chosen."""
         if model is None:
             return frozenset()
         return frozenset(adapter.name for adapter in self._catalog.adapters(self._catalog[model].family))
 
 
 def _sides(message: discord.Message) -> list[Message]:
-    """A message, and what it forwards."""
+    """A message and what it forwards."""
     return [message, *message.message_snapshots]
 
 
 async def _pictures(message: discord.Message) -> AsyncIterator[bytes]:
-    """The pictures of a message that could be PNG, as far as Discord gives them out."""
+    """The pictures of a message that could be PNG, as far as Discord serves them."""
     sources: list[discord.Attachment | str] = []
     for side in _sides(message):
         sources += [file for file in side.attachments if _may_be_png(file)]
@@ -159,7 +159,7 @@ def _is_a_png(address: str) -> bool:
 
 
 def _addresses(embed: discord.Embed) -> Iterator[str]:
-    """Only at Discord's: an address of anybody else's could lead into the house."""
+    """Only Discord's own URLs: anybody else's could lead into the local network."""
     for media in (embed.image, embed.thumbnail):
         address = media.url if media.url and media.url.startswith(CDN) else media.proxy_url
         if address:
@@ -167,8 +167,8 @@ def _addresses(embed: discord.Embed) -> Iterator[str]:
 
 
 async def _fetched(address: str) -> bytes:
-    """What lies at ``address``; nothing if that is too much. Discord says of attachments how large they are, and not
-    of embedded pictures."""
+    """The content at ``address``; empty if it is too large. Discord states the size of attachments, but not of embedded
+    pictures."""
     content = bytearray()
     async with (
         aiohttp.ClientSession(trust_env=True) as session,
@@ -182,7 +182,7 @@ async def _fetched(address: str) -> bytes:
 
 
 def _read(content: bytes) -> Found | None:
-    """What a PNG says of itself. Blocks."""
+    """The recipe in a PNG, if it has one. Blocks."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "picture.png")
         path.write_bytes(content)
@@ -193,20 +193,20 @@ def _read(content: bytes) -> Found | None:
 
 
 def _can_vary(options: Options) -> bool:
-    """Whether what a picture says of its variation is possible here."""
+    """Whether the variation in a picture's recipe is possible here."""
     strength, seed = options.vary, options.vary_seed
     return strength is not None and strength in VARIATION_STRENGTHS and seed is not None and seed in SEEDS
 
 
 def _literal(prompt: str, fitting: frozenset[str]) -> str:
     """A prompt without LoRAs that are not here, and with a space wherever a dash would make a flag: after a LoRA, too,
-    for nothing is left of that."""
+    because the LoRA itself is taken out later."""
     kept = flags.LORA.sub(lambda match: f" {match[0]} " if match[1].strip() in fitting else " ", prompt)
     return beginning(" ".join(re.sub(flags.DASH, r"\g<0> ", kept).split()), MAX_PROMPT_CHARACTERS)
 
 
 def _what_is_kept(seed: int | None, followed: Options) -> str:
-    """What becomes of a recipe whose model is not here, by the seed that it names. Other programs count further."""
+    """What is kept of a recipe whose model is not here, given its seed. Other programs allow larger seeds."""
     if seed is None:
         return _("This bot does not have the model. **Draw again** keeps the prompt and the shape.")
     if followed.seed is None:

@@ -1,4 +1,4 @@
-"""What ``/seed`` does: lock a seed for all that one orders, and keep the good ones by name."""
+"""What ``/seed`` does: lock a seed for all of one's orders, and save good ones by name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bot.words import _
 from inference.contract import MAX_SEED, ImageRequest
 
 MOST_SEEDS = 100
-"""That one person may keep."""
+"""Maximum seeds that one person may keep."""
 NAME_CHARACTERS = 50
 
 
@@ -27,7 +27,7 @@ class SeedBook:
         self._jobs = jobs
 
     async def show(self, interaction: discord.Interaction) -> None:
-        """What the next order will use."""
+        """Show what the next order will use."""
         await _thinking(interaction)
         locked = self._preferences.locked_seed(interaction.user.id)
         last = await self._last(interaction.user.id)
@@ -45,7 +45,7 @@ class SeedBook:
         await self._lock(interaction, await self._meant(interaction.user.id, seed, picture))
 
     async def random(self, interaction: discord.Interaction) -> None:
-        """Back to random seeds."""
+        """Return to random seeds."""
         await _thinking(interaction)
         await self._preferences.unlock_seed(interaction.user.id)
         await _answer(interaction, _("🎲 Your seeds are random."))
@@ -59,8 +59,8 @@ class SeedBook:
         await self._lock(interaction, (current + drawn) % (MAX_SEED + 1))
 
     async def save(self, interaction: discord.Interaction, name: str, seed: int | None, picture: int | None) -> None:
-        """Keep a seed: the given one, or that of a picture of the last order; else the locked one, else that of the
-        last order's first picture."""
+        """Save the given seed, or that of a picture of the last order; if neither is given, the locked seed, else that
+        of the last order's first picture."""
         await _thinking(interaction)
         user, name = interaction.user.id, " ".join(name.split())
         if not name:
@@ -81,7 +81,7 @@ class SeedBook:
         await self._lock(interaction, seed)
 
     async def show_list(self, interaction: discord.Interaction) -> None:
-        """The whole book."""
+        """Show the whole book."""
         await _thinking(interaction)
         kept = await self._seeds.all(interaction.user.id)
         if not kept:
@@ -98,7 +98,7 @@ class SeedBook:
         await _answer(interaction, _("“{name}” was removed from your seed book.", name=inert(name)))
 
     async def suggest(self, user_id: int, typed: str) -> list[app_commands.Choice[str]]:
-        """The names in the book that fit what was typed."""
+        """The names in the book that match what was typed."""
         kept = await self._seeds.all(user_id)
         return choices([(f"{name} ({seed})", name) for name, seed in kept.items()], typed)
 
@@ -113,7 +113,7 @@ class SeedBook:
         await _answer(interaction, said)
 
     async def _meant(self, user_id: int, seed: int | None, picture: int | None) -> int:
-        """The seed that is given, or that of a picture of the last order; where neither is named, the present one."""
+        """The given seed, or that of a picture of the last order; if neither is given, the current one."""
         if picture is None:
             return await self._current(user_id) if seed is None else seed
         if seed is not None:
@@ -138,7 +138,7 @@ class SeedBook:
         return last.seed
 
     async def _last(self, user_id: int) -> ImageRequest | None:
-        """What was drawn for a person last."""
+        """A person's most recently drawn order."""
         newest = await self._jobs.history(user_id, limit=1)
         return newest[0].request if newest else None
 

@@ -17,16 +17,16 @@ from inference.contract import ImageRequest
 
 
 class Refused(Exception):  # noqa: N818 (an answer, not a fault)
-    """Something that this person cannot have; the message is for them."""
+    """Something that this person may not have or do; the message is for them."""
 
 
 def order_deleted() -> Refused:
-    """For what somebody presses on a card whose order is gone."""
+    """For a press on a card whose order is gone."""
     return Refused(_("This order was deleted; there is nothing left to work with."))
 
 
 def not_their_own() -> Refused:
-    """For who wants to do with an order what is for its author."""
+    """For an attempt at something that only an order's author, or a moderator, may do with it."""
     return Refused(_("Only the person who ordered this, or a moderator, can do that."))
 
 
@@ -38,7 +38,7 @@ def not_used_here(title: str) -> Refused:
 
 
 class Showing(Enum):
-    """How pictures are shown in a channel, and their prompts; the stricter the later."""
+    """How pictures and their prompts are shown in a channel, from least to most strict."""
 
     PLAIN = auto()
     COVERED = auto()
@@ -46,7 +46,7 @@ class Showing(Enum):
 
 
 class Judged(Protocol):
-    """A picture, stored or not, with what a safety check said of it; None without one."""
+    """A picture, stored or not, with the verdict of a safety check; None without one."""
 
     @property
     def explicit(self) -> bool | None: ...
@@ -54,14 +54,14 @@ class Judged(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asker:
-    """A person with what they may do where they are."""
+    """A person, and what they may do where they are."""
 
     user_id: int
     permissions: discord.Permissions
 
 
 def is_author_or_moderator(job: Job, asker: Asker, *, guild_id: int | None) -> bool:
-    """Whether this is their own order, or one of this server and they may manage messages here."""
+    """Whether this is the person's own order, or one of this server and they may manage messages here."""
     moderates = guild_id is not None and job.place.guild_id == guild_id and asker.permissions.manage_messages
     return job.user_id == asker.user_id or moderates
 
@@ -92,7 +92,7 @@ def require_may_choose(scope: Scope, asker: Asker, rules: Rules, *, guild_id: in
 
 
 def require_within(rules: Rules, request: ImageRequest, *, title: str) -> None:
-    """Raise ``Refused`` with what to change if an order is more than a server allows; ``title`` is its model's."""
+    """Raise ``Refused``, saying what to change, if an order exceeds what a server allows; ``title`` is its model's."""
     largest = rules.largest_side
     if request.model in rules.hidden_models:
         raise not_used_here(title)
@@ -114,7 +114,7 @@ def showing(job: Job, pictures: Iterable[Judged], rules: Rules, entry: ModelEntr
 def showing_in(pictures: Iterable[Judged], rules: Rules, entry: ModelEntry | None, *, age_restricted: bool) -> Showing:
     """How pictures of a model are shown in a channel.
 
-    A picture that nobody has checked counts as explicit, unless its model cannot draw such things.
+    An unchecked picture counts as explicit, unless its model cannot draw such things.
     """
     harmless = entry is not None and entry.harmless
     explicit = any(picture.explicit or (picture.explicit is None and not harmless) for picture in pictures)
@@ -124,7 +124,7 @@ def showing_in(pictures: Iterable[Judged], rules: Rules, entry: ModelEntry | Non
 
 
 def showing_prompt(shown: Showing, pictures: Iterable[Judged]) -> Showing:
-    """How the prompt of pictures is shown that are ``shown`` so: covered where one of them was found explicit, but not
-    where nobody looked."""
+    """How the prompt is shown if its pictures are ``shown`` this way: covered only if one of them was found explicit,
+    not if they are merely unchecked."""
     found = any(picture.explicit for picture in pictures)
     return shown if found or shown is not Showing.COVERED else Showing.PLAIN

@@ -1,4 +1,4 @@
-"""Side by side: one seed by several models, LoRAs, steps or guidance scales, or with other words. Pure."""
+"""Side by side: one seed with several models, LoRAs, steps or guidance scales, or with other words. Pure."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from inference.contract import Adapter, ImageRequest
 from inference.validation import parse_adapter, parse_real, parse_whole
 
 MOST = 9
-"""Pictures beside each other; a gallery takes ten."""
+"""Maximum pictures in a comparison; a gallery takes ten."""
 COMMA = r"[,，、]"
-"""Also as Chinese keyboards write it."""
+"""Includes the commas of Chinese keyboards."""
 GROUP = re.compile(rf"\{{([^{{}}]*{COMMA}[^{{}}]*)\}}")
-"""Words to choose from, as Midjourney has them: ``a {red, green} apple``."""
+"""Alternatives, as in Midjourney: ``a {red, green} apple``."""
 WORD = re.compile(r"[\u2e80-\u9fff]|[^\W\u2e80-\u9fff]+|\W")
-"""Of Chinese and Japanese, which have no spaces, every character."""
+"""Every single character in Chinese and Japanese, which have no spaces."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Axes:
-    """What is compared, as people type it: values with commas between them."""
+    """What is compared, as people type it: comma-separated values."""
 
     models: str | None = None
     loras: str | None = None
@@ -46,10 +46,10 @@ def variants(
     shown: Sequence[ModelEntry],
     seed: int,
 ) -> list[ImageRequest]:
-    """The orders of every combination, of the prompt's own as well. ``find`` gives the model of a name, None being the
-    one that draws here; ``shown`` are compared where nothing else is.
+    """The orders for every combination, including alternatives in the prompt. ``find`` returns the model of a name, and
+    for None the one that draws here; ``shown`` are the models compared if nothing else is.
 
-    Raises ``Refused`` for fewer than two or more than MOST, and ``InferenceError`` for what cannot be drawn.
+    Raises ``Refused`` for fewer than two or more than MOST orders, and ``InferenceError`` for what cannot be drawn.
     """
     names: list[str | None] = list(_parts(axes.models)) or [None]
     prompts = _Prompts(options.prompt)
@@ -76,13 +76,13 @@ def variants(
     found = []
     for prompt, name, adapters, steps, guidance in itertools.product(prompts, *choices):
         asked = replace(options, prompt=prompt, model=name, adapters=adapters, steps=steps, guidance=guidance, count=1)
-        asked = replace(asked, vary=None, vary_seed=None)  # one seed, and nothing but that
+        asked = replace(asked, vary=None, vary_seed=None)  # the same seed, and no variations
         found.append(requests.imagine(asked, catalog, entry=find(name), seed=seed))
     return found
 
 
 def labels(orders: Sequence[ImageRequest], catalog: Catalog, *, words: bool = True) -> list[str]:
-    """What tells each order from the others, in a few words; without ``words`` none of its prompt's."""
+    """What tells each order from the others, in a few words; without ``words``, nothing of its prompt."""
     titles = [catalog.title_or_name(order.model) for order in orders]
     loras = [" ".join(f"{lora.name} {lora.strength:g}" for lora in order.adapters) or _("no LoRA") for order in orders]
     steps = [steps_of(order.steps) for order in orders]
@@ -94,7 +94,7 @@ def labels(orders: Sequence[ImageRequest], catalog: Catalog, *, words: bool = Tr
 
 
 def parted(prompts: Sequence[str]) -> tuple[str, list[str]]:
-    """What prompts have in common, with all that they say where they part in braces; and what each says there."""
+    """What the prompts have in common, with their differing parts listed in braces; and the differing part of each."""
     words = [WORD.findall(prompt) for prompt in prompts]
     start = _in_common(words)
     end = _in_common([said[start:][::-1] for said in words])
@@ -106,13 +106,13 @@ def parted(prompts: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def _in_common(sequences: Sequence[Sequence[str]]) -> int:
-    """With how many of the same items all of them begin."""
+    """How many items all of them have in common at the beginning."""
     alike = (len(set(items)) == 1 for items in zip(*sequences, strict=False))
     return len(list(itertools.takewhile(bool, alike)))
 
 
 class _Prompts:
-    """Every prompt that one with words to choose from stands for."""
+    """Every prompt that a prompt with alternatives stands for."""
 
     def __init__(self, prompt: str) -> None:
         pieces = GROUP.split(prompt)
@@ -120,7 +120,7 @@ class _Prompts:
 
     @property
     def count(self) -> int:
-        """How many; more than a ``len`` may be."""
+        """How many there are; may be more than ``len`` can return."""
         return math.prod(map(len, self._choices))
 
     def __iter__(self) -> Iterator[str]:

@@ -1,7 +1,7 @@
-"""Midjourney's way of giving options: ``a fox --ar 3:2 --seed 5 --no blur`` in the prompt itself. Pure.
+"""Options as Midjourney writes them: ``a fox --ar 3:2 --seed 5 --no blur`` in the prompt itself. Pure.
 
-Telephones turn two hyphens into a dash, and Chinese keyboards write theirs; that is understood. ``<lora:name:0.8>``, as
-AUTOMATIC1111 writes it, is too.
+Phones turn two hyphens into a dash, and Chinese keyboards have their own; both are understood. So is
+``<lora:name:0.8>``, as AUTOMATIC1111 writes it.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ FLAG = re.compile(rf"{DASH}([A-Za-z][\w-]*)=?")
 LORA = re.compile(r"<lora:([^:<>]+)(?::([^<>]*))?>", re.IGNORECASE)
 QUOTES = "\"'“”"
 RANDOM = -1
-"""In place of a seed, as AUTOMATIC1111 has it: any, whatever is locked."""
+"""In place of a seed, as in AUTOMATIC1111: a random one, whatever is locked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How a picture is asked for; None is what was not said. ``aspect`` is a ratio (3:2) or a size (512x768).
+    """How a picture is asked for; None means not given. ``aspect`` is a ratio (3:2) or a size (512x768).
 
     ``vary`` is the strength of a variation, 0 for none; ``seed`` and ``vary_seed`` may be ``RANDOM``. ``strength`` is
-    for the one LoRA that the prompt names; ``merged`` gives it to that one.
+    for the one LoRA that the prompt names; ``merged`` applies it.
     """
 
     prompt: str
@@ -53,18 +53,18 @@ class Options:
 
 @dataclass(slots=True)
 class _Found:
-    """What the flags said so far."""
+    """What the flags have given so far."""
 
     values: dict[str, Any] = field(default_factory=dict)
     adapters: list[Adapter] = field(default_factory=list)
 
 
 def merged(options: Options) -> Options:
-    """``options`` with what the flags in its prompt say beside them; a given option wins over a flag.
+    """``options`` merged with the flags in its prompt; a given option wins over a flag.
 
-    Negative prompts are joined. Of a LoRA that is named twice, the last strength counts.
+    Negative prompts are joined. If a LoRA is named twice, the last strength counts.
     Raises ``Refused`` for an unknown flag and for a strength without the one LoRA that it is meant for, and
-    ``InferenceError(NotANumber)`` for a value that cannot be read.
+    ``InferenceError(NotANumber)`` for a value that cannot be parsed.
     """
     found = _Found()
     prompt = LORA.sub(lambda match: _take_lora(match, found), options.prompt)
@@ -83,7 +83,7 @@ def merged(options: Options) -> Options:
 
 
 def written(options: Options) -> str:
-    """The flags that say what ``options`` say beside prompt and negative prompt; ``merged`` reads them."""
+    """``options`` as flags, without prompt and negative prompt; ``merged`` reads them back."""
     parts = [
         f"--{name} {_decimal(value)}" if isinstance(value, float) else f"--{name} {value}"
         for name, value in (
@@ -142,7 +142,7 @@ def _strengthened(adapters: tuple[Adapter, ...], strength: float) -> tuple[Adapt
 
 
 def _decimal(value: float) -> str:
-    """A number as it can be read again, to the last digit that counts."""
+    """A number in a form that can be parsed again, to the last digit that counts."""
     return f"{value:.9f}".rstrip("0").rstrip(".")
 
 
@@ -172,9 +172,9 @@ _FLAGS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "lora": ("adapters", str),
     "spoiler": ("spoiler", _switch),
 }  # fmt: skip
-"""Every spelling, with the option it gives and how its value is read."""
+"""Every spelling, with the option that it sets and how its value is parsed."""
 KNOWN = (
     *("ar", "no", "seed", "vary", "vary-seed", "steps", "guidance", "count", "model", "width", "height", "lora"),
     "spoiler",
 )
-"""The spellings that people are told of."""
+"""The spellings that people are told about."""

@@ -1,4 +1,4 @@
-"""How much one person and one server may have waiting, and how soon one may ask again."""
+"""How many orders one person and one server may have waiting, and how soon one may order again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from inference.errors import InferenceError
 
 
 class Limits:
-    """Says whether there is room for another order, before anything is promised.
+    """Checks whether there is room for another order, before anything is promised.
 
     ``cooldown_s``: seconds between two orders of one person. ``server_limit``: orders that one server may have waiting.
     """
@@ -34,7 +34,7 @@ class Limits:
         self._last: dict[int, float] = {}
 
     def check(self, user_id: int, guild_id: int | None, rules: Rules, *, orders: int = 1) -> None:
-        """Raise ``Refused`` or ``InferenceError`` with when to come back and what to change.
+        """Raise ``Refused`` or ``InferenceError``, saying when to come back and what to change.
 
         Of several ``orders`` at once the last one must still have room.
         """
@@ -62,7 +62,7 @@ class Limits:
             ) from None
 
     def _most(self, guild_id: int | None, rules: Rules) -> int:
-        """How many orders one person may have waiting where nobody else waits."""
+        """How many orders one person may have waiting if nobody else waits."""
         limits = (self._dispatcher.most_waiting, rules.waiting_limit, guild_id and self._server_limit)
         return min(limit for limit in limits if limit is not None)
 

@@ -13,7 +13,7 @@ from bot.store import Job, JobState, Origin, Place
 from inference.contract import ImageRequest
 
 TOKEN_LIFE_S = 15 * 60.0
-"""Of an interaction, by Discord's rules."""
+"""Lifetime of an interaction's token, by Discord's rules."""
 
 
 def job_from(
@@ -44,7 +44,7 @@ def job_from(
 
 
 def place_of(interaction: discord.Interaction, *, message_id: int | None = None) -> Place:
-    """Where an answer to ``interaction`` lives."""
+    """Where the answer to ``interaction`` lives."""
     assert interaction.channel_id is not None
     return Place(
         guild_id=interaction.guild_id,
@@ -61,25 +61,25 @@ def place_of(interaction: discord.Interaction, *, message_id: int | None = None)
 
 
 def where(interaction: discord.Interaction) -> Where:
-    """Who asks, and where, for the choice of a model."""
+    """Who asks, and where: what the choice of a model depends on."""
     channel = interaction.channel
     channel_id = channel.parent_id if isinstance(channel, discord.Thread) else interaction.channel_id
     return Where(user_id=interaction.user.id, channel_id=channel_id, guild_id=interaction.guild_id)
 
 
 def asker(interaction: discord.Interaction) -> Asker:
-    """Who asks, with what they may do."""
+    """Who asks, and what they may do."""
     return Asker(user_id=interaction.user.id, permissions=interaction.permissions)
 
 
 def _is_member(interaction: discord.Interaction) -> bool:
-    """Whether the bot itself belongs here. An application that only a person has installed is a guest."""
+    """Whether the bot itself is a member here. An application that only a person has installed is a guest."""
     if interaction.guild_id is not None:
         return interaction.client.get_guild(interaction.guild_id) is not None
     return interaction.context.dm_channel
 
 
 def is_age_restricted(interaction: discord.Interaction) -> bool:
-    """Whether Discord shows this channel to adults alone."""
+    """Whether Discord shows this channel only to adults."""
     is_nsfw = getattr(interaction.channel, "is_nsfw", None)
     return is_nsfw is not None and bool(is_nsfw())

@@ -1,4 +1,4 @@
-"""Which model draws: the one place where a call, a channel, a person, a server and the catalogue are weighed. Pure."""
+"""Which model draws: the one place that decides between call, channel, person, server and catalogue. Pure."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class Choice:
 def choose(named: str | None, where: Where, preferences: Preferences, catalog: Catalog) -> Choice:
     """The model that draws.
 
-    Raises ``InferenceError(UnknownModel)`` for a ``named`` one that the catalogue does not have, and ``Refused`` for
-    one that this server does not show. A remembered choice that has become impossible is passed over.
+    Raises ``InferenceError(UnknownModel)`` if ``named`` is not in the catalogue, and ``Refused`` if this server does
+    not show it. A remembered choice that has become impossible is passed over.
     """
     rules = preferences.rules(where.guild_id)
     if named is not None:
@@ -52,7 +52,7 @@ def choose(named: str | None, where: Where, preferences: Preferences, catalog: C
 
 
 def remembered(where: Where, preferences: Preferences) -> Iterator[tuple[Scope, str]]:
-    """What was chosen for the place and the person, the deciding one first."""
+    """The choices for the place and the person, the deciding one first."""
     for scope, scope_id in (
         (Scope.CHANNEL, where.channel_id),
         (Scope.USER, where.user_id),

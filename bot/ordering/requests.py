@@ -1,4 +1,4 @@
-"""From what a person typed or clicked to an order: pure, and refusing whatever cannot be drawn."""
+"""From what a person typed or clicked to an order. Pure; refuses whatever cannot be drawn."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from inference.validation import check, known_as, parse_size, takes_size
 
 RATIOS = ("1:1", "3:2", "2:3", "4:3", "3:4", "16:9", "9:16")
 FULL_WIDTH_COLON = "\N{FULLWIDTH COLON}"
-"""Between the numbers of a ratio, as Chinese keyboards write it."""
+"""The colon in a ratio, as Chinese keyboards write it."""
 COARSE_MULTIPLE = 64
-"""Large pictures get sides of this multiple: what the models were trained on, and few shapes share more batches."""
+"""Large pictures get sides that are multiples of this, as in the models' training; few shapes share more batches."""
 COARSE_FROM = 512
 
 
@@ -32,8 +32,8 @@ def imagine(
 ) -> ImageRequest:
     """The order that ``options`` ask of ``entry``, with the model's own defaults for the rest.
 
-    ``seed`` and ``variation_seed`` are used where none is given, or any. Raises ``InferenceError``, and ``Refused`` for
-    the seed of a variation without its strength.
+    ``seed`` and ``variation_seed`` are used if ``options`` has none, or ``RANDOM``. Raises ``InferenceError``, and
+    ``Refused`` for a variation's seed without its strength.
     """
     width, height = size(options, entry)
     request = ImageRequest(
@@ -63,7 +63,7 @@ def _variation(options: Options, seed: int) -> Variation | None:
 
 
 def reroll(request: ImageRequest, catalog: Catalog, *, seed: int) -> ImageRequest:
-    """The same order with new seeds; of a variation, other variations of the same picture."""
+    """The same order with new seeds; for a variation, other variations of the same picture."""
     again = replace(request, bucket=None, guided_bucket=None)
     if again.variation is not None:
         return _checked(replace(again, variation=replace(again.variation, seed=seed)), catalog)
@@ -71,10 +71,10 @@ def reroll(request: ImageRequest, catalog: Catalog, *, seed: int) -> ImageReques
 
 
 def same_seed(request: ImageRequest, catalog: Catalog, *, drawn: Sequence[StoredPicture]) -> ImageRequest:
-    """The same order, padded as its pictures were when they were ``drawn``: that makes the pixels identical.
+    """The same order, padded as its pictures were when they were ``drawn``, which makes the pixels identical.
 
-    A batch that did not fit into memory was halved, and its sizes may be too small for the order: that is left to
-    happen again.
+    A batch that did not fit into memory was halved, so its buckets may be too small for the order: then none is asked
+    for, and the halving is left to happen again.
     """
     bucket = max((picture.bucket for picture in drawn), default=0)
     guided_bucket = max((picture.guided_bucket for picture in drawn), default=0)
@@ -85,22 +85,22 @@ def same_seed(request: ImageRequest, catalog: Catalog, *, drawn: Sequence[Stored
 
 
 def alone(request: ImageRequest, index: int) -> ImageRequest:
-    """Picture ``index`` of an order, and no other."""
+    """Only picture ``index`` of an order."""
     seed, variation = request.picture_seed(index), request.picture_variation(index)
     return replace(request, seed=seed, variation=variation, count=1, bucket=None, guided_bucket=None)
 
 
 def varied(request: ImageRequest, catalog: Catalog, *, index: int, variation: Variation, count: int) -> ImageRequest:
-    """``count`` variations of picture ``index`` of an order. A picture has one: of a variation, they are variations of
-    the seed that it was one of itself."""
+    """``count`` variations of picture ``index`` of an order. Variations do not add up: if the picture is one itself,
+    these vary its original seed."""
     return _checked(replace(alone(request, index), variation=variation, count=count), catalog)
 
 
 def other_model(request: ImageRequest, catalog: Catalog, *, entry: ModelEntry) -> ImageRequest:
-    """The same prompt and seed drawn by ``entry``, by its own steps and guidance.
+    """The same prompt and seed drawn by ``entry``, with its own steps and guidance.
 
     Within a family the size stays; another family gets the same shape at the size it draws best. LoRAs that do not fit
-    stay behind.
+    are dropped.
     """
     before = catalog[request.model]
     fitting = {adapter.name for adapter in catalog.adapters(entry.family)}
@@ -122,7 +122,7 @@ def other_model(request: ImageRequest, catalog: Catalog, *, entry: ModelEntry) -
 
 
 def options_of(request: ImageRequest) -> Options:
-    """What one would have to say to order exactly this."""
+    """The options that order exactly this."""
     return Options(
         prompt=request.prompt,
         negative=request.negative or None,
@@ -139,13 +139,13 @@ def options_of(request: ImageRequest) -> Options:
 
 
 def options_again(job: Job) -> Options:
-    """What one would have to say to order the same as ``job``, covered where its pictures are."""
+    """The options that order the same as ``job``, covered if its pictures are."""
     return replace(options_of(job.request), spoiler=job.spoiler or None)
 
 
 def options_from(found: Recipe | Infotext, catalog: Catalog) -> Options:
-    """What a picture's own recipe says, as far as it can be followed here: a model that is not known is left open,
-    and with it the numbers that were its own."""
+    """What a picture's own recipe says, as far as it can be followed here: an unknown model is left open, and with it
+    the numbers that were its own."""
     options = options_of(found.request()) if isinstance(found, Recipe) else _options_of_a_text(found, catalog)
     if options.model is not None and catalog.get(options.model) is not None:
         return options
@@ -154,8 +154,8 @@ def options_from(found: Recipe | Infotext, catalog: Catalog) -> Options:
 
 
 def _options_of_a_text(found: Infotext, catalog: Catalog) -> Options:
-    """What another program's picture says. Steps and guidance that the model does not take here were meant for its way
-    without LCM: they are left to the model. Of a size that it does not draw, the shape is kept."""
+    """What another program's picture says. Steps and guidance that the model does not take here were meant for drawing
+    without LCM: they are left to the model. Of a size that it does not draw, only the shape is kept."""
     entry = catalog.of_file(found.model)
     return Options(
         prompt=found.prompt,
@@ -171,7 +171,7 @@ def _options_of_a_text(found: Infotext, catalog: Catalog) -> Options:
 
 
 def _aspect(width: int, height: int, entry: ModelEntry | None) -> str:
-    """The size where it is one of this model's, else the shape."""
+    """The size if this model draws it, else the shape."""
     return f"{width}x{height}" if entry is not None and takes_size(entry, width, height) else f"{width}:{height}"
 
 
@@ -180,8 +180,8 @@ def _possible(value: float | None, limits: Limits) -> bool:
 
 
 def size(options: Options, entry: ModelEntry) -> tuple[int, int]:
-    """Width and height in pixels: as given, or the shape asked for at about the area that ``entry`` draws best. Of a
-    shape with one side given, the other one follows."""
+    """Width and height in pixels: as given, or the shape asked for at about the area that ``entry`` draws best. If a
+    shape and one side are given, the other side follows."""
     width, height = entry.width, entry.height
     if options.aspect is not None:
         shape = options.aspect.strip(QUOTES).replace(FULL_WIDTH_COLON, ":")
@@ -196,7 +196,7 @@ def size(options: Options, entry: ModelEntry) -> tuple[int, int]:
 
 
 def _sides(ratio: float, options: Options, entry: ModelEntry) -> tuple[int, int]:
-    """The sides of a shape (width / height), by the side that is given, if one is, however large the other one gets."""
+    """The sides of a shape (width / height); if one side is given, the other follows, however large it gets."""
 
     def rounded(side: float) -> int:
         return max(SIZE_MULTIPLE, round(side / SIZE_MULTIPLE) * SIZE_MULTIPLE)
@@ -221,7 +221,7 @@ def shaped(ratio: float, entry: ModelEntry) -> tuple[int, int]:
 
 
 def suggest_aspects(typed: str, entry: ModelEntry) -> list[tuple[str, str]]:
-    """Label and value of the shapes of ``entry`` that begin with what was typed."""
+    """Labels and values of the shapes of ``entry`` that begin with what was typed."""
     found = []
     for ratio in RATIOS:
         across, down = map(int, ratio.split(":"))
@@ -232,6 +232,6 @@ def suggest_aspects(typed: str, entry: ModelEntry) -> list[tuple[str, str]]:
 
 
 def _checked(request: ImageRequest, catalog: Catalog) -> ImageRequest:
-    """An old order may name a model that is gone, or one whose limits have changed."""
+    """Check again: an old order may name a model that is gone, or one whose limits have changed."""
     check(request, catalog)
     return request

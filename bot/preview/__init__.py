@@ -1,4 +1,4 @@
-"""The local preview: the same bot on a pretended Discord server, shown as a page in the browser."""
+"""The local preview: the same bot on a simulated Discord server, shown as a page in the browser."""
 
 from __future__ import annotations
 

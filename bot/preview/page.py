@@ -1,8 +1,8 @@
 """The page in the browser, kept up to date while people use it.
 
-SimCord's page shows what was last published. Publishing and a person's action may not overlap, and an action made on a
-page that has been published anew since is turned down; both would hit whoever clicks while cards are changing. So they
-take turns here, and an action still counts if what it aims at has not changed.
+SimCord's page shows what was last published. Publishing and a person's action must not overlap, and an action on a page
+that has been republished since is rejected; both would hit people who click while cards are changing. So they take
+turns here, and an action still counts if its target has not changed.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from contextlib import suppress
 from typing import Any
 
 TICK_S = 0.2
-"""Between two looks at whether the bot has sent something."""
+"""Seconds between two checks whether the bot has sent something."""
 SHARE = 0.25
-"""Of the time that publishing may take: a page full of pictures is slow to make, on the bot's own event loop."""
+"""Share of the time that publishing may take: a page full of pictures is slow to build, on the bot's own event loop."""
 MEMORY = 16
-"""Publications that are remembered; the browser looks for a new one twice a second."""
+"""Publications that are remembered; the browser polls for a new one twice a second."""
 
 
 class Page:
-    """A SimCord preview that is open."""
+    """An open SimCord preview."""
 
     def __init__(self, env: Any, preview: Any) -> None:
         self._env = env
@@ -31,11 +31,11 @@ class Page:
         self._turn = asyncio.Lock()
         self._published: deque[tuple[str, int, Any]] = deque(maxlen=MEMORY)
         self._act = preview._action
-        preview._action = self._act_in_turn  # the one way in for everything that is done in the browser
+        preview._action = self._act_in_turn  # the one entry point for everything done in the browser
 
     @property
     def url(self) -> str:
-        """The page's address; whoever knows it can act as the person."""
+        """The page's URL; anyone who knows it can act as the person."""
         return str(self._preview.url)
 
     async def closed(self) -> None:
@@ -82,6 +82,6 @@ class Page:
 
 
 def _same_target(action: Mapping[str, Any], seen: Any, current: Any) -> bool:
-    """Whether the message that the action aims at looks to the person as it is now; true without such a message."""
+    """Whether the message that the action targets looks the same now as the person saw it; true if there is none."""
     target = str(action.get("target_id"))
     return bool(seen["messages"].get(target) == current["messages"].get(target))

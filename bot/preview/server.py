@@ -1,8 +1,8 @@
-"""A pretended Discord server with the bot and one person in it, for as long as the preview is open.
+"""A simulated Discord server with the bot and one person in it, for as long as the preview is open.
 
-SimCord plays Discord. Whatever the bot starts while it answers an interaction belongs, for SimCord, to that
-interaction, which counts as answered once all of it has ended. A task that lives longer has to be started by the code
-that enters ``preview``, and inside of it: what is started earlier would talk to the real Discord.
+SimCord plays Discord. To SimCord, whatever the bot starts while it answers an interaction belongs to that interaction,
+which counts as answered once all of it has ended. A task that lives longer has to be started by the code that enters
+``preview``, and inside it: one started earlier would talk to the real Discord.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ async def _opened(env: Any, channel: Any, person: Any, port: int) -> AsyncIterat
 
 
 def _load_simcord() -> Any:
-    """SimCord, only where it is used: importing it makes a client, and a warning about that client's intents."""
+    """SimCord, imported only where it is used: importing it creates a client, which warns about its intents."""
     states = logging.getLogger("discord.state")
     states.disabled = True
     try:
@@ -83,7 +83,7 @@ def _load_simcord() -> Any:
 
 
 def _furnish(env: Any) -> tuple[Any, Any]:
-    """A person in a server with channels; made while the clock stands at its fixed start, they have the same ids in
+    """A person in a server with channels. Created while the clock stands at its fixed start, they have the same ids in
     every run, so pictures and orders of earlier runs stay theirs."""
     env.backend.edit_bot_profile(BOT)
     user = env.create_user(PERSON.lower(), global_name=PERSON)
@@ -93,8 +93,8 @@ def _furnish(env: Any) -> tuple[Any, Any]:
 
 
 def _let_refuse(bot: commands.Bot) -> None:
-    """SimCord takes all that reaches the commands' error handler for a fault: the page says then that the outcome is
-    uncertain, and keeps the command. A refusal is an answer like any other."""
+    """SimCord takes everything that reaches the commands' error handler for a fault: the page then says that the
+    outcome is uncertain, and keeps the command. A refusal is an answer like any other."""
     answer, report = type(bot.tree).on_error, bot.tree.on_error
 
     async def on_error(interaction: discord.Interaction[Any], error: app_commands.AppCommandError, /) -> None:

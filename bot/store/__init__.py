@@ -31,7 +31,7 @@ __all__ = [
 
 
 class Store:
-    """The rooms of the database."""
+    """The parts of the database."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -41,16 +41,16 @@ class Store:
         self.people = People(database, self.preferences)
 
     async def remembered(self, key: str) -> str | None:
-        """A small fact that the bot kept for itself."""
+        """A small fact that the bot stored for itself."""
         row = await self._database.fetch_one("SELECT value FROM remembered WHERE key = ?", (key,))
         return None if row is None else str(row["value"])
 
     async def made_at(self) -> float:
-        """When the database was made, in Unix seconds: what was drawn earlier it cannot know."""
+        """When the database was created, in Unix seconds: it cannot know what was drawn earlier."""
         return float(await self.remembered("made_at") or 0.0)
 
     async def remember(self, key: str, value: str) -> None:
-        """Keep a small fact, replacing what stood under ``key``."""
+        """Store a small fact, replacing any under ``key``."""
         await self._database.write("INSERT OR REPLACE INTO remembered (key, value) VALUES (?, ?)", (key, value))
 
 

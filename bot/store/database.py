@@ -21,7 +21,7 @@ PRAGMAS = (
     "synchronous = NORMAL",
     "foreign_keys = ON",
     "busy_timeout = 5000",
-    "secure_delete = ON",  # what people have had deleted is not to be read in the file
+    "secure_delete = ON",  # what people had deleted must not stay readable in the file
 )
 
 
@@ -30,7 +30,7 @@ class DatabaseError(Exception):
 
 
 class Database:
-    """One connection. Reads may come at any time; writes go through ``transaction``, one after the other.
+    """One connection. Reads may happen at any time; writes go through ``transaction``, one after the other.
 
     The connection is shared by all tasks, so a write outside ``transaction`` would slip into somebody else's.
     """
@@ -43,7 +43,7 @@ class Database:
         return await self._connection.execute_fetchall(sql, parameters)
 
     async def fetch_one(self, sql: str, parameters: Parameters = ()) -> aiosqlite.Row | None:
-        """The first row, if there is any. In one go: a statement that is left open meanwhile keeps ``wipe`` from its
+        """The first row, if any. It is fetched in one go: a statement left open meanwhile would keep ``wipe`` from its
         work."""
         return next(iter(await self.fetch_all(sql, parameters)), None)
 
@@ -59,15 +59,15 @@ class Database:
         return gone
 
     async def wipe(self) -> None:
-        """What has been deleted is in no file any more: until then the write-ahead log may have it, and hold back its
-        erasure. Where somebody else reads the database just now, that has to wait for the next deletion.
+        """Remove deleted data from all files: until then the write-ahead log may still contain it, and its erasure from
+        the main file is pending. If somebody else is reading the database, that has to wait for the next deletion.
 
-        To be called outside of transactions.
+        Must be called outside of transactions.
         """
         async with self._writing:
             try:
                 row = await self.fetch_one("PRAGMA wal_checkpoint(TRUNCATE)")
-            except sqlite3.OperationalError as error:  # it is deleted all the same
+            except sqlite3.OperationalError as error:  # the rows are deleted all the same
                 log.warning("what was deleted may still be read in the database's files: %s", error)
             else:
                 if row is not None and row[0]:
@@ -75,7 +75,7 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[aiosqlite.Connection]:
-        """All of it or nothing."""
+        """All or nothing."""
         async with self._writing:
             try:
                 await self._connection.execute("BEGIN IMMEDIATE")
@@ -90,7 +90,7 @@ class Database:
 async def open_database(path: Path, *, migrations: Path) -> AsyncIterator[Database]:
     """Open or create the database at ``path``, bring it up to date, and keep other bots away until the end.
 
-    Raises ``DatabaseError`` when the folder or the file cannot be written, another bot has the database, it is damaged,
+    Raises ``DatabaseError`` if the folder or the file cannot be written, another bot has the database, or it is damaged
     or newer than this program.
     """
     with closing(_lock(path)):
@@ -103,7 +103,7 @@ async def open_database(path: Path, *, migrations: Path) -> AsyncIterator[Databa
 
 async def _connected(path: Path, migrations: Path) -> aiosqlite.Connection:
     try:
-        # Opened here, not by aiosqlite: that leaves its thread behind where a file cannot be opened.
+        # Opened here, not by aiosqlite, which leaves its thread behind if a file cannot be opened.
         opened = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     except sqlite3.Error as error:
         raise _unusable(path, error) from error
@@ -114,7 +114,7 @@ async def _connected(path: Path, migrations: Path) -> aiosqlite.Connection:
         await connection.create_function("casefold", 1, str.casefold, deterministic=True)  # lower() is for ASCII
         for pragma in PRAGMAS:
             await connection.execute(f"PRAGMA {pragma}")
-        await connection.execute("BEGIN IMMEDIATE")  # a file that may not be written shows only here
+        await connection.execute("BEGIN IMMEDIATE")  # a read-only file shows only here
         await connection.rollback()
         await _migrate(connection, path, migrations)
     except BaseException as error:
@@ -134,7 +134,7 @@ def _unusable(path: Path, error: sqlite3.Error) -> DatabaseError:
 
 
 def _lock(path: Path) -> sqlite3.Connection:
-    """Hold a lock that the operating system takes back when the process ends, however it ends."""
+    """Hold a lock that the operating system releases when the process ends, however it ends."""
     lock_path = path.with_name(path.name + ".lock")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -152,7 +152,7 @@ def _lock(path: Path) -> sqlite3.Connection:
 
 
 async def _migrate(connection: aiosqlite.Connection, path: Path, migrations: Path) -> None:
-    """Apply the numbered files that the database has not seen, each together with its number or not at all."""
+    """Apply the numbered files that the database lacks, each together with its number or not at all."""
     files = _numbered(migrations)
     async with connection.execute("PRAGMA user_version") as cursor:
         row = await cursor.fetchone()
@@ -175,8 +175,8 @@ async def _migrate(connection: aiosqlite.Connection, path: Path, migrations: Pat
 
 
 async def _keep_copy(connection: aiosqlite.Connection, path: Path, number: int) -> None:
-    """Keep the database as it is before this migration, which no older version of the bot could read any more; the
-    newest copy is enough."""
+    """Keep a copy of the database from before this migration, after which no older version of the bot could read it;
+    the newest copy is enough."""
     copy = path.with_name(f"{path.name}.before-{number:04}")
     part = copy.with_name(f"{copy.name}.part")
     part.unlink(missing_ok=True)
@@ -188,7 +188,7 @@ async def _keep_copy(connection: aiosqlite.Connection, path: Path, number: int) 
 
 
 def remove_copies(path: Path, *, older_than: float) -> None:
-    """Remove what was kept of the database at ``path`` before ``older_than`` (Unix seconds): it still holds what people
+    """Remove copies of the database at ``path`` from before ``older_than`` (Unix seconds): they still hold what people
     have had deleted since."""
     for copy in _copies(path):
         if copy.stat().st_mtime < older_than:
@@ -196,12 +196,12 @@ def remove_copies(path: Path, *, older_than: float) -> None:
 
 
 def _copies(path: Path) -> list[Path]:
-    """What was kept of the database at ``path``."""
+    """The copies kept of the database at ``path``."""
     return [found for found in path.parent.glob(f"{path.name}.before-*") if re.fullmatch(r".+-\d{4}", found.name)]
 
 
 def _way_back(path: Path, known: int) -> str:
-    """A sentence about the copy that a bot could go on with which knows the first ``known`` migrations."""
+    """A sentence about a copy with which a bot that knows the first ``known`` migrations could go on."""
     for copy in _copies(path):
         if int(copy.name[-4:]) <= known + 1:
             return (

@@ -22,7 +22,7 @@ class Drawn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deleted:
-    """What a deleted job leaves outside of the database, for the caller to remove: files of pictures, by their ids, and
+    """What a deleted job leaves outside of the database, for the caller to remove: picture files, by their ids, and
     messages that show them once more."""
 
     pictures: list[str]
@@ -36,7 +36,7 @@ class Jobs:
         self._database = database
 
     async def add(self, job: Job) -> None:
-        """Make an order durable."""
+        """Insert an order."""
         row = to_row(job)
         columns, marks = ", ".join(row), ", ".join("?" * len(row))
         await self._database.write(f"INSERT INTO jobs ({columns}) VALUES ({marks})", tuple(row.values()))
@@ -46,7 +46,7 @@ class Jobs:
         return None if row is None else job_from(row)
 
     async def exists(self, job_id: str) -> bool:
-        """Whether there is such an order, and it was not deleted."""
+        """Whether the order exists, that is, was not deleted."""
         return await self.get(job_id) is not None
 
     async def of_message(self, message_id: int) -> Job | None:
@@ -63,7 +63,7 @@ class Jobs:
         await self._database.write("UPDATE jobs SET message_id = ? WHERE id = ?", (message_id, job_id))
 
     async def posted(self, job_id: str, place: Place) -> bool:
-        """Remember a message that shows the job once more; False if the job was deleted meanwhile."""
+        """Remember a message that shows the job once more; False if the job has been deleted meanwhile."""
         values = (
             place.message_id,
             place.guild_id,
@@ -82,34 +82,34 @@ class Jobs:
         await self._database.erase("DELETE FROM reposts WHERE message_id = ?", (message_id,))
 
     async def forget_cards(self) -> None:
-        """No message is a card any more."""
+        """Forget all cards: no message is one any more."""
         async with self._database.transaction() as connection:
             await connection.execute("UPDATE jobs SET message_id = NULL WHERE message_id IS NOT NULL")
             await connection.execute("DELETE FROM reposts")
 
     async def moved(self, job: Job, place: Place) -> None:
-        """Remember that the card of ``job``, and of all orders that share it, is another message now."""
+        """Remember that the card of ``job``, and of all orders that share it, is now another message."""
         sql = "UPDATE jobs SET channel_id = ?, message_id = ?, token = ?, member = ? WHERE id = ? OR comparison_id = ?"
         where = (place.channel_id, place.message_id, place.token, place.member)
         await self._database.write(sql, (*where, job.id, job.comparison_id))
 
     async def attempted(self, job_id: str, *, attempts: int, in_hand: bool) -> None:
-        """A worker has the order ``in_hand``, or has it no more and it waits again; so many had it that count."""
+        """A worker has the order ``in_hand``, or no longer has it and it waits again; so many ``attempts`` count."""
         state = JobState.RUNNING if in_hand else JobState.QUEUED
         sql = "UPDATE jobs SET state = ?, attempts = ? WHERE id = ? AND state IN ('queued', 'running')"
         await self._database.write(sql, (state.value, attempts, job_id))
 
     async def interrupted(self) -> None:
-        """The bot was told to stop, which is no order's fault: what it was drawing counts as not attempted."""
+        """The bot was told to stop, which is no order's fault: attempts under way do not count."""
         await self._database.write("UPDATE jobs SET state = 'queued', attempts = attempts - 1 WHERE state = 'running'")
 
     async def wait_again(self) -> list[Job]:
-        """Orders that a stopped bot left behind, oldest first: whatever it did with them, they are waiting now."""
+        """Orders left behind by a stopped bot, oldest first: whatever it did with them, they are queued now."""
         await self._database.write("UPDATE jobs SET state = 'queued' WHERE state = 'running'")
         return await self.unfinished()
 
     async def finish(self, job_id: str, finished: Finished) -> bool:
-        """Record the pictures together with the end of the job; False if the job was deleted meanwhile."""
+        """Record the pictures together with the end of the job; False if the job has been deleted meanwhile."""
         async with self._database.transaction() as connection:
             done = await connection.execute(
                 "UPDATE jobs SET state = 'done', seconds = ? WHERE id = ?", (finished.seconds, job_id)
@@ -131,7 +131,7 @@ class Jobs:
         await self._database.write("UPDATE jobs SET state = 'cancelled' WHERE id = ?", (job_id,))
 
     async def delivered(self, job_id: str, *, missed: bool = False) -> None:
-        """The person was shown how the job ended, or there was no way to show it to them (``missed``)."""
+        """Record that the person was shown how the job ended, or that there was no way to show it (``missed``)."""
         sql = "UPDATE jobs SET delivered_at = ?, missed = ? WHERE id = ?"
         await self._database.write(sql, (time.time(), missed, job_id))
 
@@ -142,24 +142,24 @@ class Jobs:
         return row["missed"] if row else 0
 
     async def no_longer_missed(self, user_id: int) -> None:
-        """They were shown, or told of."""
+        """Record that the person was shown them, or told about them."""
         await self._database.write(
             "UPDATE jobs SET missed = 0 WHERE user_id = ? AND missed AND state = 'done'", (user_id,)
         )
 
     async def unfinished(self) -> list[Job]:
-        """Orders that have not ended, oldest first."""
+        """Unfinished orders, oldest first."""
         return await self._jobs("WHERE state IN ('queued', 'running') ORDER BY created_at")
 
     async def undelivered(self) -> list[Job]:
-        """Jobs that ended without anybody being told, oldest first."""
+        """Jobs that ended without the person being told, oldest first."""
         return await self._jobs("WHERE delivered_at IS NULL AND state NOT IN ('queued', 'running') ORDER BY created_at")
 
     async def history(
         self, user_id: int, *, limit: int, offset: int = 0, search: str = "", model: str | None = None
     ) -> list[Job]:
         """A person's drawn orders, newest first: those whose prompt contains ``search``, drawn by ``model``.
-        Brackets are found with and without a backslash before them."""
+        Brackets match with and without a backslash before them."""
         where = (
             "WHERE user_id = ? AND state = 'done'"
             " AND (? = '' OR instr(casefold(prompt), casefold(?)) > 0 OR instr(casefold(prompt), casefold(?)) > 0)"
@@ -169,7 +169,7 @@ class Jobs:
         return await self._jobs(where, (user_id, *said, model, model, limit, offset))
 
     async def drawn_since(self, time_s: float) -> Drawn:
-        """What was drawn from ``time_s`` (Unix seconds) on."""
+        """What was drawn and delivered since ``time_s`` (Unix seconds)."""
         row = await self._database.fetch_one(
             "SELECT count(*) AS pictures, count(DISTINCT user_id) AS people FROM jobs"
             " JOIN pictures ON pictures.job_id = jobs.id WHERE jobs.delivered_at >= ?",
@@ -184,11 +184,11 @@ class Jobs:
         return [picture_from(row) for row in rows]
 
     async def picture_ids(self) -> set[str]:
-        """Every picture that a job has."""
+        """The ids of all pictures that jobs have."""
         return {row["id"] for row in await self._database.fetch_all("SELECT id FROM pictures")}
 
     async def delete(self, job_id: str) -> Deleted:
-        """Forget a job."""
+        """Delete a job."""
         async with self._database.transaction() as connection:
             rows = await self._database.fetch_all("SELECT * FROM reposts WHERE job_id = ?", (job_id,))
             ids = [picture.id for picture in await self.pictures(job_id)]

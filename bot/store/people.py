@@ -18,12 +18,12 @@ FORGET = (
     "DELETE FROM choices WHERE scope = 'user' AND scope_id = ?",
     "UPDATE choices SET chosen_by = 0 WHERE chosen_by = ?",
 )
-"""A model that was chosen for a channel or a server stays chosen; by whom is forgotten."""
+"""A model chosen for a channel or a server stays chosen; only who chose it is forgotten."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptSeed:
-    """A line of a seed book; ``saved_at`` in Unix seconds."""
+    """An entry of a seed book; ``saved_at`` in Unix seconds."""
 
     name: str
     seed: int
@@ -42,7 +42,7 @@ class MadeChoice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Person:
-    """All that is known of somebody; jobs and pictures oldest first, ``reposts`` are messages that show some of them
+    """All that is known about a person; jobs and pictures oldest first; ``reposts`` are messages that show some of them
     once more."""
 
     user_id: int
@@ -68,14 +68,14 @@ class Person:
 
 
 class People:
-    """The persons of one database."""
+    """The people in one database."""
 
     def __init__(self, database: Database, preferences: Preferences) -> None:
         self._database = database
         self._preferences = preferences
 
     async def get(self, user_id: int) -> Person:
-        """A person's record; one that is false if nothing is known of them."""
+        """A person's record, which is false if nothing is known about them."""
         fetch = self._database.fetch_all
         jobs = await fetch("SELECT * FROM jobs WHERE user_id = ? ORDER BY created_at, id", (user_id,))
         pictures = await fetch(
@@ -113,7 +113,7 @@ class People:
     async def forget(self, user_id: int) -> Person:
         """Remove every row about a person, all of them or none; returns what there was.
 
-        The caller takes back orders and removes files. Until then they belong to nobody, which a start sweeps up.
+        The caller cancels orders and removes files. Files left over belong to no job; the next start sweeps them up.
         """
         async with self._database.transaction() as connection:
             person = await self.get(user_id)

@@ -1,6 +1,6 @@
-"""Choices of models, servers' rules and seed locks: few and small, so all of them are in memory, and written through.
+"""Model choices, servers' rules and seed locks: few and small, so all of them are in memory and written through.
 
-An order needs them before it is acknowledged, and nothing may be waited for until then.
+An order needs them before it is acknowledged, when nothing may be awaited.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from bot.store.database import Database
 
 
 class Preferences:
-    """What has been chosen. ``load`` comes first."""
+    """What has been chosen. Call ``load`` first."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -42,7 +42,7 @@ class Preferences:
         self._models[scope, scope_id] = model
 
     async def forget_model(self, scope: Scope, scope_id: int) -> bool:
-        """Take a choice back; False if there was none."""
+        """Remove a choice; False if there was none."""
         await self._database.erase("DELETE FROM choices WHERE scope = ? AND scope_id = ?", (scope.value, scope_id))
         return self._models.pop((scope, scope_id), None) is not None
 
@@ -65,12 +65,12 @@ class Preferences:
         self._locks[user_id] = seed
 
     async def unlock_seed(self, user_id: int) -> None:
-        """Back to random seeds."""
+        """Return to random seeds."""
         await self._database.erase("DELETE FROM seed_locks WHERE user_id = ?", (user_id,))
         self._locks.pop(user_id, None)
 
     def forget_person(self, user_id: int) -> None:
-        """Everything that a person chose for themselves has been removed from the database."""
+        """Drop what a person chose for themselves, after it was removed from the database."""
         self._models.pop((Scope.USER, user_id), None)
         self._locks.pop(user_id, None)
 

@@ -1,4 +1,4 @@
-"""What a job and a picture are in the bot's memory, and how they lie in a row."""
+"""What a job and a picture are in memory, and how they are stored in a row."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from inference.contract import ALL_READ, Adapter, ImageRequest, Unread, Variatio
 
 
 class JobState(StrEnum):
-    """Where a job stands. Whether its end was shown is another matter: ``Job.delivered_at``."""
+    """A job's state. Whether its end was shown is separate: ``Job.delivered_at``."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -24,7 +24,7 @@ class JobState(StrEnum):
 
     @property
     def ended(self) -> bool:
-        """Whether nothing is to come any more."""
+        """Whether nothing more is to come."""
         return self not in (JobState.QUEUED, JobState.RUNNING)
 
 
@@ -43,11 +43,11 @@ class Origin(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where the card of a job lives and by what right it can be edited.
+    """Where the card of a job lives, and by what right it can be edited.
 
     ``token`` is the interaction's, good until ``token_expires_at`` (Unix seconds). ``attachment_size_limit`` is in
-    bytes per file. ``member``: the bot belongs there, so that it can edit without a token. ``locale``: of whoever
-    ordered.
+    bytes per file. ``member``: the bot is a member there, so it can edit without a token. ``locale`` is that of the
+    person who ordered.
     """
 
     guild_id: int | None
@@ -96,9 +96,9 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredPicture:
-    """A picture of a job; its file is ``<id>.png``. ``index`` counts from 0; ``explicit`` is what a safety check said,
-    None without one; ``unread`` what the model did not read of the prompts; ``variation_seed`` is None where the
-    order was no variation."""
+    """A picture of a job; its file is ``<id>.png``. ``index`` counts from 0; ``explicit`` is the verdict of a safety
+    check, None without one; ``unread`` is what the model did not read of the prompts; ``variation_seed`` is None if the
+    order was not a variation."""
 
     id: str
     job_id: str

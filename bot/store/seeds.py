@@ -8,13 +8,13 @@ from bot.store.database import Database
 
 
 class Seeds:
-    """The seed books of everybody. Names are compared without regard to case."""
+    """Everybody's seed books. Names are compared without regard to case."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def save(self, user_id: int, name: str, seed: int) -> None:
-        """Keep a seed, in place of what had this name."""
+        """Save a seed, replacing any of this name."""
         await self._database.write(
             "INSERT OR REPLACE INTO seeds (user_id, name, seed, saved_at) VALUES (?, ?, ?, ?)",
             (user_id, name, seed, time.time()),
@@ -32,5 +32,5 @@ class Seeds:
         return {row["name"]: row["seed"] for row in rows}
 
     async def forget(self, user_id: int, name: str) -> bool:
-        """Remove a seed; False if there is none of this name."""
+        """Remove a seed; False if none has this name."""
         return await self._database.erase("DELETE FROM seeds WHERE user_id = ? AND name = ?", (user_id, name)) > 0

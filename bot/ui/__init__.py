@@ -1,1 +1,1 @@
-"""What is seen and pressed: cards, buttons, menus, forms, suggestions, and words for what went wrong."""
+"""What people see and press: cards, buttons, menus, forms, suggestions and error messages."""

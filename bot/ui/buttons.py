@@ -1,4 +1,4 @@
-"""The buttons and the menu of a card. Each carries a verb and a job id and nothing else."""
+"""The buttons and menus of a card. Each carries a verb and a job id and nothing else."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from bot.client import PictureBot
 
 MOST_OPTIONS = 25
-"""Of a menu, by Discord's rules."""
+"""Maximum options of a menu, by Discord's rules."""
 A_LITTLE, A_LOT = 0.2, 0.5
 """Strengths of variations: the composition stays and details change, or the subject stays and the composition changes.
-The noise still agrees with the picture's own to 95 % and to 71 % (the cosine of the way between them)."""
+The cosine similarity of their noise with the picture's own is still 0.95 and 0.71."""
 
 
 class Reroll(VerbButton, template=rf"reroll:{ID}"):
@@ -66,7 +66,7 @@ class Cancel(VerbButton, template=rf"cancel:{ID}"):
 
 
 class OtherModel(Pressable, ui.DynamicItem[ui.Select[ui.LayoutView]], template=rf"other_model:{ID}"):
-    """The same prompt and seed by another model."""
+    """The same prompt and seed with another model."""
 
     def __init__(self, job_id: str, models: Iterable[ModelEntry] = ()) -> None:
         self.job_id = job_id
@@ -88,8 +88,8 @@ class OtherModel(Pressable, ui.DynamicItem[ui.Select[ui.LayoutView]], template=r
 
 
 class OneOf(Pressable, ui.DynamicItem[ui.Select[ui.LayoutView]], template=rf"one_of:{ID}"):
-    """Goes on with one of the pictures: the same by itself, changed, or varied. A card with a single one has buttons
-    for the first two."""
+    """Continues with one of the pictures: alone, edited, or varied. A card with a single picture has buttons for the
+    first two."""
 
     def __init__(self, job_id: str, pictures: Sequence[StoredPicture] = ()) -> None:
         self.job_id = job_id
@@ -119,7 +119,7 @@ class OneOf(Pressable, ui.DynamicItem[ui.Select[ui.LayoutView]], template=rf"one
 
 
 def _ways_on(number: int, *, several: bool) -> list[tuple[str, str, str]]:
-    """What can be done with the picture of this number (from 1): the verb, its emoji and its words."""
+    """What can be done with the picture of this number (from 1): verb, emoji and label of each choice."""
     varying = [
         ("vary_a_little", "🪄", _("Vary picture {number} a little", number=number)),
         ("vary_a_lot", "🌀", _("Vary picture {number} a lot", number=number)),

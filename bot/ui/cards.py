@@ -1,7 +1,7 @@
-"""What a job looks like in chat, from waiting to its pictures: pure, data in and layout components out.
+"""What a job looks like in chat, from queued to finished. Pure: data in, layout components out.
 
-A new view is built for every edit: a view that is edited or stopped takes its dynamic buttons out of the registry that
-makes them work after a restart.
+Every edit gets a newly built view: editing or stopping a view removes its dynamic items from the registry that keeps
+them working after a restart.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ from inference.contract import (
 from inference.errors import shortened
 
 PROMPT_CHARACTERS = 300
-"""Of a prompt on a card; the whole of it is in the picture's description."""
+"""Maximum length of a prompt on a card; the picture's alt text has as much of it as Discord allows."""
 TITLE_CHARACTERS = 40
-"""Of a model's title in a line of its own."""
+"""Maximum length of a model's title in a status line."""
 UNREAD_CHARACTERS = 100
-"""Of what was not read of a prompt."""
+"""Maximum length of the unread part of a prompt."""
 FAILURE_CHARACTERS = 1000
-"""Of why there are no pictures; a card has 4000 in all."""
+"""Maximum length of a failure message; a card has 4000 characters in all."""
 ALT_TEXT_CHARACTERS = 1024
 """Discord's limit for the description of a media item."""
 
 Row: TypeAlias = Sequence[ui.DynamicItem[Any]]
-"""Buttons, or a menu, beside each other."""
+"""Buttons, or one menu, side by side."""
 
 GREY, BLUE, GREEN, RED = 0x80848E, 0x5865F2, 0x3BA55D, 0xD83C3E
 
@@ -55,10 +55,10 @@ GREY, BLUE, GREEN, RED = 0x80848E, 0x5865F2, 0x3BA55D, 0xD83C3E
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finish:
     """What a finished job shows. ``media`` are the pictures' URLs (``attachment://…``), in the same order; ``covered``
-    hides them until they are clicked; ``words`` is how the rules of the place show such a prompt; ``others`` are models
-    that could draw the same.
+    hides them behind a spoiler; ``words`` is how the rules that apply there show the prompt; ``others`` are models that
+    could draw the same.
 
-    ``identical`` says of an order for the same pictures whether it gave them; None where nothing can be compared.
+    ``identical``: whether an order for the same pictures reproduced them; None where there is nothing to compare.
     """
 
     pictures: tuple[StoredPicture, ...]
@@ -71,13 +71,13 @@ class Finish:
 
 
 def accepted_card(job: Job) -> ui.LayoutView:
-    """The job in its first moment, before anything is known of the queue."""
+    """The job right after it was accepted, before its position in the queue is known."""
     return layout(GREY, [title_of(job), "⏳ " + _("In line")], rows=[[Cancel(job.id)]])
 
 
 def progress_card(job: Job, event: Standing, *, note: str | None = None, previews: Sequence[str] = ()) -> ui.LayoutView:
-    """The job before its end. ``note`` stays under the state, for instance after a worker died; ``previews`` are the
-    URLs of what its pictures look like by now."""
+    """The unfinished job. ``note`` stays below the state, for instance after a worker died; ``previews`` are the URLs
+    of what its pictures look like so far."""
     lines = [title_of(job), state_line(event)]
     if note:
         lines.append(f"-# {note}")
@@ -94,7 +94,7 @@ def finished_card(job: Job, finish: Finish) -> ui.LayoutView:
     for picture, url in zip(finish.pictures, finish.media, strict=True):
         gallery.add_item(media=url, description=alt_text(job, picture), spoiler=finish.covered)
     lines = [title_of(job, finish.words), *_comparison(finish.identical), *_without_effect(job, finish.entry)]
-    lines += unread_lines(finish.pictures[0].unread, finish.words)  # all have one prompt
+    lines += unread_lines(finish.pictures[0].unread, finish.words)  # all share one prompt
     buttons: Row = [Reroll(job.id), SameSeed(job.id), Edit(job.id), Delete(job.id)]
     rows: list[Row] = [buttons, [OneOf(job.id, finish.pictures)]]
     if finish.others:
@@ -103,40 +103,40 @@ def finished_card(job: Job, finish: Finish) -> ui.LayoutView:
 
 
 def withheld_card(job: Job) -> ui.LayoutView:
-    """Drawn, and not to be shown here."""
+    """Drawn, but not to be shown here."""
     return layout(GREY, [title_of(job, Showing.WITHHELD), why_withheld()], rows=[[Edit(job.id), Delete(job.id)]])
 
 
 def why_withheld() -> str:
-    """In place of a picture."""
+    """Shown in place of a picture."""
     return "🚫 " + _("This server does not show pictures that may be explicit, outside of age-restricted channels.")
 
 
 def failed_card(job: Job, *, words: Showing = Showing.PLAIN) -> ui.LayoutView:
-    """No pictures, and why."""
+    """No pictures, and the reason."""
     buttons: Row = [Reroll(job.id), Edit(job.id), Delete(job.id)]
     failure = shortened(job.failure or "", FAILURE_CHARACTERS)
     return layout(RED, [title_of(job, words), f"⚠️ {failure}"], rows=[buttons])
 
 
 def not_taken() -> str:
-    """In place of pictures that Discord refuses, for what they show, say, or because the bot may attach no files."""
+    """Replaces pictures that Discord refuses: for their content, say, or because the bot may not attach files."""
     return _("Discord does not accept the pictures here. You will find them in `/history`.")
 
 
 def cancelled_card(job: Job) -> ui.LayoutView:
-    """Taken back."""
+    """A cancelled job."""
     return layout(GREY, [title_of(job), _("Cancelled.")], rows=[[Edit(job.id), Delete(job.id)]])
 
 
 def retry_note(event: Standing) -> str | None:
-    """What a card says of a worker's death until the job has ended."""
+    """What a card says about a worker's death until the job has ended."""
     again = _("The drawing process ended unexpectedly; this is the second try.")
     return again if isinstance(event, Retrying) else None
 
 
 def alt_text(job: Job, picture: StoredPicture) -> str:
-    """What a screen reader says of a picture."""
+    """What a screen reader says about a picture."""
     seed = _(" (seed {seed})", seed=picture.seed)
     if picture.variation_seed is not None:
         seed = _(" (seed {seed}, variation {variation})", seed=picture.seed, variation=picture.variation_seed)
@@ -144,20 +144,20 @@ def alt_text(job: Job, picture: StoredPicture) -> str:
 
 
 def inert(prompt: str, limit: int = PROMPT_CHARACTERS) -> str:
-    """A prompt that Discord shows as it was typed: nothing in it formats, links, mentions or hides anything."""
+    """A prompt escaped so that Discord shows it as typed: nothing in it formats, links, mentions or hides anything."""
     text = shortened(" ".join(TURNING.sub("", prompt).split()), limit)
     text = re.sub(r"([\\`*_~|>#\[\]()<:\-+.])", r"\\\1", text)
     return text.replace("@", "@\u200b")
 
 
 def fitting(lines: Sequence[str], characters: int) -> list[str]:
-    """The first lines, as many as have room."""
+    """The first lines, as many as fit."""
     ends = accumulate(len(line) + 1 for line in lines)
     return [line for line, end in zip(lines, ends, strict=True) if end <= characters]
 
 
 def duration(seconds: float) -> str:
-    """As short as it is still useful."""
+    """A duration, as short as is still useful."""
     if seconds < 10:
         return _("{seconds} s", seconds=f"{seconds:.1f}")
     if seconds < 90:
@@ -187,8 +187,8 @@ def layout(
 
 
 def title_of(job: Job, words: Showing = Showing.PLAIN, *, prompt: str | None = None) -> str:
-    """The prompt, or what stands for several, and whose it is. The bot is the author of what it shows: what a server
-    covers or does not show as a picture, it covers or does not show in words either."""
+    """The prompt, or ``prompt`` if it stands for several, and who ordered it. The bot is the author of what it shows:
+    what a server covers or withholds as a picture, it covers or withholds as text too."""
     lines = []
     if words is not Showing.WITHHELD:
         lines.append(worded(f"**{inert(prompt or job.request.prompt)}**", words))
@@ -247,7 +247,7 @@ def _comparison(identical: bool | None) -> list[str]:
 
 
 def _without_effect(job: Job, entry: ModelEntry | None) -> list[str]:
-    """What was asked for and could not act."""
+    """What was asked for but had no effect."""
     if not job.request.negative or entry is None or entry.negative_acts(job.request.guidance):
         return []
     if entry.kind is Kind.NATIVE:
@@ -256,12 +256,12 @@ def _without_effect(job: Job, entry: ModelEntry | None) -> list[str]:
 
 
 def worded(text: str, words: Showing) -> str:
-    """``text``, or a cover over it. Its end keeps off the cover's, which would join with an escaped bar."""
+    """``text``, or a spoiler around it. The space keeps an escaped bar at its end apart from the closing bars."""
     return f"||{text} ||" if words is Showing.COVERED else text
 
 
 def unread_lines(unread: Unread, words: Showing = Showing.PLAIN) -> list[str]:
-    """What of the prompts did not act, because a model reads so many words and no more."""
+    """Which parts of the prompts had no effect, because the model reads only so many words."""
     if words is Showing.WITHHELD:
         return []
     lines = []
@@ -286,7 +286,7 @@ def recipe_line(job: Job, entry: ModelEntry | None) -> str:
 
 
 def facts_of(request: ImageRequest, title: str) -> list[str]:
-    """What makes a picture, beside its prompt."""
+    """What makes a picture, apart from its prompt."""
     shown = ", ".join(f"`{seed}`" for seed in request.seeds)
     variations = [v for index in range(request.count) if (v := request.picture_variation(index)) is not None]
     return [

@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 
 LABEL_CHARACTERS, STATE_CHARACTERS = 40, 150
-"""Of what one of them is, and of where it stands or why it is missing, so that nine have room on a card."""
+"""Maximum length of an order's label, and of its state or failure, so that nine fit on a card."""
 ENDS_CHARACTERS = 350
-"""Of all that was not read of their prompts."""
+"""Maximum length of all lines about unread parts of prompts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compared:
-    """One order of a comparison; ``label`` is what tells it apart, ``media`` its picture's URL if there is one,
-    ``unread`` what its model did not read of the prompts, ``event`` where it stands before its end."""
+    """One order of a comparison; ``label`` tells it from the others, ``media`` is its picture's URL if there is one,
+    ``unread`` what its model did not read of the prompts, ``event`` its state while it is unfinished."""
 
     job: Job
     label: str
@@ -45,9 +45,9 @@ class Compared:
 def comparison_card(
     compared: Sequence[Compared], *, words: Showing = Showing.PLAIN, note: str | None = None
 ) -> ui.LayoutView:
-    """The pictures that are there, what each of them is, and where the others stand.
+    """The finished pictures, what each of them is, and the state of the others.
 
-    ``words``: how the rules of the place show their prompts. ``note`` is for all of them.
+    ``words``: how the rules that apply there show their prompts. ``note`` is for all of them.
     """
     first = compared[0].job
     ended = all(one.job.state.ended for one in compared)
@@ -92,7 +92,7 @@ class CancelComparison(VerbButton, template=rf"cancel_comparison:{ID}"):
     verb, emoji, words = "cancel_comparison", "✖️", N_("Cancel")
 
     async def press(self, interaction: discord.Interaction[PictureBot]) -> None:
-        """Take back what is not finished; what is stays."""
+        """Cancel what is unfinished; finished pictures stay."""
         await interaction.client.generator.cancel_comparison(interaction, self.subject)
 
 
@@ -100,7 +100,7 @@ class DeleteComparison(VerbButton, template=rf"delete_comparison:{ID}"):
     verb, emoji, words = "delete_comparison", "🗑️", N_("Delete")
 
     async def press(self, interaction: discord.Interaction[PictureBot]) -> None:
-        """Remove everything that was compared, and the card."""
+        """Delete everything that was compared, and the card."""
         await interaction.response.defer()
         await press_delete(interaction, await interaction.client.store.jobs.of_comparison(self.subject))
 
@@ -131,7 +131,7 @@ def _digit(number: int) -> str:
 
 
 def _unread(compared: Sequence[Compared], words: Showing) -> list[str]:
-    """What was not read, once for all that did not read the same."""
+    """What was not read; orders with the same unread part share a line."""
     by_end: dict[Unread, str] = {}
     for number, one in enumerate(compared):
         by_end[one.unread] = by_end.get(one.unread, "") + _digit(number)

@@ -1,4 +1,4 @@
-"""What a message is made of, read back: whose card it is, and what it shows and says."""
+"""Reads a message's components: whose card it is, what it shows and what it says."""
 
 from __future__ import annotations
 
@@ -19,26 +19,25 @@ ON_A_CARD = re.compile(
 
 
 def card_of(message: Message) -> str | None:
-    """The id of the order or the comparison whose card a message is, by its buttons; None of a message with those of
-    several."""
+    """The id of the order or comparison whose card a message is, by its buttons; None unless they all belong to one."""
     matches = (ON_A_CARD.fullmatch(custom_id) for custom_id in custom_ids(message))
     found = {match["id"] for match in matches if match}
     return found.pop() if len(found) == 1 else None
 
 
 def custom_ids(message: Message) -> Iterator[str]:
-    """Of everything on a message that can be pressed."""
+    """The custom ids of everything on a message that can be pressed."""
     return (part["custom_id"] for part in _parts(message) if "custom_id" in part)
 
 
 def media_of(message: Message) -> Iterator[str]:
-    """The addresses of what a message's components show, which Discord does not count among its attachments."""
+    """The URLs of the media in a message's components, which Discord does not count among its attachments."""
     for part in _parts(message):
         yield from (shown["media"]["url"] for shown in [part, *part.get("items", [])] if "media" in shown)
 
 
 def mentions(message: Message, user_id: int) -> bool:
-    """Whether its texts mention this person."""
+    """Whether the message's text mentions this person."""
     return any(f"<@{user_id}>" in part.get("content", "") for part in _parts(message))
 
 

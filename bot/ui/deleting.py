@@ -1,4 +1,4 @@
-"""What a Delete does: to the message that it was asked for on, and to the orders behind it."""
+"""What Delete does: to the message on which it was requested, and to the orders behind it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 async def press_delete(interaction: discord.Interaction[PictureBot], jobs: Sequence[Job]) -> None:
-    """What the button on a card does. The press is answered already."""
+    """What the button on a card does. The interaction is already acknowledged."""
     assert interaction.message is not None
     stays = await withdraw(interaction, interaction.message, jobs)
     with suppress(discord.NotFound):  # pressed twice
@@ -31,11 +31,11 @@ async def press_delete(interaction: discord.Interaction[PictureBot], jobs: Seque
 async def withdraw(
     interaction: discord.Interaction[PictureBot], message: discord.Message, jobs: Sequence[Job]
 ) -> str | None:
-    """Delete the orders behind a card; the caller takes the ``message`` away.
+    """Delete the orders behind a card; the caller removes the ``message``.
 
-    Only their owner deletes them, and not where the message but shows an order once more. Otherwise they stay; the
-    answer says so then. Without ``jobs``, the card has outlived them. Raises ``Refused`` for somebody to whom neither
-    the orders nor the message belong, and who does not moderate the channel.
+    Only their owner can delete them, and not from a message that merely shows a single order once more. Otherwise they
+    stay, and the returned sentence says so. Empty ``jobs`` mean that the card has outlived its orders. Raises
+    ``Refused`` for people who own neither the orders nor the message and do not moderate the channel.
     """
     bot = interaction.client
     if not jobs:
@@ -50,7 +50,7 @@ async def withdraw(
     if elsewhere and len(jobs) == 1:
         await bot.store.jobs.not_posted(message.id)
         return _("The message is gone. The picture stays in your `/history`, where **Delete** removes it for good.")
-    left = [job.place for job in elsewhere[:1]]  # a comparison whose card was sent anew
+    left = [job.place for job in elsewhere[:1]]  # a comparison whose card was sent again
     for job in jobs:
         left += await bot.generator.forget(job)
     bot.background.begin(f"cards of {jobs[0].id}", bot.delivery.remove_cards(left))
@@ -60,8 +60,8 @@ async def withdraw(
 def _require_may_remove(
     interaction: discord.Interaction[PictureBot], message: discord.Message, *, is_leftover: bool = False
 ) -> None:
-    """Raise ``Refused`` unless this person had the message posted, may remove messages here, or a leftover names them
-    as whose it was. Outside of servers nobody moderates: what is left over there is everybody's."""
+    """Raise ``Refused`` unless this person had the message posted, may manage messages here, or is named by a leftover
+    as its owner. Outside of servers nobody moderates: leftovers there may be removed by anyone."""
     asked = message.interaction_metadata
     in_server = interaction.guild_id is not None
     may = interaction.permissions.manage_messages if in_server else is_leftover

@@ -1,7 +1,7 @@
-"""What all buttons and menus have in common: they work for ever, because all they need stands in their custom ids, and
-a press is always answered.
+"""What all buttons and menus have in common: they never expire, because all they need is in their custom ids, and a
+press is always answered.
 
-Exceptions in a dynamic item's callback reach no handler of discord.py, so it is done here.
+Exceptions in a dynamic item's callback reach no error handler of discord.py, so they are handled here.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from bot.client import PictureBot
 
 ID = r"(?P<id>[0-9a-f-]{36})"
-"""Of an order or a comparison, in a custom id."""
+"""The id of an order or a comparison in a custom id."""
 
 
 class Pressable:
-    """Mixed into a dynamic item: a press is handled in the language of whoever pressed; what goes wrong is answered."""
+    """Mixin for dynamic items: a press is handled in the language of the person who pressed; errors are answered."""
 
     @classmethod
     async def from_custom_id(
         cls, interaction: discord.Interaction[Any], item: ui.Item[Any], match: re.Match[str], /
     ) -> Self:
-        """Made anew for every press, from its id alone."""
+        """Built anew for every press, from its custom id alone."""
         kind: Any = cls
         item_pressed: Self = kind(match["id"])
         return item_pressed
@@ -42,12 +42,12 @@ class Pressable:
             await answer_error(interaction, error)
 
     async def press(self, interaction: discord.Interaction[PictureBot]) -> None:
-        """What it does; may raise."""
+        """What a press does; may raise."""
         raise NotImplementedError
 
 
 class VerbButton(Pressable, ui.DynamicItem[ui.Button[ui.LayoutView]], template=rf"verb:{ID}"):
-    """A button that carries a verb and an id, and nothing else. ``words`` stand on it, in English here."""
+    """A button that carries a verb and an id, and nothing else. ``words`` is its label, in English here."""
 
     verb: ClassVar[str]
     words: ClassVar[str]
@@ -61,6 +61,6 @@ class VerbButton(Pressable, ui.DynamicItem[ui.Button[ui.LayoutView]], template=r
 
 
 def chosen(interaction: discord.Interaction[Any]) -> list[str]:
-    """What was picked in a menu."""
+    """What was chosen in a menu."""
     data: Any = interaction.data or {}
     return [str(value) for value in data.get("values", [])]

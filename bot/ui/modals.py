@@ -1,4 +1,4 @@
-"""The form that turns an order into another one. What comes back says everything itself, so a restart does no harm."""
+"""The form that edits an order into a new one. The submission carries everything itself, so a restart does no harm."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ REMIX = re.compile(r"remix(?::(?P<job>[0-9a-f-]{36}))?")
 
 
 FORGOTTEN_S = 900.0
-"""After which discord.py need not keep a form that may have been closed; what is sent back later comes here, too."""
+"""Timeout after which discord.py drops a form, which may have been closed; a later submission still comes here."""
 
 
 def remix_modal(options: Options, *, parent_id: str | None) -> ui.Modal:
-    """A form filled in with ``options``; what is sent back comes to ``submitted``, whichever process is there then."""
+    """A form filled in with ``options``; its submission comes to ``submitted``, in whichever process runs by then."""
     custom_id = f"remix:{parent_id}" if parent_id else "remix"
     modal = ui.Modal(title=_("Edit this order"), custom_id=custom_id, timeout=FORGOTTEN_S)
     for field_id, label, about, text, required in (
@@ -48,13 +48,13 @@ def remix_modal(options: Options, *, parent_id: str | None) -> ui.Modal:
 
 
 async def open_edit(interaction: discord.Interaction[PictureBot], job: Job) -> None:
-    """Answer with the form for ``job``; raises ``Refused`` for whom its prompt is not shown to."""
+    """Answer with the form for ``job``; raises ``Refused`` for people to whom its prompt is not shown."""
     await interaction.client.endings.require_readable(interaction, [job])
     await interaction.response.send_modal(remix_modal(options_again(job), parent_id=job.id))
 
 
 async def submitted(interaction: discord.Interaction[PictureBot]) -> None:
-    """Order what a form of ``remix_modal`` says; forms of anybody else are left alone."""
+    """Order what a submitted ``remix_modal`` says; other forms are ignored."""
     data: Any = interaction.data or {}
     match = REMIX.fullmatch(str(data.get("custom_id", "")))
     if match is None:
@@ -68,13 +68,13 @@ async def submitted(interaction: discord.Interaction[PictureBot]) -> None:
 
 
 def _in_one_line(said: dict[str, str]) -> str:
-    """What a form says, as it could be typed after ``/imagine``."""
+    """The contents of a form as they could be typed after ``/imagine``."""
     negative = said.get("negative", "").strip()
     return " ".join([said.get("prompt", ""), f"--no {negative}" if negative else "", said.get("flags", "")])
 
 
 def _read(said: dict[str, str]) -> Options:
-    """What a form says. The settings come filled in, so the flags that somebody typed into the prompt win over them."""
+    """The contents of a form. The settings come filled in, so flags typed into the prompt win over them."""
     settings = said.get("flags", "").strip()
     if settings and not flags.FLAG.match(settings):
         raise Refused(_("Settings look like `--seed 5 --steps 4`; “{text}” does not.", text=settings[:100]))

@@ -1,4 +1,4 @@
-"""Somebody's words in a block of their own, to be copied; nothing in them formats, links, mentions or leaves it."""
+"""Quotes people's words in a code block, to be copied; nothing in them formats, links, mentions or breaks out of it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ TURNING = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def quoted(text: str, limit: int) -> str:
-    """At most ``limit`` characters of a text, and the block around them."""
+    """At most ``limit`` characters of a text, in a code block."""
     words = " ".join(TURNING.sub("", text).replace("```", "").split())
     return f"```\n{shortened(words, limit)}\n```"

@@ -1,5 +1,5 @@
-"""How the bot answers when something cannot be done: one sentence, seen only by the person who asked, and under it the
-prompt that they typed, for Discord keeps none of it."""
+"""How the bot answers when something cannot be done: one sentence that only the person who asked can see, followed by
+the prompt that they typed, because Discord keeps none of it."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ log = logging.getLogger("bot.ui.replies")
 
 UNKNOWN_INTERACTION = 10062
 MOST_CHARACTERS = 2000
-"""Of a message, by Discord's rules."""
+"""Maximum length of a message, by Discord's rules."""
 TYPED_CHARACTERS = 1500
-"""Of a prompt that is given back; the sentence has the rest."""
+"""Maximum length of a prompt that is given back; the rest is left for the sentence."""
 VALUE_CHARACTERS = 50
-"""Of what somebody typed, when it is said back."""
+"""Maximum length of a typed value when it is quoted back."""
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Whether it is an answer to what a person asked for, and no fault of the bot's."""
+    """Whether the error answers what a person asked for, rather than being a fault of the bot."""
     return isinstance(_cause(error), InferenceError | Refused | discord.app_commands.TransformerError)
 
 
 async def acknowledge(interaction: discord.Interaction) -> None:
-    """Answer a press without a word. A menu is shown anew by that: as long as an option looks chosen, Discord sends
-    nothing when it is chosen again."""
+    """Acknowledge a press without showing anything. For a menu this is an empty edit, which shows it anew: as long as
+    an option looks chosen, Discord sends nothing when it is chosen again."""
     if _is_of_a_menu(interaction):
         await interaction.response.edit_message()
     else:
@@ -39,9 +39,9 @@ async def acknowledge(interaction: discord.Interaction) -> None:
 
 
 async def answer_error(interaction: discord.Interaction, error: BaseException, *, typed: str | None = None) -> None:
-    """Tell the person what went wrong; log what they cannot help. Never raises a Discord error itself.
+    """Tell the person what went wrong; log what is not theirs to fix. Never raises a Discord error itself.
 
-    What was ``typed``, a command's prompt unless said, is given back to be copied.
+    ``typed`` (by default a command's prompt) is given back to be copied.
     """
     cause = _cause(error)
     if isinstance(cause, discord.HTTPException) and cause.code == UNKNOWN_INTERACTION:
@@ -54,12 +54,12 @@ async def answer_error(interaction: discord.Interaction, error: BaseException, *
 
 
 def _cause(error: BaseException) -> BaseException:
-    """What a command raised, out of discord.py's wrapping."""
+    """The exception that a command raised, unwrapped from discord.py's."""
     return getattr(error, "original", None) or error
 
 
 async def _answer(interaction: discord.Interaction, sentence: str) -> None:
-    """An ephemeral message, unless “thinking…” stands already: what follows that takes its place, for all to see."""
+    """An ephemeral message, unless “thinking…” is already shown: the answer replaces that, as visible as it was."""
     none = discord.AllowedMentions.none()
     if _is_of_a_menu(interaction) and not interaction.response.is_done():
         await acknowledge(interaction)

@@ -1,4 +1,4 @@
-"""What is offered while somebody types an option: models, shapes, LoRAs, as far as they can be used here."""
+"""Autocomplete for options: models, shapes and LoRAs, as far as they can be used here."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value", str, int)
 MOST, MOST_CHARACTERS = 25, 100
-"""Suggestions, and the length of what one says or stands for, by Discord's rules."""
+"""Number of suggestions, and length of a suggestion's name or value, by Discord's rules."""
 
 
 def models(interaction: discord.Interaction[PictureBot], typed: str) -> list[app_commands.Choice[str]]:
-    """The models that this server shows; those in memory are marked, and those that are not on this machine."""
+    """The models that this server shows, with marks for those in memory and those not on this machine."""
     bot = interaction.client
     shown = {entry.name: entry for entry in visible(bot.store.preferences.rules(interaction.guild_id), bot.catalog)}
     labels = [(f"{entry.title} ({name}) · {entry.family}", name) for name, entry in shown.items()]
@@ -56,12 +56,12 @@ def loras(
 
 
 def triggers_of(adapter: AdapterEntry) -> list[str]:
-    """The words that wake a LoRA up, as it is put to people; nothing where it needs none."""
+    """A LoRA's trigger words, worded for people; empty if it needs none."""
     return [_("trigger words: {words}", words=", ".join(adapter.triggers))] if adapter.triggers else []
 
 
 def list_of_models(interaction: discord.Interaction[PictureBot], typed: str) -> list[app_commands.Choice[str]]:
-    """The models for the last of several names with commas between them."""
+    """Suggestions for the last of several comma-separated model names."""
     before, last = _last_name(typed)
     return _appended(before, models(interaction, last))
 
@@ -80,7 +80,7 @@ def _last_name(typed: str) -> tuple[str, str]:
 
 
 def _appended(before: str, found: list[app_commands.Choice[str]]) -> list[app_commands.Choice[str]]:
-    """What is taken is shown as it is sent: people go on typing there."""
+    """Name and value are the same, because people go on typing after the suggestion that they picked."""
     lists = [before + choice.value for choice in found]
     return [app_commands.Choice(name=names, value=names) for names in lists if len(names) <= MOST_CHARACTERS]
 
@@ -94,7 +94,7 @@ def aspects(
 
 
 def _entry(interaction: discord.Interaction[PictureBot], named: str | None) -> ModelEntry:
-    """The model that would draw; a name that is half typed counts as none."""
+    """The model that would draw; a half-typed name counts as none."""
     bot = interaction.client
     try:
         return choose(named or None, where(interaction), bot.store.preferences, bot.catalog).entry
@@ -103,11 +103,11 @@ def _entry(interaction: discord.Interaction[PictureBot], named: str | None) -> M
 
 
 def choices(found: Iterable[tuple[str, Value]], typed: str) -> list[app_commands.Choice[Value]]:
-    """What fits what was typed so far, of labels with their values."""
+    """Those of the labelled values that match what was typed so far."""
     return [app_commands.Choice(name=label[:MOST_CHARACTERS], value=value) for label, value in matching(found, typed)]
 
 
 def matching(found: Iterable[tuple[str, Value]], typed: str) -> list[tuple[str, Value]]:
-    """The same, as many as Discord takes, and not cut yet."""
+    """The same, no more than Discord takes, with labels not cut yet."""
     wanted = typed.casefold().split()
     return [(label, value) for label, value in found if all(word in label.casefold() for word in wanted)][:MOST]
