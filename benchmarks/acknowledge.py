@@ -1,7 +1,7 @@
 """How soon Discord hears from the bot while 200 orders wait and models load: ``python -m benchmarks.acknowledge``.
 
-The real bot on SimCord, its real worker process, the catalogue's models that are on this machine taking turns, so that
-the worker is loading or drawing all the time. A hundred people order one after the other; counted is the time from the
+The real bot on SimCord with its real worker process; the catalogue's models on this machine take turns, so that the
+worker is always loading or drawing. A hundred people order one after the other; measured is the time from the
 interaction's arrival at the bot to its first answer. Discord gives up after 3 s. The baseline, in the same run, is an
 idle bot.
 """
@@ -94,7 +94,7 @@ async def _order(people: list[Any], channel: Any, clock: Clock) -> list[float]:
 
 
 async def _keep_waiting(dispatcher: Dispatcher, catalog: Catalog) -> None:
-    """Keep ``WAITING`` orders in the queue, of everything that is on this machine."""
+    """Keep ``WAITING`` orders in the queue, for all models on this machine in turn."""
     models = [entry for entry in catalog if catalog.on_disk(entry)]
     turn = 0
     while True:

@@ -39,7 +39,7 @@ class Architecture:
     """What diffusers and transformers need to build every network of a family.
 
     ``text``: a configuration for each text encoder. ``words`` is the size of the vocabulary, CLIP's or a smaller one;
-    ``rank`` that of the LCM-LoRA, a style has a fourth of it. ``side`` is what it draws best, in pixels.
+    ``rank`` that of the LCM-LoRA, a style has a quarter of it. ``side`` is the best side of its pictures, in pixels.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Architecture:
 
     @property
     def two_encoders(self) -> bool:
-        """SDXL's shape."""
+        """Whether there are two text encoders, as in SDXL."""
         return len(self.text) == 2
 
 
@@ -151,7 +151,7 @@ MINIATURE = Architecture(
     words=200,
     length=16,
 )
-"""For the tests: everything as in SD 1.5, and nothing of its size."""
+"""For the tests: everything as in SD 1.5, except the size."""
 
 
 def built_in() -> Architecture:

@@ -10,7 +10,7 @@ from inference.catalog import Catalog
 
 
 def write_catalogue(path: Path, groups: Iterable[Checkpoints]) -> Catalog:
-    """Every checkpoint of ``groups`` with its LCM-LoRA, one with the tiny autoencoder, and the styles."""
+    """Write every checkpoint of ``groups`` with its LCM-LoRA, one with the tiny autoencoder, and the styles."""
     groups = list(groups)
     blocks = [f'default = "{groups[0].name()}"']
     for group in groups:

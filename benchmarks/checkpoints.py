@@ -1,6 +1,6 @@
-"""Checkpoints with random weights on disk, exactly as published ones lie there, and the catalogue that names them.
+"""Checkpoints with random weights on disk, laid out exactly like published ones, and their names in the catalogue.
 
-What something costs does not depend on the weights' values; so nothing has to be downloaded to measure it.
+Cost does not depend on the weights' values, so nothing has to be downloaded to measure it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from benchmarks.random_weights import fill, level_unet, level_vae, lora_of
 from inference.loading.clip_words import clip_tokenizer
 
 LAYOUT = 2
-"""Raised when what is written here changes: older files are then made anew."""
+"""Incremented when what is written here changes: older files are then written anew."""
 LCM_LORA, STYLE = "pytorch_lora_weights.safetensors", "style.safetensors"
 COPIED_AT_ONCE = 4
 MOVED = {
@@ -39,7 +39,7 @@ MOVED = {
     "vae/diffusion_pytorch_model.safetensors": "decoder.conv_in.weight",
     "text_encoder/model.safetensors": "embeddings.position_embedding.weight",
 }
-"""What makes another network of each of a copy's files. (Of SDXL's shape there is one checkpoint only.)"""
+"""What is changed in each file of a copy to make it another network. (SDXL has only one checkpoint.)"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +47,8 @@ class Checkpoints:
     """The files of one architecture: ``count`` checkpoints of the same shape, with one LCM-LoRA and one style.
 
     Each differs from the others in all of its networks, as fine-tunes do, though not in every weight: nothing that is
-    measured looks closer than at a whole network. ``tiny_vae`` is TAESD's shape; ``plain_vae`` the stock autoencoder
-    said to bear half precision (as ``sdxl-vae-fp16-fix`` does), where the stock one does not.
+    measured looks closer than at a whole network. ``tiny_vae`` is TAESD's shape; ``plain_vae`` is the stock autoencoder
+    declared safe for half precision (as ``sdxl-vae-fp16-fix`` is), where the stock one is not.
     """
 
     architecture: Architecture
@@ -61,7 +61,7 @@ class Checkpoints:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All of them."""
+        """The catalogue's names of all checkpoints."""
         return tuple(self.name(index) for index in range(self.count))
 
     @property
@@ -96,7 +96,7 @@ class Checkpoints:
 
 
 def write_checkpoints(architecture: Architecture, folder: Path, *, count: int, device: torch.device) -> Checkpoints:
-    """Make what of the files is not there yet; the random numbers are drawn on ``device``, where that is faster."""
+    """Write the files that are missing; the random numbers are drawn on ``device``, where that is faster."""
     found = Checkpoints(architecture=architecture, folder=folder.resolve() / architecture.name, count=count)
     mark = found.folder / "layout.json"
     if not mark.exists() or json.loads(mark.read_text(encoding="utf-8")) != LAYOUT:
@@ -112,7 +112,7 @@ def write_checkpoints(architecture: Architecture, folder: Path, *, count: int, d
 
 
 def _copy(found: Checkpoints, index: int) -> None:
-    """Checkpoint ``index`` out of the first one: drawing all of its weights takes several times as long."""
+    """Make checkpoint ``index`` out of the first one: drawing all of its weights takes several times as long."""
     target = found.folder / found.name(index)
     unfinished = target.with_suffix(".unfinished")
     shutil.copytree(found.folder / found.name(), unfinished, dirs_exist_ok=True)
@@ -122,7 +122,7 @@ def _copy(found: Checkpoints, index: int) -> None:
 
 
 def _move_values(file: Path, tensor: str, *, by: int) -> None:
-    """Move the values of one fp16 tensor along in ``file``: random ones are as random afterwards."""
+    """Rotate the values of one fp16 tensor in ``file``: random values stay as random."""
     with file.open("r+b") as stream:
         length = int.from_bytes(stream.read(8), "little")
         first, end = json.loads(stream.read(length))[tensor]["data_offsets"]
@@ -133,7 +133,7 @@ def _move_values(file: Path, tensor: str, *, by: int) -> None:
 
 
 def _write(found: Checkpoints, device: torch.device) -> None:
-    """The first checkpoint, and what all of them share."""
+    """Write the first checkpoint, and what all of them share."""
     shape, target = found.architecture, found.folder / found.name()
     unet = _made(UNet2DConditionModel, shape.unet, 0, device)
     level_unet(unet)
@@ -167,7 +167,7 @@ def _forget(config: Path, key: str) -> None:
 
 
 def _write_beside(found: Checkpoints, unet: Any, vae: Any, device: torch.device) -> None:
-    """The files that all checkpoints of the architecture share."""
+    """Write the files that all checkpoints of the architecture share."""
     shape = found.architecture
     save_file(lora_of(unet, shape.rank, 7), found.lcm_lora, metadata={"format": "pt"})
     save_file(lora_of(unet, max(1, shape.rank // 4), 8), found.style_lora, metadata={"format": "pt"})
@@ -186,7 +186,7 @@ def _made(kind: Any, config: dict[str, Any], seed: int, device: torch.device) ->
     network.to_empty(device=device)
     with torch.no_grad():
         for name, weight in network.named_parameters():
-            weight.fill_(1.0 if name.endswith("weight") else 0.0)  # of normalisations; the others are drawn
+            weight.fill_(1.0 if name.endswith("weight") else 0.0)  # for normalisations; the others are drawn below
     fill(network, seed)
     return network.eval().requires_grad_(False)
 
@@ -205,7 +205,7 @@ def _text_encoder(shape: Architecture, index: int, seed: int, device: torch.devi
 
 
 def _scheduler() -> DDIMScheduler:
-    """SD's noise schedule. It predicts v, because with that a random network's latents stay of size one."""
+    """SD's noise schedule. It predicts v, because then a random network's latents keep unit scale."""
     return DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,

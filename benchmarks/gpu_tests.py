@@ -9,14 +9,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 MARKS = ("needs_gpu", "ON_GPU_TOO", "mark.gpu")
-"""By which of them a file of tests is found; collecting all other files takes longer than the tests."""
+"""Strings that identify files with such tests; collecting all other files takes longer than the tests."""
 TESTS_S = 75.0
 LAST_WORDS = 4000
-"""Characters of what pytest says that are shown of a run that failed."""
+"""Characters of pytest's output that are shown of a failed run."""
 
 
 def run_gpu_tests(folder: Path = ROOT / "tests", *, seconds: float = TESTS_S) -> str:
-    """What became of the tests in ``folder`` that need a GPU: pytest's last line, or all that helps if they failed."""
+    """Run the tests in ``folder`` that need a GPU; returns pytest's last line, or the end of its output on failure."""
     if importlib.util.find_spec("pytest") is None:
         return "The tests that need a GPU were not run: pytest is not installed here (make test installs it)."
     files = [str(path) for path in gpu_test_files(folder)]
@@ -45,6 +45,6 @@ def _words(output: bytes | None) -> str:
 
 
 def gpu_test_files(folder: Path) -> list[Path]:
-    """Those that mention one of ``MARKS``."""
+    """The test files that mention one of ``MARKS``."""
     files = sorted(folder.rglob("test_*.py"))
     return [path for path in files if any(mark in path.read_text(encoding="utf-8") for mark in MARKS)]

@@ -1,4 +1,4 @@
-"""A worker process that draws nothing: what is left is the queue, the pipe and the news. Brings no torch along."""
+"""A worker process that draws nothing, so only queue, pipe and events cost time. Does not import torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from inference.processes.handle import WorkerSpec
 
 
 def idle(connection: Connection, spec: WorkerSpec) -> None:
-    """Says of every batch all that a real worker says, at once."""
+    """Sends for every batch all messages that a real worker sends, at once."""
     connection.send(Ready(device="cpu", precision="float32"))
     while True:
         match connection.recv():

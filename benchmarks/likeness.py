@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 AT_LEAST_DB = {"float32": 45.0, "float16": 32.0, "bfloat16": 28.0}
-"""The likeness that our pictures must have with the baseline's, by our precision; 255 is the peak. Random networks
-amplify a rounding more than trained ones do."""
+"""The PSNR in dB that our pictures must reach against the baseline's, by our precision; 255 is the peak. Random
+networks amplify rounding more than trained ones do."""
 FLAT = 4.0
-"""A standard deviation below which a picture shows nothing, so that no likeness is proven by it."""
+"""Standard deviation below which a picture shows nothing, so that its similarity proves nothing."""
 
 
 def psnr(ours: NDArray[np.uint8], theirs: NDArray[np.uint8]) -> float:

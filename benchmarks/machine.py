@@ -1,4 +1,4 @@
-"""The machine that is measured: what it is, and the fastest that it multiplies."""
+"""The machine that is measured: what it is, and its peak rate of multiplication."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ class Machine:
 
 
 def versions() -> dict[str, str]:
-    """Of the libraries that the figures depend on."""
+    """The versions of the libraries that the figures depend on."""
     return {name: version(name) for name in LIBRARIES}
 
 
 def ceiling(device: torch.device, precision: torch.dtype) -> dict[str, float]:
-    """The fastest that the device multiplies in ``precision``, in TFLOP/s: a large matrix product and a convolution."""
+    """The device's peak rates in ``precision``, in TFLOP/s: of a large matrix product and of a convolution."""
     side = 8192 if device.type == "cuda" else 2048
     batch, channels, cells = (16, 640, 64) if device.type == "cuda" else (2, 320, 32)
     left, right = (torch.randn(side, side, device=device).to(precision) for _ in range(2))
@@ -63,7 +63,7 @@ def ceiling(device: torch.device, precision: torch.dtype) -> dict[str, float]:
 
 
 def _rate(act: Callable[[], object], flops: float, device: torch.device) -> float:
-    """The best of several, because a ceiling is meant."""
+    """The best of several runs, because a ceiling is wanted."""
     repeats = 10 if device.type == "cuda" else 1
     best = float("inf")
     for _ in range(6):

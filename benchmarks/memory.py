@@ -1,6 +1,6 @@
-"""Peak memory of a stretch of work: what torch reserved of a GPU, or else what the process took (Linux).
+"""Peak memory of a piece of work: what torch reserved on a GPU, or else what the process used (Linux).
 
-On a GPU what is reserved counts, not what is allocated: a graph that is played asks for no memory, and yet has some.
+On a GPU, what is reserved counts, not what is allocated: a graph that is replayed allocates nothing, but has memory.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ class Level:
 
     @property
     def above(self) -> int:
-        """What the work took beside what was there."""
+        """What the work used in addition to ``before``."""
         return max(0, self.most - self.before)
 
 
 class Peak:
     """Watches one kind of memory; where it cannot be read, everything is 0.
 
-    Of a GPU only a side's ``first`` turn is watched, and torch's cache is emptied before it; later ones find it full.
+    On a GPU, only a side's ``first`` turn is watched, with torch's cache emptied before it; later turns find it full.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self.most = 0
-        """The most in use during anything that was watched."""
+        """The most in use during anything watched so far."""
 
     @contextmanager
     def watching(self, *, first: bool = True, graphs: bool = False) -> Iterator[Level]:
-        """Fills the level in at the block's end. With ``graphs``, the memory of CUDA graphs that were captured before
-        belongs to the work."""
+        """Sets the level at the block's end. With ``graphs``, memory of CUDA graphs captured before counts as part of
+        the work."""
         gc.collect()
         if self._device.type == "cuda" and not first:
             yield Level(0)
@@ -72,7 +72,7 @@ class Peak:
 
 
 def _bytes_of_graphs() -> int:
-    """What torch has reserved for CUDA graphs: the segments that are in a pool of their own."""
+    """What torch has reserved for CUDA graphs: the segments in a pool of their own."""
     segments = torch.cuda.memory_snapshot()  # type: ignore[no-untyped-call]
     return sum(int(segment["total_size"]) for segment in segments if tuple(segment["segment_pool_id"]) != SHARED_POOL)
 

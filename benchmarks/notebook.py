@@ -18,7 +18,7 @@ STEPS = 4
 
 
 def baseline_precision(device: torch.device) -> torch.dtype:
-    """What the documentation's examples take: half precision on a GPU, single on a processor."""
+    """What the documentation's examples use: half precision on a GPU, single on a processor."""
     return torch.float32 if device.type == "cpu" else torch.float16
 
 
@@ -38,11 +38,11 @@ class Notebook:
         return cls(checkpoints.checkpoint(name), checkpoints.lcm_lora, device)
 
     def load_lora(self, file: Path, adapter: str) -> None:
-        """As a notebook loads one that lies on disk."""
+        """Load a LoRA from disk, as a notebook does."""
         self.pipeline.load_lora_weights(file.parent, weight_name=file.name, adapter_name=adapter)
 
     def draw(self, prompt: str, seed: int, side: int) -> NDArray[np.uint8]:
-        """One picture (height, width, 3), made by the pipeline's own means to the end."""
+        """One picture (height, width, 3), made by the pipeline's own means from beginning to end."""
         generator = torch.Generator("cpu").manual_seed(seed)
         drawn = self.pipeline(
             prompt, num_inference_steps=STEPS, guidance_scale=1.0, height=side, width=side, generator=generator
@@ -50,12 +50,12 @@ class Notebook:
         return np.asarray(drawn.images[0])
 
     def with_tiny_vae(self, tiny_vae: Path) -> None:
-        """Exchange the autoencoder, to compare pictures of that kind."""
+        """Replace the autoencoder, to compare pictures of that kind."""
         network = AutoencoderTiny.from_pretrained(tiny_vae, dtype=baseline_precision(self.device))
         self.pipeline.vae = network.to(self.device)
 
     def with_style(self, lcm_lora: Path, style: Path | None, strength: float) -> None:
-        """Change which style is on: undo what is fused, unload, load anew, fuse."""
+        """Change the active style: unfuse, unload, load again, fuse."""
         self.pipeline.unfuse_lora()
         self.pipeline.unload_lora_weights()
         self.load_lora(lcm_lora, "lcm")
@@ -67,7 +67,7 @@ class Notebook:
 
 
 class Reloading:
-    """B: at every change of the model the old notebook is dropped and a new one built."""
+    """B: every change of the model drops the old notebook and builds a new one."""
 
     def __init__(self, groups: Mapping[str, Checkpoints], device: torch.device) -> None:
         self._groups = groups
@@ -76,7 +76,7 @@ class Reloading:
         self._notebook: Notebook | None = None
 
     def switch(self, name: str) -> Notebook:
-        """The notebook of the model ``name``, which is built unless it was the last one."""
+        """The notebook of the model ``name``, built anew unless it was used last."""
         if self._notebook is None or self._name != name:
             self.drop()
             self._notebook, self._name = Notebook.of(self._groups[name], name, self._device), name
@@ -88,7 +88,7 @@ class Reloading:
         return self.switch(name).draw(prompt, seed, side)
 
     def drop(self) -> None:
-        """Let go of what is in memory."""
+        """Free what is in memory."""
         self._notebook = None
         gc.collect()
         if self._device.type == "cuda":
@@ -96,6 +96,6 @@ class Reloading:
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait until the device has done what it was told."""
+    """Wait until the device has finished its queued work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -1,4 +1,4 @@
-"""Our side: an engine with the orders that the bot's queue would hand it."""
+"""Our side: an engine with the orders that the bot's queue would give it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MAX_BATCH = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """One picture that somebody wants."""
+    """An order of one picture."""
 
     model: str
     prompt: str
@@ -51,7 +51,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timed:
-    """A drawn batch. ``seconds`` is all that the caller waited; ``load_s`` what of it brought the model up."""
+    """A drawn batch. ``seconds`` is how long the caller waited in total, ``load_s`` of it for the model to load."""
 
     pixels: NDArray[np.uint8]
     seconds: float
@@ -59,7 +59,7 @@ class Timed:
 
 
 class Ours:
-    """An engine as the worker process makes it, without the process around it."""
+    """An engine as the worker process creates it, without the process around it."""
 
     def __init__(self, catalog: Catalog, device: torch.device, **options: Any) -> None:
         self.engine = Engine(catalog=catalog, device=device.type, safety_check=False, **options)

@@ -13,7 +13,7 @@ OURS, THEIRS = "#5865f2", "#9aa0a6"
 
 
 def draw(results: Path, target: Path) -> None:
-    """One panel for each way in which the cost grows."""
+    """One panel for each quantity that the cost grows with."""
     from matplotlib import pyplot
 
     kept = read_results(results)
@@ -53,7 +53,7 @@ def _panel(panel: Any, figures: Figures) -> None:
 
 
 def main() -> None:
-    """Draw what was measured on a GPU, or else on a processor."""
+    """Plot what was measured on a GPU, or else on a processor."""
     kinds = [FOLDER / f"{kind}.json" for kind in ("cuda", "cpu")]
     draw(next(path for path in kinds if path.exists()), PLOT)
 

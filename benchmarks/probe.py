@@ -139,7 +139,7 @@ async def _house(
 
 
 async def _order(dispatcher: Dispatcher, request: ImageRequest) -> float:
-    """Seconds until its owner hears the end of it."""
+    """Seconds until its owner hears the outcome."""
     started = time.perf_counter()
     ticket = dispatcher.submit(job_id=str(uuid.uuid4()), owner="somebody", request=request)
     last = None

@@ -1,4 +1,4 @@
-"""Silence of the libraries, so that a table stays one."""
+"""Silences the libraries, so that their output does not break up the table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import transformers
 
 
 def quieten() -> None:
-    """No bars and no advice; errors are still heard."""
+    """No progress bars and no warnings; errors are still shown."""
     for library in (diffusers.utils.logging, transformers.utils.logging):
         library.set_verbosity_error()
         library.disable_progress_bar()

@@ -1,4 +1,4 @@
-"""Random weights that keep a network's signals of size one, so that its pictures are neither overflow nor grey."""
+"""Random weights that keep a network's signals at unit scale, so that its pictures are neither overflow nor grey."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from benchmarks.architectures import LORA_TARGETS
 BIAS = 0.02
 EMBEDDING = 0.02
 LORA_SHARE = 0.15
-"""How large a LoRA's change is beside the weight that it changes."""
+"""The size of a LoRA's change relative to the weight that it changes."""
 RESIDUAL = 0.3
-"""Gain of the layers that end a residual branch, lest the sum grows with the depth."""
+"""Gain of the layers that end a residual branch, so that the sum does not grow with the depth."""
 _ENDS = ("conv2", "to_out.0", "ff.net.2", "out_proj", "fc2", "proj_out", "linear_2")
 
 
@@ -34,7 +34,7 @@ def fill(network: nn.Module, seed: int) -> None:
 
 @torch.no_grad()
 def level_unet(unet: Any) -> None:
-    """Scale the last layer so that the prediction is of size one."""
+    """Scale the last layer so that the prediction has unit scale."""
     device = unet.device
     noise = _noise((2, unet.config.in_channels, 16, 16), device)
     context = _noise((2, 8, unet.config.cross_attention_dim), device)
@@ -48,7 +48,7 @@ def level_unet(unet: Any) -> None:
 
 @torch.no_grad()
 def level_vae(vae: Any, *, scale: float) -> None:
-    """Scale the last layer so that pictures lie mostly within -1 to 1; latents are multiplied with ``scale`` before."""
+    """Scale the last layer so that pictures lie mostly within -1 to 1; latents are multiplied by ``scale`` before."""
     latents = _noise((1, vae.config.latent_channels, 16, 16), vae.device) * scale
     picture = vae.decode(latents, return_dict=False)[0]
     last = _last_convolution(vae.decoder)
@@ -60,7 +60,7 @@ def level_vae(vae: Any, *, scale: float) -> None:
 
 @torch.no_grad()
 def lora_of(unet: nn.Module, rank: int, seed: int) -> dict[str, torch.Tensor]:
-    """A LoRA over the layers of ``LORA_TARGETS``, in diffusers' names, fp16."""
+    """A LoRA for the layers of ``LORA_TARGETS``, with diffusers' names, in fp16."""
     tensors, device = {}, next(unet.parameters()).device
     generator = torch.Generator(device).manual_seed(seed)
     for name, layer in unet.named_modules():

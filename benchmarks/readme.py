@@ -14,7 +14,7 @@ KINDS = {"cuda": "On a GPU", "cpu": "On a processor"}
 
 
 def with_table(readme: str, folder: Path = FOLDER) -> str:
-    """``readme`` with what ``folder`` holds between the two marks.
+    """``readme`` with the results in ``folder`` between the two marks.
 
     Raises:
         ValueError: a mark is missing.
@@ -39,7 +39,7 @@ def _tables(folder: Path) -> str:
 
 
 def main() -> None:
-    """Write the README anew."""
+    """Rewrite the README."""
     README.write_text(with_table(README.read_text(encoding="utf-8")), encoding="utf-8")
 
 

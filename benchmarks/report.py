@@ -1,4 +1,4 @@
-"""Figures in words: for the terminal and, in the same words, for the README."""
+"""Formats figures for the terminal and, in the same words, for the README."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ DASH = "–"
 
 
 def line_of(figures: Figures) -> str:
-    """What a row says on the terminal, with everything that belongs to it."""
+    """All figures of a row, for the terminal."""
     measured = figures.measured
     head = f"{figures.number:>3}  {figures.title}"
     if measured.skipped:
@@ -65,7 +65,7 @@ def amount(value: float, shown: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """In the unit that fits."""
+    """A duration in the unit that fits."""
     for unit, scale in (("s", 1.0), ("ms", 1e-3)):
         if abs(seconds) >= scale:
             return f"{_digits(seconds / scale)} {unit}"
@@ -73,7 +73,7 @@ def duration(seconds: float) -> str:
 
 
 def target_words(figures: Figures) -> str:
-    """What was aimed at."""
+    """The target."""
     target = figures.target
     words = [] if target.ratio is None else [f"≥ {target.ratio:g}×"]
     if target.limit is not None:
@@ -83,7 +83,7 @@ def target_words(figures: Figures) -> str:
 
 
 def ratio_words(ratio: float | None) -> str:
-    """How many times better."""
+    """By how many times ours is better."""
     return DASH if ratio is None else f"{_digits(ratio)}×"
 
 
@@ -93,7 +93,7 @@ def reached_words(figures: Figures) -> str:
 
 
 def table_of(results: Results) -> str:
-    """A table in Markdown of all rows that aim at something and were measured."""
+    """A Markdown table of all rows that have a target and were measured."""
     lines = [
         "| what | usual way | here | better by | target | reached |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -116,7 +116,7 @@ def table_of(results: Results) -> str:
 
 
 def machine_words(results: Results) -> str:
-    """What was measured on, in which precisions, and how alike the pictures are."""
+    """The machine, the library versions, and how alike both sides' pictures are in which precisions."""
     machine = results.machine
     device = f", {machine.device_memory_gib:g} GiB of its own" if machine.device_memory_gib else ""
     libraries = ", ".join(f"{name} {version}" for name, version in results.versions.items() if name != "safetensors")

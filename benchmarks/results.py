@@ -1,7 +1,7 @@
-"""What a row measured, whether that reaches its target, and the file that keeps it.
+"""What a row measured, whether that reaches its target, and the file that stores it.
 
-Values are seconds per unit of work (a picture, a request, a switch) or counts; less is better in all of them. The file
-is written anew after every row, so what was measured survives whatever ends the run.
+Values are seconds per unit of work (a picture, a request, a switch) or counts; less is always better. The file is
+rewritten after every row, so measurements survive whatever ends the run.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Likeness:
-    """How like our picture is to the baseline's from the same noise, in dB."""
+    """How similar our picture is to the baseline's from the same noise, in dB."""
 
     psnr_db: float
     needed_db: float
@@ -51,7 +51,7 @@ class Likeness:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arithmetic:
-    """Our useful arithmetic per second, and its share of the fastest that the machine multiplies in our precision."""
+    """Our useful arithmetic per second, and its share of the machine's measured ceiling in our precision."""
 
     tflops: float
     ceiling_share: float
@@ -61,7 +61,7 @@ class Arithmetic:
 class Measured:
     """A row's outcome; ``skipped`` says why there is none.
 
-    ``points`` show how the cost grows with ``axis``. ``notes`` are further figures, each of which says what it is.
+    ``points`` show how the cost grows with ``axis``. ``notes`` are further figures, by a description of each.
     """
 
     ours: Sample | None = None
@@ -96,7 +96,7 @@ class Figures:
 
     @property
     def reached(self) -> bool | None:
-        """Whether the target is; None without a target or a measurement. Pictures that are unlike reach nothing."""
+        """Whether the target is reached; None without a target or a measurement. Never if the pictures are unlike."""
         ours, likeness = self.measured.ours, self.measured.likeness
         if ours is None or self.target == Target():
             return None
@@ -118,7 +118,7 @@ class Results:
 
     @classmethod
     def going_on(cls, path: Path, machine: Machine) -> Results:
-        """With the rows that ``path`` has of the same machine and versions, if any."""
+        """Resume with the rows at ``path``, if they are of the same machine and versions."""
         fresh = cls(machine=machine)
         if path.exists():
             kept = read_results(path)

@@ -1,4 +1,4 @@
-"""Running rows one after the other: bounded in time, written down after each, none of them the end of the others."""
+"""Runs rows one after the other: limited in time, saved after each, and none of them can end the others."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from benchmarks.session import Session, Workload
 from benchmarks.timing import Deadline
 
 GRACE = 1.5
-"""A row that cannot stop between two rounds is broken off after so many times its bound, where time allows."""
+"""A row that does not stop between two rounds is aborted after this many times its bound, if time allows."""
 LEAST_S = 4.0
-"""A row is not begun with less."""
+"""A row is not started with less time."""
 AGAIN_S = 5.0
-"""So long after it, ``Overran`` is raised again in a row that goes on: a graph's capture makes another error of it."""
+"""Interval at which ``Overran`` is raised again if a row goes on: a graph's capture turns it into another error."""
 FILES_S = 60.0
-"""What writing all checkpoints of a GPU may take: 24 GB."""
+"""What writing all checkpoints for a GPU (24 GB) may take."""
 
 
 class Overran(BaseException):
-    """A row took much longer than it may. No library takes it for an error of its own and goes on."""
+    """A row took much longer than allowed. A BaseException, so that no library mistakes it for an error to handle."""
 
 
 def run_rows(
     rows: Sequence[Row], session: Session, results: Results, path: Path, *, seconds: float | None = None
 ) -> None:
-    """Measure ``rows`` and keep them in ``results`` and at ``path``; all of them in ``seconds``, if that is given."""
+    """Measure ``rows``, in ``seconds`` altogether if given, and store them in ``results`` and at ``path``."""
     ends = math.inf if seconds is None else time.monotonic() + seconds
     kind = session.device.type
     _write_files(rows, session)
@@ -66,19 +66,19 @@ def run_rows(
 
 
 def bounds_of(rows: Sequence[Row], kind: str) -> list[float]:
-    """The seconds that are kept for each of ``rows`` in one run: hardly any for what another of them tells."""
+    """The seconds reserved for each of ``rows`` in one run: hardly any for a row that another one's rounds measure."""
     names = {row.name for row in rows}
     return [LEAST_S if row.told_by in names else row.bound_s[kind] for row in rows]
 
 
 def allowance(bound_s: float, *, kept_s: float, later_s: float, left_s: float) -> float:
-    """After how many seconds a row is broken off: ``GRACE`` times its bound, if that leaves the rows after it the
-    ``later_s`` that are kept for them; in any case the ``kept_s`` of its own, while there is so much left."""
+    """After how many seconds a row is aborted: ``GRACE`` times its bound, if that leaves the rows after it the
+    ``later_s`` reserved for them; in any case its own reserved ``kept_s``, as long as that much is left."""
     return min(GRACE * bound_s, left_s, max(kept_s, left_s - later_s))
 
 
 def _write_files(rows: Sequence[Row], session: Session) -> None:
-    """All at once and off every row's clock. What cannot be written, its rows try again and tell of."""
+    """Write them all in advance and off every row's clock. If that fails, their rows try again and report it."""
     started = time.monotonic()
     for row in rows:
         shape, count = row.needs(session.workload) if row.needs else (None, 0)
@@ -100,14 +100,14 @@ def _measure(row: Row, session: Session, allowed_s: float) -> Measured:
     except Exception as error:
         traceback.print_exc()
         reason = f"{type(error).__name__}: {error}"
-    # Outside of the handler, whose error holds on to what the row had in memory.
+    # Outside the handler: its exception keeps alive what the row had in memory.
     session.without_engine()
     gc.collect()
     return _rest_of(session.so_far, reason)
 
 
 def _rest_of(so_far: Measured | None, reason: str) -> Measured:
-    """What is left of a row that came to no end."""
+    """What was measured of a row that was aborted."""
     if so_far is None:
         return Measured(skipped=reason)
     return replace(so_far, notes={**so_far.notes, "broken off": reason})
@@ -115,7 +115,7 @@ def _rest_of(so_far: Measured | None, reason: str) -> Measured:
 
 @contextlib.contextmanager
 def _alarm(seconds: float) -> Iterator[None]:
-    """Raise ``Overran`` in the block after ``seconds``, and again if it is lost; where there are no alarms, wait."""
+    """Raise ``Overran`` in the block after ``seconds``, and again if it gets lost; without alarm signals, never."""
     if not hasattr(signal, "setitimer"):
         yield
         return
@@ -134,7 +134,7 @@ def _alarm(seconds: float) -> Iterator[None]:
 
 
 def _words(workload: Workload) -> dict[str, object]:
-    """What titles may name."""
+    """The placeholders that titles may use."""
     return {
         "main": workload.main.title,
         "many": f"{workload.many.title} at {workload.many_side}²",

@@ -30,7 +30,7 @@ from inference.devices import PRECISIONS, name_of
 from inference.memory.budgets import Budgets
 
 Stalls: TypeAlias = Mapping[str, tuple[dict[str, Any], ...]]
-"""What ``benchmarks.probe`` said in each round, of our ``worker`` and of a ``thread``."""
+"""What ``benchmarks.probe`` reported in each round, for our ``worker`` and for a ``thread``."""
 CAPTURED_AFTER = 2
 """Drawings of a shape after which the next one is captured as a CUDA graph, if they were quick."""
 
@@ -40,9 +40,9 @@ class Workload:
     """What is drawn, and how much of it.
 
     ``main`` is drawn at ``side``; ``many`` is for the rows with several models, ``models`` of them; ``compiled`` for
-    those that compile. Of ``waiting`` orders per round ours draws all and the baseline ``theirs``, one after the other;
-    of the ``requests`` for several models it draws ``slice`` per round. ``merges`` are the styles that are merged anew;
-    ``repeats`` is how often the baseline draws each point of what grows.
+    those that compile. Per round, ours draws all ``waiting`` orders and the baseline ``theirs`` of them, one after the
+    other; of the ``requests`` for several models, the baseline draws ``slice`` per round. ``merges`` is how many styles
+    are merged anew; ``repeats`` is how often the baseline draws each point of the growth rows.
     """
 
     main: Architecture
@@ -67,10 +67,10 @@ class Workload:
 
 
 def workload_for(device: torch.device) -> Workload:
-    """The sizes that fit the machine: a processor draws SD 1.5 at 256², and many models in the built-in one's size.
+    """The sizes that fit the machine: a processor draws SD 1.5 at 256², and many models of the built-in one's size.
 
-    That is what is compiled on a GPU, too: how many graphs there are does not depend on the size of a network, and SD
-    1.5's alone would take a minute.
+    That size is compiled on a GPU, too: the number of graphs does not depend on the size of a network, and SD 1.5 alone
+    would take a minute.
     """
     small = built_in()
     if device.type == "cpu":
@@ -107,8 +107,8 @@ def workload_for(device: torch.device) -> Workload:
 
 
 class Session:
-    """One run on one device. ``deadline`` is the current row's, ``so_far`` what it has if it is broken off. ``stalls``
-    are the rounds in which the event loop was watched, which two rows tell of.
+    """One run on one device. ``deadline`` is the current row's, ``so_far`` what it has measured if it is aborted.
+    ``stalls`` are the rounds in which the event loop was watched, which two rows report.
 
     ``compiler``: what our engine compiles its networks with, None if it does not.
     """
@@ -132,7 +132,7 @@ class Session:
         return write_checkpoints(shape, self.folder, count=count, device=self.device)
 
     def catalog(self) -> Catalog:
-        """All that the machine's rows may ask for; what is not written yet, no row has asked for."""
+        """The catalogue of all models that the rows may use; a row has its checkpoints written before it uses them."""
         workload = self.workload
         counts = {shape.name: 2 for shape in self._shapes}
         counts[workload.many.name] = max(workload.models, *workload.growth_models)
@@ -162,20 +162,20 @@ class Session:
         return self._ours
 
     def without_engine(self) -> None:
-        """Give back our engine's memory; the next row starts with an empty one."""
+        """Free our engine's memory; the next row starts with an empty one."""
         self._ours = None
         self.without_notebook()
 
     def new_orders(self, model: str, side: int, count: int = 1) -> list[Order]:
-        """``count`` orders with prompts and seeds that nothing in this run had before: our engine keeps embeddings, and
-        a notebook encodes every time."""
+        """``count`` orders with prompts and seeds that are new in this run: our engine caches embeddings, while a
+        notebook encodes every time."""
         return [
             Order(model=model, prompt=f"a red apple, number {seed}", seed=seed, side=side)
             for seed in itertools.islice(self._seeds, count)
         ]
 
     def warm(self, *orders: Order) -> NDArray[np.uint8]:
-        """Our pictures of ``orders``, drawn so that the model is there; the notebook makes room while it is loaded."""
+        """Our pictures of ``orders``, drawn to warm up the model; the notebook is dropped while the model loads."""
         if orders[0].model not in self.ours.engine.resident:
             self.without_notebook()
         for _ in range(CAPTURED_AFTER if self.device.type == "cuda" else 0):
@@ -190,12 +190,12 @@ class Session:
         return self._notebook[1]
 
     def without_notebook(self) -> None:
-        """Give back the baseline's memory."""
+        """Free the baseline's memory."""
         self._notebook = None
         Reloading({}, self.device).drop()
 
     def keep_stalls(self, stalls: Stalls) -> None:
-        """For the other row that tells of them, too, if the present one is broken off."""
+        """Keep them for the other row that reports them, too, even if the present one is aborted."""
         self.stalls = stalls
 
     def side_by_side(
@@ -207,8 +207,8 @@ class Session:
         likeness: Likeness | None = None,
         notes: Mapping[str, Any] = MappingProxyType({}),
     ) -> Measured:
-        """Both ways in turns, ``rounds`` times (the workload's). What each round adds is kept in ``so_far``; so what
-        the row has found out before, such as the ``likeness``, belongs here."""
+        """Measure both ways in turns, ``rounds`` times (the workload's by default). ``so_far`` is updated every round,
+        so what the row has found out before, such as the ``likeness``, must be passed in here."""
 
         def keep(a: Sample, b: Sample) -> None:
             self.so_far = Measured(ours=b, theirs=a, likeness=likeness, notes=dict(notes))
@@ -227,7 +227,7 @@ class Session:
     def with_arithmetic(
         self, measured: Measured, shape: Architecture, side: int, *, tiny_vae: bool = False
     ) -> Measured:
-        """``measured``, of which ours are seconds per picture, with what they say of the machine's use."""
+        """``measured``, whose ``ours`` are seconds per picture, with the rate of arithmetic and share of the peak."""
         assert measured.ours is not None
         counted = shape.name, side, tiny_vae
         if counted not in self._flops:
@@ -238,6 +238,6 @@ class Session:
 
     @cached_property
     def ceilings(self) -> dict[str, dict[str, float]]:
-        """The fastest that the device multiplies, in TFLOP/s, in both sides' precisions."""
+        """The device's peak rates, in TFLOP/s, in both sides' precisions."""
         names = {self.ours.precision, name_of(baseline_precision(self.device))}
         return {name: ceiling(self.device, PRECISIONS[name]) for name in sorted(names)}

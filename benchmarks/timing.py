@@ -1,4 +1,4 @@
-"""Two ways side by side: in turns, in the same process, so that both meet the same weather."""
+"""Two ways side by side: in turns, in the same process, so that both meet the same conditions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmarks.memory import Peak
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """Raw measurements, in seconds unless said otherwise, and the memory that the side took beside its weights."""
+    """Raw measurements, in seconds unless said otherwise, and the memory that the side took besides its weights."""
 
     values: tuple[float, ...]
     peak_bytes: int = 0
@@ -31,13 +31,13 @@ class Sample:
 
 
 class Deadline:
-    """When a row has to come to its end. It always measures once; after that it stops between two rounds."""
+    """When a row has to end. It always measures once; after that it stops between two rounds."""
 
     def __init__(self, seconds: float) -> None:
         self._ends = time.monotonic() + seconds
 
     def allows(self, seconds: float) -> bool:
-        """Whether something that takes so long still fits."""
+        """Whether something that takes ``seconds`` still fits."""
         return time.monotonic() + seconds < self._ends
 
 
@@ -50,9 +50,9 @@ def interleave(
     peak: Peak,
     on_round: Callable[[Sample, Sample], None] = lambda theirs, ours: None,
 ) -> None:
-    """Measure A-B-A-B. The sides return seconds per unit by their own watch; warming up was done before.
+    """Measure A-B-A-B. The sides return seconds per unit, timed by themselves, and are warmed up already.
 
-    ``on_round`` hears after each round what there is of both; there is one at least.
+    ``on_round`` is called after each round with what has been measured of both; there is at least one round.
     """
     sides = (theirs, ours)
     values: tuple[list[float], list[float]] = ([], [])

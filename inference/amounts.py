@@ -1,10 +1,10 @@
-"""Amounts of bytes for people, in the powers of ten that disks and downloads are sold by."""
+"""Human-readable byte counts, in the powers of ten that disks and downloads are sold by."""
 
 from __future__ import annotations
 
 
 def readable(amount: int) -> str:
-    """As short as it is still useful: ``2.1 GB``, ``340 MB``, ``12 kB``."""
+    """A short form of ``amount`` bytes: ``2.1 GB``, ``340 MB``, ``12 kB``."""
     for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if amount >= size:
             value = amount / size

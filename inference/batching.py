@@ -1,4 +1,4 @@
-"""From orders to the batch that draws them: which may share one, padded to which buckets. Pure."""
+"""Combines orders into batches: which orders may share one, and to which buckets it is padded. Pure."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from inference.contract import Adapter, Batch, ImageRequest, Row, picture_id
 
 TOKEN = re.compile(r"[a-z]{1,8}|\d|[^\sa-z\d]")
 READ_AT_ONCE = 75
-"""Tokens, without those for beginning and end."""
+"""Tokens, not counting those that mark beginning and end."""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchKey:
     """Orders with equal keys may be drawn in one forward pass, guided or not.
 
-    The buckets are those asked for; ``guided_bucket`` is None where nothing is guided, or nobody asked.
+    The buckets are the requested ones; ``guided_bucket`` is None if nothing is guided or none was requested.
 
-    ``words`` are prompt and negative prompt where these are not drawn with others: they seem longer than a text encoder
-    reads at once, which would part the batch (the engine does where this guesses wrongly), or a bucket is asked for,
-    which must not happen to it.
+    ``words`` holds prompt and negative prompt if the order may share a batch only with the same ones: either they seem
+    longer than a text encoder reads at once, which would split the batch (the engine splits it where this guess is
+    wrong), or a bucket is requested, and its batch must not be split.
     """
 
     model: str
@@ -49,7 +49,7 @@ class BatchKey:
         )
 
     def room(self, max_rows: int) -> int:
-        """How many pictures a batch of this key may have. Where a guided bucket is asked for, all are guided."""
+        """The most pictures that a batch with this key may have. If a guided bucket is requested, all are guided."""
         return min(self.bucket or max_rows, self.guided_bucket or max_rows)
 
 
@@ -59,9 +59,9 @@ def bucket_for(rows: int) -> int:
 
 
 def batch_of(orders: Mapping[str, ImageRequest]) -> Batch:
-    """All pictures of ``orders`` (job id to request, of one ``BatchKey``) in one batch.
+    """Combine all pictures of ``orders`` (job id to request, all with the same ``BatchKey``) in one batch.
 
-    Its passes are padded to the buckets that the orders ask for, or to the next power of two.
+    Its passes are padded to the buckets that the orders request, or to the next power of two.
     """
     key = BatchKey.of(next(iter(orders.values())))
     rows = tuple(row for job_id, order in orders.items() for row in _rows(job_id, order))
@@ -104,7 +104,7 @@ def _rows(job_id: str, request: ImageRequest) -> list[Row]:
 
 
 def halves(batch: Batch) -> list[Batch]:
-    """The rows in two batches of half the bucket, rounded up; one where the rest was padding."""
+    """Split a batch into two of half its bucket, rounded up; into one if the second half was only padding."""
     bucket = -(-batch.bucket // 2)
     places = range(len(batch.rows))
     parts = [part_of(batch, some) for some in (places[:bucket], places[bucket:]) if some]
@@ -112,7 +112,7 @@ def halves(batch: Batch) -> list[Batch]:
 
 
 def part_of(batch: Batch, places: Sequence[int]) -> Batch:
-    """The rows in these places of ``batch`` in a batch of their own, whose buckets are no larger than they need."""
+    """A batch of only the rows at ``places``, with the smallest buckets that hold them."""
     rows = tuple(batch.rows[place] for place in places)
     return replace(
         batch,

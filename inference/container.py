@@ -1,7 +1,8 @@
-"""The share of a machine that a container or a service manager grants. The machine's own numbers are larger: a process
-that takes half of its memory is killed, and one that computes on all its CPUs is throttled most of the time.
+"""The memory and CPU limits that a container or a service manager sets.
 
-Linux's control groups, version 2: the limits of the process's own group and of all groups above hold together.
+The machine's own numbers are larger: a process that takes half of the machine's memory is killed, and one that computes
+on all its CPUs is throttled most of the time. Linux control groups, version 2: the limits of the process's own group
+and of all groups above it apply together.
 """
 
 from __future__ import annotations
@@ -15,19 +16,19 @@ UNLIMITED = "max"
 
 
 def memory_limit(groups: Path = GROUPS, membership: Path = MEMBERSHIP) -> int | None:
-    """Bytes that this process and its companions may take; None: as many as there are."""
+    """Bytes of memory that this process and the others in its group may use; None if unlimited."""
     granted = [int(limit) for (limit,) in _limits("memory.max", groups, membership)]
     return min(granted, default=None)
 
 
 def processor_limit(groups: Path = GROUPS, membership: Path = MEMBERSHIP) -> float | None:
-    """How many processors' time they may take together; None: all of it."""
+    """How many CPUs' time they may use together; None if unlimited."""
     granted = [int(quota) / int(period) for quota, period in _limits("cpu.max", groups, membership)]
     return min(granted, default=None)
 
 
 def _limits(name: str, groups: Path, membership: Path) -> Iterator[list[str]]:
-    """The words of every file of that name which sets a limit. A container may see its own group as the topmost."""
+    """The fields of every file ``name`` that sets a limit. A container may see its own group as the root."""
     try:
         lines = membership.read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -1,11 +1,11 @@
-"""What may be asked of the drawing side and what it answers: frozen messages, nothing that needs torch or Discord.
+"""Requests to the drawing side and its answers: frozen messages that need neither torch nor Discord.
 
-Two vocabularies stand here, from the outside in:
+Two vocabularies, from the outside in:
 
 * ``ImageRequest`` is what a person ordered. ``JobEvent`` is what that person hears about it, ending in exactly one of
   ``Finished``, ``Failed`` or ``Cancelled``.
 * ``Batch`` is what the worker draws in one go: rows of one or several requests that share a model, adapters, steps and
-  size. ``Progress`` travels back meanwhile (``inference.messages``).
+  size. Meanwhile, ``Progress`` travels back (``inference.messages``).
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Adapter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variation:
-    """How the noise of a picture differs from that of its seed: mixed with that of another ``seed``, 0 to 2**32 - 1,
-    with a ``strength`` from 0 (not at all) to 1 (nothing but the other seed's picture)."""
+    """How a picture's noise departs from that of its seed: it is mixed with the noise of another ``seed``,
+    0 to 2**32 - 1, by a ``strength`` from 0 (not at all) to 1 (exactly the other seed's picture)."""
 
     seed: int
     strength: float
@@ -47,7 +47,7 @@ class Variation:
 class ImageRequest:
     """An order of ``count`` pictures; picture *i* is drawn from seed ``(seed + i) mod 2**32``.
 
-    With a ``variation`` all of them are drawn from ``seed``, and it is the variation's seed that counts on.
+    With a ``variation``, all of them are drawn from ``seed``, and the variation's seed is incremented instead.
 
     ``guidance`` follows the model's family: an embedded scale for a native LCM (3 to 13), classifier-free guidance for
     a model with an LCM-LoRA (1 switches it off, at most 2 is sensible). ``bucket`` and ``guided_bucket`` ask for the
@@ -71,7 +71,7 @@ class ImageRequest:
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """The seeds of its pictures, each of them once."""
+        """The distinct seeds of its pictures."""
         return tuple(dict.fromkeys(self.picture_seed(index) for index in range(self.count)))
 
     def picture_seed(self, index: int) -> int:
@@ -88,7 +88,7 @@ def _counted(seed: int, index: int) -> int:
 
 
 def picture_id(job_id: str, index: int) -> str:
-    """The UUID of picture ``index`` of a job, the same on every attempt: a second try replaces, it never adds."""
+    """The UUID of picture ``index`` of a job, the same on every attempt: a retry replaces pictures, and adds none."""
     return str(uuid5(UUID(job_id), str(index)))
 
 
@@ -110,7 +110,7 @@ class Row:
 
     @property
     def guided(self) -> bool:
-        """Whether it takes a second pass, for its negative prompt, with a model that is guided so."""
+        """Whether it takes a second pass, for its negative prompt, if the model uses classifier-free guidance."""
         return self.guidance > 1
 
 
@@ -118,8 +118,8 @@ class Row:
 class Batch:
     """Rows that share one forward pass, padded to ``bucket`` rows (``len(rows) <= bucket``).
 
-    The guided ones share a second pass, padded to ``guided_bucket`` rows, 0 if there are none; a native LCM needs no
-    such pass, whatever the number.
+    Guided rows share a second pass, padded to ``guided_bucket`` rows (0 if there are none); a native LCM makes no such
+    pass, whatever ``guided_bucket`` says.
     """
 
     model: str
@@ -143,9 +143,9 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preview:
-    """What picture ``index`` of a job looks like between two steps: a small WebP (``content``), which nobody keeps.
+    """A preview of picture ``index`` of a job, between two steps: a small WebP (``content``) that is stored nowhere.
 
-    ``explicit`` is what the safety check said of it, None where nobody checked.
+    ``explicit`` is the safety check's verdict, None if there was no check.
     """
 
     job_id: str
@@ -156,11 +156,11 @@ class Preview:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """Where a batch stands: ``step`` of ``steps`` are done in ``Phase.DRAWING``; in ``Phase.LOADING``, ``step`` parts
-    of the model have been read, of a number that is not known yet (0); in ``Phase.DECODING``, ``step`` pictures have
-    been decoded.
+    """How far a batch is. In ``Phase.DRAWING``, ``step`` of ``steps`` are done; in ``Phase.LOADING``, ``step`` parts
+    of the model have been read, out of a number not known yet (``steps`` is 0); in ``Phase.DECODING``, ``step``
+    pictures have been decoded.
 
-    ``previews``: from a worker those that were made after this step, if any; to whoever ordered, the latest of theirs.
+    ``previews``: from a worker, those made after this step, if any; to the person who ordered, the latest of theirs.
     """
 
     phase: Phase
@@ -171,7 +171,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unread:
-    """The ends of a prompt and a negative prompt, beyond the tokens that a model reads; "" where it reads all."""
+    """The ends of a prompt and a negative prompt that the model did not read; "" if it read everything."""
 
     prompt: str = ""
     negative: str = ""
@@ -184,9 +184,9 @@ ALL_READ = Unread()
 class Picture:
     """A picture on disk: ``<pictures folder>/<id>.png`` with its recipe inside.
 
-    ``bucket`` and ``guided_bucket`` are the sizes of the passes that it took part in (see ``Batch``), 0 for no second
-    one. ``pixels_sha256`` is the hash of the RGB bytes alone, so two files with equal hashes show the same picture.
-    ``explicit`` is what the safety check said, None where nobody checked. ``variation_seed``: None without a variation.
+    ``bucket`` and ``guided_bucket`` are the sizes of the passes it was drawn in (see ``Batch``), 0 for no second one.
+    ``pixels_sha256`` is the hash of the RGB bytes alone, so two files with equal hashes show the same picture.
+    ``explicit`` is the safety check's verdict, None if there was no check. ``variation_seed``: None if not varied.
     """
 
     id: str
@@ -208,9 +208,9 @@ class Picture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Downloading:
-    """Not in the queue yet: ``model`` (its title, or a LoRA's) is on its way from the hub.
+    """Not in the queue yet: ``model`` (its title, or a LoRA's) is being downloaded from the hub.
 
-    ``total_bytes`` is None until its turn has come and the hub has answered.
+    ``total_bytes`` is None until the download has started and the hub has answered.
     """
 
     model: str
@@ -220,7 +220,7 @@ class Downloading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """In the queue; ``position`` 1 is next. ``eta_s`` is None while nothing of the kind has been timed yet."""
+    """In the queue; ``position`` 1 is next. ``eta_s`` is None while nothing comparable has been timed."""
 
     position: int
     eta_s: float | None
@@ -257,10 +257,10 @@ class Failed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cancelled:
-    """Taken back before it was finished."""
+    """Withdrawn before it was finished."""
 
 
 Outcome: TypeAlias = Finished | Failed | Cancelled
 Standing: TypeAlias = Downloading | Waiting | Running | Retrying
-"""Where an order stands that has not ended."""
+"""The state of an order that has not ended."""
 JobEvent: TypeAlias = Standing | Outcome

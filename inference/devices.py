@@ -1,4 +1,4 @@
-"""Which device draws, and in which precision: by what is there and what it does well, or as told."""
+"""Chooses the device that draws and its precision: by what is available and fast, or as configured."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PRECISIONS = {
 
 
 def available_devices() -> tuple[str, ...]:
-    """What torch can drive here, best first: ``cuda:0``, ``cuda:1``, ``xpu:0``, ``mps``, ``cpu``."""
+    """The devices that torch can drive here, best first: ``cuda:0``, ``cuda:1``, ``xpu:0``, ``mps``, ``cpu``."""
     numbered = [f"{kind}:{i}" for kind, driver in _NUMBERED for i in range(_count(driver))]
     return (*numbered, *(["mps"] if torch.backends.mps.is_available() else []), "cpu")
 
@@ -76,7 +76,7 @@ def choose_precision(device: torch.device, name: str = AUTO) -> torch.dtype:
 
 
 def default_cache_bytes(device: torch.device) -> int:
-    """Half of the memory that the device draws with, in bytes; the other half is for the drawing and for others."""
+    """Half of the memory that the device computes in, in bytes; the rest is for drawing and for other programs."""
     match device.type:
         case "cuda":
             total = torch.cuda.get_device_properties(device).total_memory
@@ -90,15 +90,14 @@ def default_cache_bytes(device: torch.device) -> int:
 
 
 def default_host_cache_bytes(device: torch.device) -> int:
-    """A quarter of the machine's memory, in bytes, shared among its GPUs; none where the device itself computes in
-    it."""
+    """A quarter of the machine's memory, in bytes, divided among its GPUs; 0 if the device itself computes in it."""
     if device.type not in {"cuda", "xpu"}:
         return 0
     return _machine_bytes() // 4 // (1 + len(siblings(device)))
 
 
 def _machine_bytes() -> int:
-    """What there is, or what of it this process may have."""
+    """The machine's memory, or the container's limit if that is lower."""
     total = 8 * 2**30
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -106,11 +105,11 @@ def _machine_bytes() -> int:
 
 
 def steady_threads() -> int:
-    """How many threads compute on a CPU: the largest power of two that torch would use and this process may keep busy.
+    """How many threads compute on a CPU: the largest power of two that torch would use and the CPU limit allows.
 
-    torch divides a tensor evenly among its threads, and where a part ends, the last elements take another path and may
-    round otherwise. Batches are powers of two, too: so every row is cut in the same places. With three or six threads,
-    a row's bits depended on its place in the batch.
+    torch splits a tensor evenly among its threads, and the last elements of each part take another code path and may
+    round differently. Batch sizes are powers of two as well, so every row is split at the same places. With three or
+    six threads, a row's bits depended on its place in the batch.
     """
     threads = torch.get_num_threads()
     threads = max(1, min(threads, int(processor_limit() or threads)))
@@ -127,8 +126,8 @@ def _count(driver: object) -> int:
 
 
 def cpu_computes_bf16() -> bool:
-    """oneDNN's own word; without AVX512-BF16 or AMX, bf16 is emulated and slower than fp32. On a Mac torch has no
-    oneDNN."""
+    """Whether oneDNN reports bf16 support; without AVX512-BF16 or AMX, bf16 is emulated and slower than fp32. On macOS,
+    torch has no oneDNN."""
     has_onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return has_onednn and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
@@ -146,7 +145,7 @@ _OUT_OF_MEMORY = (
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether ``error`` says that memory ran out: mostly with a type of its own, else in words."""
+    """Whether ``error`` says that memory ran out: mostly by its type, else by its message."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)

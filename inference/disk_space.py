@@ -1,4 +1,4 @@
-"""Where something will be written, and how much room there is."""
+"""Free disk space, also for folders that do not exist yet."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from pathlib import Path
 
 
 def existing(folder: Path) -> Path:
-    """``folder``, or as much of its path as there is."""
+    """``folder``, or its nearest parent that exists."""
     return next(path for path in (folder, *folder.absolute().parents) if path.exists())
 
 
 def free_bytes(folder: Path) -> int:
-    """What is free on the disk that ``folder`` is on, or will be."""
+    """Free bytes on the disk that ``folder`` is on, or will be on."""
     return shutil.disk_usage(existing(folder)).free
 
 
 def spare_bytes(folder: Path) -> int:
-    """What downloads leave free on that disk: 2 GiB, but of a small one at most a quarter."""
+    """Bytes that downloads leave free on that disk: 2 GiB, but at most a quarter of a small disk."""
     return min(2 * 2**30, shutil.disk_usage(existing(folder)).total // 4)

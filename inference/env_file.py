@@ -1,4 +1,4 @@
-"""The file ``.env``, in which settings may stand."""
+"""Reads settings from the file ``.env``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ from dotenv import dotenv_values
 
 
 def read_env(folders: Iterable[Path]) -> dict[str, str | None]:
-    """What the file in the first of ``folders`` that has one says."""
+    """The settings in the ``.env`` of the first of ``folders`` that has one; empty if none has."""
     path = next((folder / ".env" for folder in folders if (folder / ".env").is_file()), None)
-    return {} if path is None else dict(dotenv_values(path, encoding="utf-8-sig"))  # as Windows' editors may write it
+    return {} if path is None else dict(dotenv_values(path, encoding="utf-8-sig"))  # Windows editors may write a BOM

@@ -1,7 +1,7 @@
-"""Everything that can go wrong, as data, and the one table that words it for people.
+"""Everything that can go wrong, as data, and the one table that puts it into words for people.
 
-A failure is a frozen dataclass: it crosses the process boundary unharmed (exceptions with constructors of their own do
-not unpickle) and is consumed with ``match``. ``InferenceError`` carries one up a call stack; ``describe`` words it.
+A failure is a frozen dataclass: it crosses the process boundary unharmed (exceptions with custom constructors do not
+unpickle) and is consumed with ``match``. ``InferenceError`` carries one up a call stack; ``describe`` words it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class PromptTooLong:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightOutOfRange:
-    """Brackets in a prompt that weigh what is in them with a number outside ``low..high``."""
+    """A weight in the prompt's brackets outside ``low..high``."""
 
     value: str
     low: float
@@ -64,7 +64,7 @@ class SizeUnreadable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SizeNotPossible:
-    """A size that the model cannot draw; ``suggestion`` is the nearest that it can."""
+    """A size that the model cannot draw; ``suggestion`` is the nearest one that it can."""
 
     width: int
     height: int
@@ -109,9 +109,9 @@ class WeightsUnreadable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckerMissing:
-    """A model's pictures have to be checked, and what checks them is not on this machine.
+    """A model's pictures must be checked, and its checker is not on this machine.
 
-    ``where`` it should be, None if the catalogue names no checker at all; ``pull``: by what name it can be fetched.
+    ``where`` it should be, None if the catalogue names no checker at all; ``pull``: the name to download it by.
     """
 
     model: str
@@ -140,7 +140,7 @@ class AdapterUnfit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutOfMemory:
-    """The device's memory does not suffice, not even for one picture at a time."""
+    """The device has too little memory, even for one picture at a time."""
 
     model: str
     width: int
@@ -149,7 +149,7 @@ class OutOfMemory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NumbersTooLarge:
-    """A model computes what its precision cannot hold, so what comes out is no picture."""
+    """A model's values overflow its precision, so the result is no usable picture."""
 
     model: str
     precision: str
@@ -165,7 +165,7 @@ class NotAPicture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueFull:
-    """The queue takes no more for now."""
+    """The queue accepts no more orders for now."""
 
     limit: int
     retry_after_s: float | None
@@ -173,7 +173,7 @@ class QueueFull:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TooManyWaiting:
-    """One person has as many orders waiting as one person may."""
+    """One person has as many orders waiting as are allowed per person."""
 
     limit: int
     retry_after_s: float | None = None
@@ -181,14 +181,14 @@ class TooManyWaiting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerDied:
-    """The drawing process ended with the job in hand, for the second time if this is final."""
+    """The drawing process ended while it had the job in hand; if this is final, for the second time."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerTimedOut:
-    """The drawing process did nothing for so long that it was ended."""
+    """The drawing process was silent for so long that it was killed."""
 
     seconds: float
 
@@ -226,14 +226,14 @@ class DiskUnwritable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CatalogUnreadable:
-    """The catalogue's file was changed while the bot runs, and cannot be read any more."""
+    """The catalogue's file was changed while the bot was running, and can no longer be read."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unexpected:
-    """A fault of ours. ``reference`` finds the traceback in the log."""
+    """A bug of ours. ``reference`` finds the traceback in the log."""
 
     reference: str
 
@@ -270,7 +270,7 @@ Failure: TypeAlias = (
 )
 
 UNDRIVEABLE = (DeviceUnknown, PrecisionUnknown)
-"""What starting a worker again does not mend."""
+"""Failures that restarting the worker does not fix."""
 OF_THE_MODEL = (
     UnknownModel,
     UnknownAdapter,
@@ -280,12 +280,12 @@ OF_THE_MODEL = (
     CheckerMissing,
     CheckerUnusable,
 )
-"""What all orders meet with that are drawn with the same model and LoRAs."""
+"""Failures that all orders with the same model and LoRAs would share."""
 
 MOST_NAMES = 20
-"""Of those to choose from."""
+"""How many of the possible names are listed."""
 TYPED_CHARACTERS = 50
-"""Of what was asked for and is none."""
+"""How much of an invalid input is quoted."""
 
 
 class InferenceError(Exception):
@@ -300,20 +300,20 @@ class InferenceError(Exception):
 
 
 def unexpected(error: BaseException, log: logging.Logger) -> Unexpected:
-    """What to answer after ``error``, which goes into the log under the reference that people are told."""
+    """The failure to report for ``error``, which is logged under the reference that people are shown."""
     failure = Unexpected(reference=secrets.token_hex(4))
     log.error("unexpected failure %s", failure.reference, exc_info=error)
     return failure
 
 
 class Say(Protocol):
-    """Words a sentence: ``message`` with ``values`` in the places named in braces, perhaps in another language."""
+    """Formats a sentence: ``message`` with ``values`` in place of the names in braces, perhaps translated."""
 
     def __call__(self, message: str, /, **values: Any) -> str: ...
 
 
 def plain(message: str, /, **values: Any) -> str:
-    """English, as it stands below."""
+    """English, as written below."""
     return message.format(**values)
 
 
@@ -332,7 +332,7 @@ FIELDS = (
     "bucket",
     "guided bucket",
 )
-"""What ``field`` may name, for those who translate."""
+"""The possible values of ``field``, for translators."""
 
 
 def describe(failure: Failure, say: Say = plain) -> str:
@@ -501,12 +501,12 @@ def describe(failure: Failure, say: Say = plain) -> str:
 
 
 def shortened(text: str, limit: int) -> str:
-    """At most ``limit`` characters of a text, the last of them “…” where some are missing."""
+    """``text``, cut to at most ``limit`` characters, the last of them “…” if it was longer."""
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
 
 
 def _typed(text: str) -> str:
-    """What somebody wrote, as far as it is needed to know it again."""
+    """Enough of what somebody typed to recognise it."""
     return shortened(text, TYPED_CHARACTERS)
 
 

@@ -1,4 +1,4 @@
-"""What can go wrong when a model is fetched from the hub, as data, and its words. Part of ``inference.errors``."""
+"""What can go wrong when a model is downloaded from the hub, as data and in words. Part of ``inference.errors``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubUnreachable:
-    """Nobody answers at the hub's address, or only with faults of its own."""
+    """The hub's address does not answer, or only with errors of its own."""
 
     name: str
     host: str
@@ -22,7 +22,7 @@ class HubUnreachable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubBusy:
-    """The hub limits the rate of requests; it may be asked again in ``seconds``, if it says when."""
+    """The hub's rate limit is exceeded; it may be asked again in ``seconds``, None if it does not say when."""
 
     name: str
     host: str
@@ -31,7 +31,7 @@ class HubBusy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRefused:
-    """The hub does not know the token that it was given, and then answers nothing, also where none is needed."""
+    """The hub rejects the token, and then refuses every request, even those that need none."""
 
     name: str
     host: str
@@ -39,7 +39,7 @@ class TokenRefused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubRefused:
-    """The hub wants to know who asks (``with_token``: it was told). ``page`` is where a licence is accepted."""
+    """The hub wants to know who asks (``with_token``: a token was sent). ``page`` is where a licence is accepted."""
 
     name: str
     page: str
@@ -48,7 +48,7 @@ class HubRefused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotOnHub:
-    """No such repository, revision or file; ``what`` is which, as the hub would write it."""
+    """No such repository, revision or file; ``what`` names it as the hub would."""
 
     name: str
     what: str
@@ -57,7 +57,7 @@ class NotOnHub:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoSafetensors:
-    """The hub has other files than those that are read. ``there`` are their names."""
+    """The hub has no weights in the format that is read here. ``there`` are the names of the files it has."""
 
     name: str
     where: str
@@ -67,7 +67,7 @@ class NoSafetensors:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DownloadDamaged:
-    """A file did not arrive as the hub describes it, and was removed."""
+    """A downloaded file does not match the hub's description, and was removed."""
 
     name: str
     file: str
@@ -75,7 +75,7 @@ class DownloadDamaged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DownloadInterrupted:
-    """The connection or the process ended half-way; what has arrived is kept."""
+    """The connection or the process ended half-way; what has been downloaded is kept."""
 
     name: str
     reason: str
@@ -83,7 +83,7 @@ class DownloadInterrupted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoRoom:
-    """The disk has less room than the download needs beside what is to stay free (``spare_bytes``)."""
+    """The disk has too little room for the download and what must stay free (``spare_bytes``)."""
 
     name: str
     path: str
@@ -94,7 +94,7 @@ class NoRoom:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheUnwritable:
-    """The folder that downloads go to belongs to somebody else, or may only be read."""
+    """The folder for downloads belongs to another user, or is read-only."""
 
     name: str
     path: str

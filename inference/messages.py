@@ -1,4 +1,4 @@
-"""All that crosses a pipe between the bot and its child processes: ``ToWorker`` and ``FromWorker``, ``FromFetcher``."""
+"""Everything that crosses a pipe between the bot and its children: ``ToWorker`` and ``FromWorker``, ``FromFetcher``."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class Draw:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stop:
-    """This job is not wanted any more; a batch is abandoned at its next step once none of its jobs is."""
+    """This job is no longer wanted; a batch is abandoned at its next step once none of its jobs is wanted."""
 
     job_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prefetch:
-    """The next batch will probably need this model: it can be brought up beside the drawing. Nothing is answered."""
+    """The next batch will probably need this model: it can be loaded while drawing. There is no answer."""
 
     model: str
     adapters: tuple[Adapter, ...]
@@ -35,7 +35,7 @@ class Prefetch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shutdown:
-    """Finish what is being saved, then leave."""
+    """Finish what is being saved, then exit."""
 
 
 ToWorker: TypeAlias = Draw | Stop | Prefetch | Shutdown
@@ -49,7 +49,7 @@ class Ready:
     """The worker can draw. ``device`` and ``precision`` are torch's names (``cuda:0``, ``bfloat16``).
 
     A worker that chose its device by itself also names the ``others`` of the same kind, for more workers.
-    ``unchecked``: what is wrong with the safety checkers of models on this machine; those models fail, others draw.
+    ``unchecked``: what is wrong with the safety checkers of models on this machine; those models fail, others can draw.
     """
 
     device: str
@@ -60,7 +60,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchProgress:
-    """A batch moved on."""
+    """A batch made progress."""
 
     progress: Progress
 
@@ -76,7 +76,7 @@ class BatchDrawn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSaved:
-    """Every picture that the batch held of one job is on disk."""
+    """All of one job's pictures in the batch are on disk."""
 
     job_id: str
     pictures: tuple[Picture, ...]
@@ -86,7 +86,7 @@ class JobSaved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchStopped:
-    """The batch was abandoned because nobody wants it; the device is free."""
+    """The batch was abandoned because nobody wants it any more; the device is free."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +98,7 @@ class BatchFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobFailed:
-    """The batch was drawn, but one of this job's pictures is none, or could not be saved."""
+    """The batch was drawn, but one of this job's pictures is unusable or could not be saved."""
 
     job_id: str
     failure: Failure
@@ -106,7 +106,7 @@ class JobFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartFailed:
-    """The worker cannot start at all (no such device, broken installation); it leaves after saying so."""
+    """The worker cannot start at all (no such device, broken installation); it exits after this message."""
 
     failure: Failure
 
@@ -130,7 +130,7 @@ class DownloadProgress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DownloadEnded:
-    """Everything is here, unless there is a ``failure``; the process leaves after saying so."""
+    """The download is complete, unless there is a ``failure``; the process exits after this message."""
 
     failure: Failure | None
 

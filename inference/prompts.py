@@ -1,7 +1,7 @@
 """Weights in prompts, written as in AUTOMATIC1111's web UI: ``a (red:1.3) apple with [leaves]``. Pure.
 
-``(x)`` makes x 1.1 times as strong, ``[x]`` 1.1 times weaker, ``(x:1.3)`` as strong as it says; brackets in brackets
-multiply. A bracket that nothing closes or opens is meant as such, and so is one after a backslash.
+``(x)`` multiplies x's weight by 1.1, ``[x]`` divides it by 1.1, ``(x:1.3)`` multiplies it by the given number; nested
+brackets multiply. An unmatched bracket is literal, and so is one after a backslash.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ PARTNERS = {")": "(", "]": "["}
 
 @dataclass(frozen=True, slots=True)
 class Weighted:
-    """A prompt as it is meant: the ``text`` that is read, with a space for every bracket that was a mark.
+    """A parsed prompt: the ``text`` that is read, with a space in place of every bracket that set a weight.
 
-    ``weights`` of each of its characters; ``places``: where in the prompt each of them stands, and the prompt's end.
+    ``weights``: one for each of its characters; ``places``: their positions in the prompt, then the prompt's length.
     """
 
     text: str
@@ -28,7 +28,7 @@ class Weighted:
 
 
 def read_weights(prompt: str) -> Weighted:
-    """What the brackets in ``prompt`` mean. The weights are whatever they say, also beyond what makes sense."""
+    """Parse the brackets in ``prompt``. Weights are taken as written, even beyond what makes sense."""
     marks = list(MARK.finditer(prompt))
     factors = _factors(marks)
     meant: list[tuple[str, float, int]] = []
@@ -55,18 +55,18 @@ def read_weights(prompt: str) -> Weighted:
 
 
 def beginning(prompt: str, characters: int) -> str:
-    """As much of ``prompt`` as says so many characters."""
+    """The beginning of ``prompt`` that the first ``characters`` of its parsed text come from."""
     places = read_weights(prompt).places
     return prompt[: places[characters]].rstrip() if characters < len(places) else prompt
 
 
 def literally(text: str) -> str:
-    """The prompt that means ``text`` as it stands, brackets and all."""
+    """``text`` with its brackets and backslashes escaped, so that a prompt means them literally."""
     return re.sub(r"[()\[\]\\]", r"\\\g<0>", text)
 
 
 def _factors(marks: list[re.Match[str]]) -> dict[int, float | None]:
-    """By the place of each bracket that has a partner: of an opening one its factor, of a closing one None."""
+    """By index in ``marks``, for every bracket with a partner: the factor of an opening one, None for a closing one."""
     factors: dict[int, float | None] = {}
     opened: list[tuple[str, int]] = []
     waiting = {"(": 0, "[": 0}
@@ -79,7 +79,7 @@ def _factors(marks: list[re.Match[str]]) -> dict[int, float | None]:
             waiting[bracket] += 1
         elif waiting[PARTNERS[bracket]]:
             other = ""
-            while other != PARTNERS[bracket]:  # what was opened in between is closed by nothing
+            while other != PARTNERS[bracket]:  # what was opened in between has no partner
                 other, place = opened.pop()
                 waiting[other] -= 1
             factors[place] = float(mark[1]) if mark[1] else STEP if bracket == ")" else 1 / STEP

@@ -1,4 +1,4 @@
-"""The noise schedule of a checkpoint, and what each of a few steps along it multiplies with. Pure numbers."""
+"""The noise schedule of a checkpoint, and the coefficients of a few steps along it. Pure numbers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SIGMA_DATA = 0.5
 class Schedule:
     """The noise schedule that a checkpoint was trained with.
 
-    ``alphas`` is the cumulated product for each of the training timesteps; ``clip`` bounds the predicted sample, None
+    ``alphas`` holds the cumulative product for each training timestep; ``clip`` bounds the predicted sample, None
     leaves it alone; ``timestep_scaling`` sharpens the boundary condition.
     """
 
@@ -37,7 +37,7 @@ class Schedule:
         return tuple(visited[i * self.original_steps // steps] for i in range(steps))
 
     def coefficients(self, steps: int) -> tuple[StepCoefficients, ...]:
-        """What each of ``steps`` steps multiplies with."""
+        """The coefficients of each of ``steps`` steps."""
         timesteps = self.timesteps(steps)
         return tuple(
             self._coefficients(timestep, following)

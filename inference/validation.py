@@ -37,7 +37,7 @@ WEIGHTS = Limits(default=1.0, low=0.0, high=10.0)
 
 
 def check(request: ImageRequest, catalog: Catalog) -> ModelEntry:
-    """The entry that draws ``request``, once everything in it is known to be possible.
+    """Check that everything in ``request`` is possible; returns the entry that draws it.
 
     Raises:
         InferenceError: with what ``validate`` raises, or UnknownModel, UnknownAdapter.
@@ -83,7 +83,7 @@ def takes_size(entry: ModelEntry, width: int, height: int) -> bool:
 
 
 def known_as(typed: Iterable[Adapter], catalog: Catalog, entry: ModelEntry) -> tuple[Adapter, ...]:
-    """LoRAs by the names that the catalogue has for what was typed; of one that is named twice, the last strength.
+    """The typed LoRAs under their names in the catalogue; if one is named twice, its last strength counts.
 
     Raises ``InferenceError(UnknownAdapter)``.
     """
@@ -114,7 +114,7 @@ def parse_real(field: str, text: str) -> float:
 
 
 def parse_adapter(text: str) -> Adapter:
-    """A LoRA with its strength (“ink:0.5”), 1 where none is said; raises like ``parse_whole``."""
+    """A LoRA with its strength (“ink:0.5”), 1 if none is given; raises like ``parse_whole``."""
     name, strength = (part.strip() for part in text.partition(":")[::2])
     return Adapter(name=name, strength=parse_real("lora strength", strength) if strength else 1.0)
 

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Atomic writes: a file is written whole or not at all."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import secrets
 from pathlib import Path
 
 UNFINISHED = ".part"
-"""How the name of a file ends that is still being written, or that a killed process has left."""
+"""Suffix of a file that is still being written, or was left behind by a killed process."""
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write ``path`` so that a reader finds either the old file or the whole new one, also after a power cut.
+    """Write ``path`` so that a reader finds either the old file or the whole new one, even after a power cut.
 
     Raises:
         OSError: it cannot be written; nothing is left behind.
@@ -29,5 +29,5 @@ def replace_file(path: Path, content: bytes) -> None:
 
 
 def draft_of(path: Path) -> Path:
-    """A hidden name beside ``path`` that nobody else has."""
+    """A hidden, unique name beside ``path``."""
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}{UNFINISHED}")

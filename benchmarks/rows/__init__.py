@@ -47,6 +47,5 @@ BY_IMPORTANCE = (
     "graphs",
     "event-loop-compiling",
 )
-"""In which order they are measured: where time runs out, what matters least is lost. What grows is drawn with the
-models that Zipf's orders left in memory; and compiling on both sides finds what the graphs' row left in Inductor's
-cache."""
+"""The order in which they are measured: if time runs out, the least important are lost. The growth rows use the models
+that the Zipf row left in memory, and compiling on both sides uses what the graphs row left in Inductor's cache."""

@@ -1,4 +1,4 @@
-"""How long the bot's event loop stands still while a model is loaded: in our worker process, and in a thread."""
+"""How long the bot's event loop stalls while a model is loaded: in our worker process, and in a thread."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _longest_compiling(session: Session) -> Measured:
 
 
 def _told(session: Session, share: float) -> Measured:
-    """Of the rounds that both rows tell of: those that there are, or else new ones."""
+    """Of the rounds that both rows report: existing ones, or else new ones."""
     if session.stalls is not None:
         return _lateness(session.stalls, share)
     return _watch(session, session.workload.main, session.workload.side, share=share, on_round=session.keep_stalls)
@@ -58,7 +58,7 @@ def _watch(
     share: float,
     on_round: Callable[[Stalls], None] = lambda stalls: None,
 ) -> Measured:
-    """Rounds of both in turns. What counts is inside of what the probe says, not how long it took."""
+    """Rounds of both in turns. What counts is what the probe reports, not how long it took."""
     files = session.files(shape)
     session.catalog()
     session.without_engine()
@@ -76,7 +76,7 @@ def _watch(
 
 
 def _lateness(stalls: Stalls, share: float) -> Measured:
-    """How late the loop woke: in each round, what the ``share`` of its ticks did not exceed."""
+    """How late the loop woke: in each round, the lag that a ``share`` of its ticks did not exceed."""
     late = {what: tuple(percentile(one["lags_s"], share) for one in found) for what, found in stalls.items()}
     took = {what: [seconds for one in found for seconds in one["took_s"]] for what, found in stalls.items()}
     return Measured(

@@ -1,4 +1,4 @@
-"""What a second checkpoint of the same architecture makes the compiler do: nothing."""
+"""What a second checkpoint of the same architecture costs the compiler: nothing."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _second_checkpoint(session: Session) -> Measured:
 
 
 def _draw_often(session: Session, engine: Ours, model: str) -> None:
-    """A loop is captured when it comes again."""
+    """Draw several times: a loop is captured when it recurs."""
     for _ in range(3):
         engine.draw(*session.new_orders(model, session.workload.compiled_side))
 

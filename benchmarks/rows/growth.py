@@ -16,13 +16,13 @@ from benchmarks.timing import timed
 WAITING, MODELS, PIXELS = "orders waiting", "models in turns", "pixels along each side"
 REPEATS = 3
 GROWN = 3
-"""How many times as long as a point the next one may take."""
+"""How many times as long as the last point the next one may take."""
 ONE_BY_ONE = 4
 """Pictures that the baselines draw for one point: their cost does not depend on what waits."""
 
 
 def _by_waiting(session: Session) -> Measured:
-    """Seconds per picture with so many orders waiting."""
+    """Seconds per picture by the number of waiting orders."""
     workload = session.workload
     files, side = session.files(workload.many), workload.many_side
     model = files.name()
@@ -52,7 +52,7 @@ def _one_by_one(notebook: Notebook, side: int, count: int) -> float:
 
 
 def _by_models(session: Session) -> Measured:
-    """Seconds per picture when so many models are asked for in turns, once all of them were asked for before."""
+    """Seconds per picture by the number of models in turns, once each of them was used before."""
     workload = session.workload
     files, side = session.files(workload.many, max(workload.growth_models)), workload.many_side
     others = Reloading(dict.fromkeys(files.names, files), session.device)
@@ -76,7 +76,7 @@ def _by_models(session: Session) -> Measured:
 
 
 def _by_size(session: Session) -> Measured:
-    """Seconds of one picture of so many pixels along each side."""
+    """Seconds per picture by its side in pixels."""
     workload = session.workload
     files = session.files(workload.many)
     model = files.name()

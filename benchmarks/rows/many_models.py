@@ -18,8 +18,8 @@ PEOPLE = 50
 
 
 def zipf_orders(models: Sequence[str], side: int, count: int, *, turn: int = 0) -> list[Order]:
-    """Orders of ``PEOPLE``; the k-th model is asked for 1/k as often as the first (Zipf's law). In every turn the same,
-    but for prompts and seeds."""
+    """Orders of ``PEOPLE``; the k-th model is asked for 1/k as often as the first (Zipf's law). Every turn is the same,
+    except for prompts and seeds."""
     chance = random.Random(0)
     chosen = chance.choices(models, weights=[1 / rank for rank in range(1, len(models) + 1)], k=count)
     return [

@@ -1,4 +1,4 @@
-"""What an order costs beside its drawing: queue, worker process, and the news of it on the way back."""
+"""What an order costs besides its drawing: queue, worker process, and the events on the way back."""
 
 from __future__ import annotations
 

@@ -11,14 +11,14 @@ from benchmarks.results import Measured, Target
 from benchmarks.session import Session, Workload
 
 Needs: TypeAlias = Callable[[Workload], tuple[Architecture | None, int]]
-"""The checkpoints that a row draws with: of which shape, and how many. They are written before its time begins."""
+"""The checkpoints that a row draws with: their shape and number. They are written before its time begins."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One claim. It runs on the kinds of machine that ``bound_s`` names, for about so many seconds at most.
+    """One claim. It runs on the kinds of machine that ``bound_s`` names, for at most about that many seconds.
 
-    ``told_by`` names the row whose rounds tell this one as well, so that it takes no time where that one ran. ``needs``
+    ``told_by`` names the row whose rounds measure this one as well, so that it takes no time if that one ran. ``needs``
     is None for a row that draws nothing. ``targets`` are by kind; ``{side}`` in the title is the workload's.
     ``shown`` as in ``Figures``.
     """

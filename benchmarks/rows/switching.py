@@ -1,4 +1,4 @@
-"""How long it takes to go from one model to another, against a program that loads the other one anew."""
+"""How long switching between two models takes, against a program that loads the other one anew."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _resident(session: Session) -> Measured:
 
 
 def _from_host(session: Session) -> Measured:
-    """With room for one model beside the host's copy of both."""
+    """With room for one model on the device, and for both in host memory."""
     session.without_engine()
     files = session.files(session.workload.main, 2)
     engine = Ours(session.catalog(), session.device, budgets=Budgets(device=1, host=64 * 2**30))

@@ -1,4 +1,4 @@
-"""What may be asked for: ``models.toml`` and what was dropped into its folders, and where the weights lie."""
+"""The models that can be requested: ``models.toml``, files dropped into its folders, and where weights are stored."""
 
 from inference.catalog.catalog import Catalog
 from inference.catalog.table import CatalogError

@@ -1,4 +1,4 @@
-"""The catalogue: which models and LoRAs may be asked for, from ``models.toml`` and what was dropped into its folders.
+"""The catalogue: which models and LoRAs can be requested, from ``models.toml`` and the files dropped into its folders.
 
 Knows nothing of torch or Discord.
 """
@@ -21,16 +21,16 @@ from inference.errors import CheckerMissing, InferenceError, UnknownAdapter, Unk
 
 Entry = TypeVar("Entry", ModelEntry, AdapterEntry)
 OWN_CHECKER, ITS_SETTINGS = "safety_checker", "feature_extractor"
-"""The folders of it in a diffusers pipeline."""
+"""The checker's folders in a diffusers pipeline."""
 CLASSIFIER = "safety"
-"""What the command line calls the classifier that checks for all models."""
+"""The command line's name for the classifier that checks all models' pictures."""
 
 
 class Catalog:
-    """The models by name, in the order of the file, the style LoRAs beside them, and who checks their pictures.
+    """The models by name, in the order of the file, their style LoRAs, and what checks and previews their pictures.
 
     ``safety`` is the classifier for models that are neither harmless nor have a checker of their own, if there is one.
-    ``previews`` are the tiny autoencoders that show what pictures of a family look like between two steps.
+    ``previews`` are the tiny autoencoders, by family, that decode pictures between two steps.
     """
 
     def __init__(self, document: Document) -> None:
@@ -49,11 +49,11 @@ class Catalog:
 
     @classmethod
     def load(cls, path: Path) -> Catalog:
-        """Read ``path``; relative paths in it start at its own folder.
+        """Read ``path``; relative paths in it are relative to its own folder.
 
         Raises:
-            CatalogError: the file is missing or no TOML, a key is unknown, missing or of the wrong type, or a name
-                leads nowhere. The message names the file, the entry and the key.
+            CatalogError: the file is missing or not TOML, a key is unknown, missing or of the wrong type, or a name
+                refers to nothing. The message names the file, the entry and the key.
         """
         try:
             table = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -78,21 +78,20 @@ class Catalog:
         return entry if isinstance(entry, ModelEntry) else None
 
     def title_or_name(self, name: str) -> str:
-        """What people call the model ``name``; the name itself of one that has left the catalogue."""
+        """The title of the model ``name``; the name itself if it has left the catalogue."""
         entry = self.get(name)
         return name if entry is None else entry.title
 
     def find(self, typed: str) -> ModelEntry:
-        """The model that somebody means who types its name or its title, in capitals or small letters; raises
-        ``InferenceError(UnknownModel)``."""
+        """The model whose name or title was typed, ignoring case; raises ``InferenceError(UnknownModel)``."""
         return self.get(typed) or _meant(typed, self) or self[typed]
 
     def find_adapter(self, typed: str, family: Family) -> AdapterEntry:
-        """The same of a style LoRA that fits the family; raises ``InferenceError(UnknownAdapter)``."""
+        """The same for a style LoRA that fits the family; raises ``InferenceError(UnknownAdapter)``."""
         return _meant(typed, self.adapters(family)) or self.adapter(typed, family)
 
     def name_meant(self, typed: str) -> str:
-        """The same of any model, any LoRA and the classifier: the name that ``missing`` takes; raises
+        """The same for any model, any LoRA and the classifier; returns the name that ``missing`` takes. Raises
         ``InferenceError(UnknownModel)``."""
         if typed == CLASSIFIER and self.safety is not None:
             return CLASSIFIER
@@ -100,9 +99,9 @@ class Catalog:
         return self[typed].name if entry is None else entry.name
 
     def of_file(self, stem: str) -> ModelEntry | None:
-        """The model of this name, or else the first that has it as the plain name of its own or of its file: other
-        programs call a model by its file. Letters that such a name cannot hold would make different files the same, so
-        there is none.
+        """The model of this name, or else the first whose name or file has the same plain name: other programs call a
+        model by its file. A stem with letters that a plain name cannot hold must match a name exactly, because without
+        these letters different files would look the same.
         """
         models = {entry.name: entry for entry in self}
         name = plain_name(stem)
@@ -111,7 +110,7 @@ class Catalog:
         return next((entry for entry in models.values() if name in _plain_names(entry)), None)
 
     def __iter__(self) -> Iterator[ModelEntry]:
-        """The entries of the file, then what was dropped into the folder of checkpoints."""
+        """The entries of the file, then those dropped into the folder of checkpoints."""
         return iter((*self._models.values(), *self._dropped.look().models))
 
     def __len__(self) -> int:
@@ -119,12 +118,12 @@ class Catalog:
 
     @property
     def unusable(self) -> tuple[Unusable, ...]:
-        """Dropped files that are no model or LoRA, with the reason."""
+        """Dropped files that are neither a model nor a LoRA, with the reason."""
         return self._dropped.look().unusable
 
     @property
     def default(self) -> ModelEntry:
-        """What is drawn with when nobody says."""
+        """The model to draw with if none is named."""
         return self._models[self._default]
 
     def adapters(self, family: Family) -> tuple[AdapterEntry, ...]:
@@ -140,35 +139,35 @@ class Catalog:
         return entry
 
     def on_disk(self, entry: ModelEntry) -> bool:
-        """Whether everything that ``entry`` draws with is on this machine, style LoRAs included.
+        """Whether everything that ``entry`` needs for drawing is on this machine, style LoRAs included.
 
-        Whether its checker is here is another matter: who waives the check needs none.
+        Its checker does not count: if the check is turned off, none is needed.
         """
         return not self._missing_of(entry)
 
     def missing(self, name: str, *, checked: bool = True) -> tuple[Source, ...]:
-        """What is not on this machine of the model or LoRA ``name``; raises ``InferenceError``.
+        """The sources of the model or LoRA ``name`` that are not on this machine; raises ``InferenceError``.
 
-        What checks the model's pictures is part of it where they are to be ``checked``.
+        A model's checker is one of them if its pictures are to be ``checked``.
         """
         return tuple(source for source in self._called(name, checked) if source.locate() is None)
 
     def is_downloadable(self, entry: ModelEntry) -> bool:
-        """Whether something is missing of what ``entry`` draws with, and the hub has all of that."""
+        """Whether ``entry`` lacks anything that it needs for drawing, and all of that is on the hub."""
         missing = self._missing_of(entry)
         return bool(missing) and all(source.hub for source in missing)
 
     def title(self, name: str) -> str:
-        """What people call the model or LoRA ``name``."""
+        """The title of the model or LoRA ``name``."""
         entry = self._adapter_called(name) or self[name]
         return entry.title
 
     def sources(self, entry: ModelEntry) -> tuple[Source, ...]:
-        """All that ``entry`` draws with."""
+        """All weights that ``entry`` needs for drawing."""
         return (*_own(entry), *(self.adapter(style.name, entry.family).weights for style in entry.styles))
 
     def checker(self, entry: ModelEntry) -> Source | None:
-        """The folder of what checks the pictures of ``entry``; None if it is harmless, or the catalogue names none."""
+        """The folder of the checker for ``entry``; None if it is harmless, or the catalogue names no checker."""
         if entry.harmless:
             return None
         if entry.checked is Checked.CATALOGUE:
@@ -178,17 +177,17 @@ class Catalog:
         return replace(entry.weights, marker=f"{OWN_CHECKER}/config.json", beside=(ITS_SETTINGS,))
 
     def preview(self, entry: ModelEntry) -> Source | None:
-        """The tiny autoencoder that shows what pictures of ``entry`` look like between two steps, if there is one."""
+        """The tiny autoencoder that decodes previews of ``entry``, if there is one."""
         return self.previews.get(entry.family)
 
     def missing_preview(self, name: str) -> Source | None:
-        """The same of the model ``name``, if it is not on this machine: nothing that drawing would need."""
+        """The same for the model ``name``, if it is not on this machine. Drawing does not need it."""
         entry = self.get(name)
         source = None if entry is None else self.preview(entry)
         return None if source is None or source.locate() is not None else source
 
     def missing_checker(self, entry: ModelEntry) -> CheckerMissing | None:
-        """Why nobody can check the pictures of ``entry``; None if somebody can, or need not."""
+        """Why the pictures of ``entry`` cannot be checked; None if they can, or need not be."""
         checker = self.checker(entry)
         if entry.harmless or (checker is not None and checker.locate() is not None):
             return None
@@ -208,7 +207,7 @@ class Catalog:
         return (*self._adapters.values(), *self._dropped.look().adapters)
 
     def _missing_of(self, entry: ModelEntry) -> tuple[Source, ...]:
-        """Without a look into the folders of what was dropped: people are shown hundreds of models at a keystroke."""
+        """Avoids scanning the folders of dropped files: people are shown hundreds of models at a keystroke."""
         return tuple(source for source in self.sources(entry) if source.locate() is None)
 
     def _called(self, name: str, checked: bool) -> tuple[Source, ...]:
@@ -222,7 +221,7 @@ class Catalog:
         return self.sources(entry) + (() if checker is None else (checker,))
 
     def _adapter_called(self, name: str) -> AdapterEntry | None:
-        """The style LoRA of this name, of whatever family; no model has the same."""
+        """The style LoRA of this name, of any family; no model has the same name."""
         entry = self._models.get(name) or self._adapters.get(name) or self._dropped.named(name)
         return entry if isinstance(entry, AdapterEntry) else None
 
@@ -241,7 +240,7 @@ class Catalog:
 
 
 def _meant(typed: str, entries: Iterable[Entry]) -> Entry | None:
-    """The entry of this name, or else the first of this title, whatever the case of its letters."""
+    """The entry of this name, or else the first of this title, ignoring case."""
     wanted, entries = " ".join(typed.split()).casefold(), list(entries)
     named = (entry for entry in entries if entry.name.casefold() == wanted)
     titled = (entry for entry in entries if entry.title.casefold() == wanted)
@@ -249,12 +248,12 @@ def _meant(typed: str, entries: Iterable[Entry]) -> Entry | None:
 
 
 def _plain_names(entry: ModelEntry) -> tuple[str, ...]:
-    """What files of other programs may be called that mean this model: as it is called itself, or as its file is."""
+    """The names under which other programs' files may mean this model: the plain ones of itself and of its file."""
     path = entry.weights.path
     return (slug(entry.name), *(() if path is None else (plain_name(stem_of(path)),)))
 
 
 def _own(entry: ModelEntry) -> tuple[Source, ...]:
-    """What an entry itself names."""
+    """The sources that an entry itself names."""
     named = (entry.weights, entry.unet, entry.vae, entry.lcm_lora)
     return tuple(source for source in named if source is not None)

@@ -1,4 +1,4 @@
-"""What people drop into the models folders: each is a model or a LoRA of its own, told from its header alone."""
+"""Files dropped into the models folders: each is a model or a LoRA of its own, recognised by its header alone."""
 
 from __future__ import annotations
 
@@ -41,22 +41,22 @@ SIDES = {
     Family.SSD1B: (1024, 512, 1536),
     Family.VEGA: (1024, 512, 1536),
 }
-"""What a family draws best, and the smallest and largest side that are accepted, in pixels."""
+"""The best side of a family's pictures, and the smallest and largest that are accepted, in pixels."""
 
 FEW_STEPS_IN_ITS_NAME = re.compile(
     r"LCM|(?i:lcm(?![a-z])|(?<![a-z])lcm)"
     r"|(?i:dmd2|lightning|turbo)"
     r"|(?i:hyper)(?![a-z])(?!(?i:[ _-]?real))"
 )
-"""How checkpoints are called that draw in a few steps already; nothing in the file tells. “LCM” in capitals may stand
-anywhere, else where a word begins or ends; after “hyper” a word ends, and it is none of “hyper-realism”."""
+"""Names of checkpoints that already draw in a few steps; nothing in the file tells. “LCM” in capitals may be anywhere,
+otherwise it must begin or end a word; “hyper” must end a word, and not be the beginning of “hyper-realism”."""
 
 REMEMBERED = 4096
-"""Files whose headers need not be read again."""
+"""Number of files whose headers need not be read again."""
 DAMAGED = (ValueError, OSError, ArithmeticError, RuntimeError)
-"""What reading a file may provoke that is damaged, or made to harm."""
+"""What reading a damaged or malicious file may raise."""
 HASH_DIGITS = 8
-"""Of what tells files apart whose names become the same."""
+"""Length of the hash that distinguishes files with the same plain name."""
 
 Entry = TypeVar("Entry", ModelEntry, AdapterEntry)
 
@@ -72,7 +72,7 @@ class Folders:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unusable:
-    """A dropped file that is no model or LoRA, and why."""
+    """A dropped file that is neither a model nor a LoRA, and why."""
 
     path: Path
     reason: str
@@ -80,7 +80,7 @@ class Unusable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What lies in the folders."""
+    """The contents of the folders."""
 
     models: tuple[ModelEntry, ...] = ()
     adapters: tuple[AdapterEntry, ...] = ()
@@ -88,9 +88,9 @@ class Found:
 
 
 class Dropped:
-    """Looks into the folders, and reads the headers of those files that are new, have changed or could not be read.
+    """Scans the folders, and reads the headers of files that are new, have changed or could not be read before.
 
-    ``known`` are the paths that the catalogue names itself, and ``names`` the names that it has given away.
+    ``known`` are the paths that the catalogue itself names, and ``names`` the names that are already taken.
     """
 
     def __init__(self, folders: Folders, *, known: frozenset[Path], names: frozenset[str]) -> None:
@@ -102,7 +102,7 @@ class Dropped:
         self._named: dict[str, tuple[ModelEntry | AdapterEntry, Glimpse]] = {}
 
     def look(self) -> Found:
-        """What is there now; the same object as long as nothing changes. Blocks for the reading of new headers."""
+        """What is there now; the same object as long as nothing changes. Blocks while new headers are read."""
         seen = (glance(self._folders.checkpoints), glance(self._folders.loras))
         if seen != self._seen:
             self._found = self._read(*seen)
@@ -113,7 +113,7 @@ class Dropped:
         return self._found
 
     def named(self, name: str) -> ModelEntry | AdapterEntry | None:
-        """What is called so. As long as it has not changed, that takes no look at all the others."""
+        """The entry of this name. As long as its file has not changed, the folders are not scanned."""
         entry, glimpse = self._named.get(name, (None, None))
         if glimpse is None or not is_as_seen(glimpse):
             self.look()
@@ -178,7 +178,7 @@ def _adapter(path: Path, info: FileInfo) -> AdapterEntry:
 
 @lru_cache(REMEMBERED)
 def _read(file: Glimpse) -> FileInfo:
-    """What a file is; size and time are only there so that it is read again once they differ."""
+    """What a file is; size and time are in the cache key, so that it is read again when they change."""
     path = Path(file[0])
     if os.fsencode(path).decode(errors="replace") != str(path):
         raise HeaderError("its path is not in UTF-8, so safetensors cannot open it: rename it")
@@ -224,25 +224,25 @@ def _title(path: Path, info: FileInfo) -> str:
 
 
 def stem_of(path: Path) -> str:
-    """The name without the ending of a file; in a folder's name, a dot is only a dot."""
+    """The name without the suffix of a safetensors file; any other dot is part of the name."""
     return path.name.removesuffix(FILE)
 
 
 def slug(stem: str) -> str:
-    """A file's name, without its ending, as a name to ask for it by: in small letters, digits and hyphens."""
+    """A file's stem as a name to request it by: lowercase letters, digits and hyphens."""
     return re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:LONGEST_NAME].rstrip("-")
 
 
 def plain_name(stem: str) -> str:
-    """The ``slug`` of a file's name; empty if that would leave out letters, by which it differs from others."""
+    """The ``slug`` of a file's stem; empty if that would drop letters that distinguish it from other files."""
     return slug(stem) if stem.isascii() else ""
 
 
 def _told_apart(entries: Collection[Entry], folder: Path | None, taken: frozenset[str]) -> tuple[Entry, ...]:
-    """``entries`` by names that mean the same files whatever is dropped beside them.
+    """``entries`` with names that always mean the same files, whatever else is dropped.
 
-    A plain name stays where one file alone comes by it; where two do, where it is ``taken``, and where there is none,
-    a hash of the file's place in ``folder`` ends it.
+    A plain name is kept if it belongs to one file only. If several files share it, if it is ``taken``, or if it is
+    empty, a hash of the file's path in ``folder`` is appended.
     """
     files = Counter(entry.name for entry in entries)
     hashed = [_name_with_hash(entry, folder) for entry in entries]
@@ -254,7 +254,7 @@ def _told_apart(entries: Collection[Entry], folder: Path | None, taken: frozense
 
 
 def _name_with_hash(entry: ModelEntry | AdapterEntry, folder: Path | None) -> str:
-    """A model and a LoRA at the same place in their folders get different ones."""
+    """The name with a hash; a model and a LoRA at the same path in their folders get different ones."""
     path = entry.weights.path
     assert path is not None
     assert folder is not None

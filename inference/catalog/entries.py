@@ -1,4 +1,4 @@
-"""What the catalogue knows of a model or a LoRA, as frozen data."""
+"""What the catalogue knows about a model or a LoRA, as frozen data."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Kind(StrEnum):
 
 
 class Prediction(StrEnum):
-    """What a denoiser was trained to tell of a noisy latent; as diffusers calls it."""
+    """What a denoiser was trained to predict from a noisy latent, by diffusers' names."""
 
     EPSILON = "epsilon"
     VELOCITY = "v_prediction"
@@ -40,7 +40,7 @@ class Prediction(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """A number's range, both ends allowed, and what it is when nobody says."""
+    """A number's range, both ends included, and its default."""
 
     default: float
     low: float
@@ -60,24 +60,24 @@ LatentConsistencyModelPipeline gives 3 to 13). LoRA: guidance is distilled in, 1
 
 
 LONGEST_NAME, LONGEST_TITLE = 40, 100
-"""Characters: names travel in the ids of buttons and as what an option stands for, titles are the options' labels."""
+"""Characters: names are used in the ids of buttons and as the values of options, titles as the options' labels."""
 
 STEPS = Limits(default=4, low=1, high=8)
 """Unless an entry says otherwise."""
 
 
 class Checked(StrEnum):
-    """Who looks whether a model's pictures are explicit."""
+    """Who checks whether a model's pictures are explicit."""
 
     CATALOGUE = "catalogue"
-    """The classifier that the catalogue names for all."""
+    """The classifier that the catalogue names for all models."""
     OWN = "own"
     """The safety checker in the model's own diffusers folder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SafetyEntry:
-    """An image classifier; a picture is explicit where its ``labels`` together reach ``threshold`` (0 to 1)."""
+    """An image classifier; a picture is explicit if its ``labels`` together reach ``threshold`` (0 to 1)."""
 
     weights: Source
     labels: tuple[str, ...]
@@ -86,13 +86,13 @@ class SafetyEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelEntry:
-    """A model that may be asked for by ``name``.
+    """A model that can be requested by ``name``.
 
-    ``weights`` is a whole diffusers pipeline; ``unet``, where given, replaces its denoiser (as
-    ``latent-consistency/lcm-sdxl`` is published), and ``vae`` its autoencoder (by a tiny one, or one that bears fp16);
-    ``lcm_lora`` and ``styles`` are merged into it. ``prediction`` says of a checkpoint in one file what it may not say
-    itself. ``width`` and ``height`` are what it draws best, in pixels; sides
-    from ``smallest_side`` to ``largest_side`` are accepted.
+    ``weights`` is a whole diffusers pipeline or a single file; ``unet``, if given, replaces its denoiser (as
+    ``latent-consistency/lcm-sdxl`` is published), and ``vae`` its autoencoder (by a tiny one, or one that works in
+    fp16); ``lcm_lora`` and ``styles`` are merged into it. ``prediction`` is for a single-file checkpoint that may not
+    declare it itself. ``width`` and ``height`` are its best size, in pixels; sides from ``smallest_side`` to
+    ``largest_side`` are accepted.
     """
 
     name: str
@@ -115,9 +115,9 @@ class ModelEntry:
     description: str
     examples: tuple[str, ...] = ()
     harmless: bool = False
-    """Cannot draw anything explicit, so nothing needs to check its pictures."""
+    """Cannot draw anything explicit, so its pictures need no check."""
     checked: Checked = Checked.CATALOGUE
-    """By whom, unless it is harmless."""
+    """Who checks its pictures, unless it is harmless."""
 
     def negative_acts(self, guidance: float) -> bool:
         """Whether a negative prompt has an effect at this guidance (never with a native LCM)."""
@@ -126,7 +126,7 @@ class ModelEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdapterEntry:
-    """A style LoRA for the models of one family; ``triggers`` are words that wake it up."""
+    """A style LoRA for the models of one family; ``triggers`` are its trigger words."""
 
     name: str
     title: str

@@ -1,4 +1,4 @@
-"""A look into the folders that people drop files into: what lies there, and whether it has changed. Reads no file."""
+"""Scans the folders that people drop files into: what is there, and whether it has changed. Reads no contents."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from inference.catalog.sources import FILE, NETWORK_CONFIG, PICKLES, PIPELINE_IN
 
 ENDINGS = (FILE, *PICKLES)
 Glimpse = tuple[str, int, int]
-"""Path, size and time (in ns): what tells that a file has changed."""
+"""Path, size and time (in ns): enough to see whether a file has changed."""
 Seen = tuple[Glimpse, ...]
 """Everything in a folder."""
 
 
 def glance(folder: Path | None) -> Seen:
-    """Files and diffusers folders in ``folder`` and the folders in it, those nearest to the top first."""
+    """Files and diffusers folders in ``folder`` and its subfolders, breadth first."""
     found: list[Glimpse] = []
     waiting, entered = deque([] if folder is None else [str(folder)]), set[str]()
     while waiting:
         place = waiting.popleft()
         real = os.path.realpath(place)
-        if real in entered:  # a link back
+        if real in entered:  # a link back to an ancestor
             continue
         entered.add(real)
         items = [*_items(place)]
@@ -35,7 +35,7 @@ def glance(folder: Path | None) -> Seen:
 
 
 def is_as_seen(glimpse: Glimpse) -> bool:
-    """Whether what was seen is still there, and has not changed."""
+    """Whether it is still there, and has not changed."""
     path = Path(glimpse[0])
     try:
         return glimpse == (_glimpse_of_folder(path) if path.is_dir() else _of(glimpse[0], path.stat()))
@@ -44,28 +44,28 @@ def is_as_seen(glimpse: Glimpse) -> bool:
 
 
 def _items(folder: str) -> Iterator[os.DirEntry[str]]:
-    with suppress(OSError), os.scandir(folder) as items:  # none, gone meanwhile, or not to be read
+    with suppress(OSError), os.scandir(folder) as items:  # missing, removed meanwhile, or unreadable
         yield from items
 
 
 def _leads_on(item: os.DirEntry[str]) -> bool:
-    """Whether it is a folder that may be looked into, and neither hidden nor a model's or a network's own."""
+    """Whether to descend into it: a readable folder, neither hidden nor that of a model or a network."""
     marks = (PIPELINE_INDEX, NETWORK_CONFIG)
     try:
         hidden = item.name.startswith(".") or not item.is_dir()
         return not hidden and not any(Path(item, mark).exists() for mark in marks)
-    except OSError:  # nobody's but root's, or a link that leads to itself
+    except OSError:  # only root may read it, or it is a link to itself
         return False
 
 
 def _glimpse(item: os.DirEntry[str]) -> Glimpse | None:
-    """None for what is neither; of a folder, size and time of all that tells what it is."""
+    """None for anything else than these files and folders; a folder's size and time cover all that identifies it."""
     try:
         if item.is_dir():
             return _glimpse_of_folder(Path(item))
         if item.name.endswith(ENDINGS):
             return _of(item.path, item.stat())
-    except OSError:  # gone meanwhile, or no diffusers folder
+    except OSError:  # removed meanwhile, or not a diffusers folder
         pass
     return None
 

@@ -1,4 +1,4 @@
-"""The header of a safetensors file: names, shapes and metadata, without torch and without trusting a number in it."""
+"""The header of a safetensors file: names, shapes and metadata, without torch and without trusting any number in it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 LARGEST_HEADER = 32 * 2**20
-"""Bytes. The largest real ones, LoRAs with every caption of their training in the metadata, have a few millions."""
+"""Bytes. The largest real ones, of LoRAs with all their training captions in the metadata, have a few million."""
 MOST_DIMENSIONS = 8
 """Of a tensor; real ones have five at most."""
 LONGEST_SIDE = 2**63 - 1
@@ -21,22 +21,22 @@ BITS |= {"F8_E4M3": 8, "F8_E5M2": 8, "U16": 16, "U32": 32, "U64": 64}
 
 
 class HeaderError(ValueError):
-    """No safetensors file, or a damaged one; the message says which."""
+    """Not a safetensors file, or a damaged one; the message says which."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """What a file says of itself: the shape of every tensor, and free text by key."""
+    """The contents of a header: the shape of every tensor, and free text by key."""
 
     shapes: Mapping[str, tuple[int, ...]]
     metadata: Mapping[str, str]
 
     def parameter_count(self, prefix: str = "") -> int:
-        """How many parameters the tensors have whose names begin so."""
+        """The number of parameters in tensors whose names start with ``prefix``."""
         return sum(prod(shape) for name, shape in self.shapes.items() if name.startswith(prefix))
 
     def has(self, prefix: str) -> bool:
-        """Whether a tensor's name begins so."""
+        """Whether any tensor's name starts with ``prefix``."""
         return any(name.startswith(prefix) for name in self.shapes)
 
 
@@ -44,7 +44,7 @@ def read_header(path: Path) -> Header:
     """Read and check the header of ``path``.
 
     Raises:
-        HeaderError: it is damaged, or something else than a safetensors file.
+        HeaderError: it is damaged, or not a safetensors file.
         OSError: it cannot be read.
     """
     with path.open("rb") as file:

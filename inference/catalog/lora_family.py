@@ -1,4 +1,4 @@
-"""Which models a LoRA fits, told from the names and shapes of what it changes. Pure."""
+"""Which models a LoRA fits, judging by the names and shapes of the layers that it changes. Pure."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from inference.catalog.entries import Family
 from inference.catalog.header import Header
 
 CONTEXT_WIDTHS = {768: Family.SD15, 1024: Family.SD21, 2048: Family.SDXL}
-"""Width of the text that cross-attention reads."""
+"""Families by the width of the text embeddings that cross-attention reads."""
 MIDDLE_OF_SDXL = ("mid_block_attentions_", "middle_block_1_")
-"""Layers that SDXL's distilled relatives do without."""
+"""Layers that SDXL's distilled relatives lack."""
 IN_A_DENOISER = re.compile(r"(?:down|up|put)_blocks_\d|mid(?:dle)?_block_")
-"""Where layers of these models' denoisers lie, in both ways to name them."""
+"""Matches layers of these models' denoisers, in both naming schemes."""
 IN_CLIP = re.compile(r"(?:lora_te\d?|text_encoder(?:_2)?)_(?:text_model_)?encoder_layers_\d+_self_attn")
-"""The same of their text encoders."""
+"""The same for their text encoders."""
 LOWEST_OF_SDXL = re.compile(r"(?:down_blocks_2_attentions_[01]|input_blocks_[78]_1)_transformer_blocks_(\d+)_")
-"""The lowest level on the way down, where they differ in depth: ten blocks in SDXL, four in SSD-1B, two in Vega."""
+"""The lowest level on the way down, where the depths differ: ten blocks in SDXL, four in SSD-1B, two in Vega."""
 SD2_ARCHITECTURE = "stable-diffusion-v2"
-"""How the ModelSpec calls it, without what it was trained for."""
+"""The ModelSpec's name of it, without the part that says what it was trained for."""
 DEEP_IN_SDXL = re.compile(r"(?:attentions_\d|put_blocks_\d_1|middle_block_1)_transformer_blocks_[1-9]")
-"""Where Stable Diffusion 1 and 2 have a single block after each residual one."""
+"""Transformer blocks after the first one of an attention layer: Stable Diffusion 1 and 2 have one each."""
 HIGHEST_OF_SD = re.compile(r"down_blocks_0_attentions_|input_blocks_[12]_1_")
-"""The highest level, at which SDXL does without attention."""
+"""Attention layers of the highest level, where SDXL has none."""
 
 
 def lora_family(header: Header) -> Family | None:
-    """Which models a LoRA with this header was made for; None for others than these, or if nothing tells."""
+    """The family that a LoRA with this header was made for; None if it is another one, or cannot be told."""
     flat = {name.replace(".processor.", ".").replace(".", "_"): shape for name, shape in header.shapes.items()}
     widths = {name: _inputs(shape) for name, shape in flat.items() if "down_weight" in name or "lora_A" in name}
     inside = {name: width for name, width in widths.items() if IN_A_DENOISER.search(name)}
@@ -44,7 +44,7 @@ def lora_family(header: Header) -> Family | None:
 
 
 def _by_blocks(layers: Mapping[str, tuple[int, ...]], metadata: Mapping[str, str]) -> Family | None:
-    """By where it changes the denoiser, of a LoRA that leaves alone all that reads text, as many sliders do."""
+    """By the denoiser blocks that it changes, for a LoRA that changes nothing that reads text, like many sliders."""
     if any(DEEP_IN_SDXL.search(layer) for layer in layers):
         return Family.SDXL
     if not any(HIGHEST_OF_SD.search(layer) for layer in layers):
@@ -55,7 +55,7 @@ def _by_blocks(layers: Mapping[str, tuple[int, ...]], metadata: Mapping[str, str
 
 
 def _relative_of_sdxl(layers: Collection[str]) -> Family:
-    """SDXL, unless the layers that a LoRA changes reach just as deep as a distilled relative is."""
+    """SDXL, unless the layers that a LoRA changes go only as deep as a distilled relative does."""
     if any(middle in layer for layer in layers for middle in MIDDLE_OF_SDXL):
         return Family.SDXL
     depths = [int(found[1]) + 1 for layer in layers if (found := LOWEST_OF_SDXL.search(layer))]

@@ -1,4 +1,4 @@
-"""What the tensors of a LoRA are called, by diffusers, peft, kohya's trainer and ComfyUI. Pure."""
+"""Names of a LoRA's tensors, as written by diffusers, peft, kohya's trainer and ComfyUI. Pure."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ COMPONENTS = {
     "base_model.model.": "unet",
     "diffusion_model.": "unet",
 }
-"""How a name begins, and which network it belongs to: kohya's names, diffusers', peft's and ComfyUI's."""
+"""Prefixes of names, and the networks that they stand for: kohya's, diffusers', peft's and ComfyUI's."""
 BLOCKS = ("down_blocks.", "mid_block.", "up_blocks.")
-"""How a name begins that tells no network: they are the denoiser's."""
+"""Prefixes of names without a network: those of the denoiser."""
 
 PARTS = {
     ".lora_down.weight": "down",
@@ -32,11 +32,11 @@ PARTS = {
     ".lora_linear_layer.up.weight": "up",
     ".alpha": "alpha",
 }
-"""How a name ends, and what it holds: kohya's names, peft's, diffusers' of three ages, and kohya's alpha."""
+"""Suffixes of names, and what the tensors hold: kohya's, peft's, diffusers' of three generations, and kohya's alpha."""
 
 
 def parse_name(name: str) -> tuple[str, str, str] | None:
-    """The network, the layer as it is written, and which part of its change; None for a name of another kind."""
+    """The network, the layer as written, and which part of its change this is; None for any other kind of name."""
     whole = f"unet.{name}" if name.startswith(BLOCKS) else name
     for ending, part in PARTS.items():
         for beginning, component in COMPONENTS.items():
@@ -46,5 +46,5 @@ def parse_name(name: str) -> tuple[str, str, str] | None:
 
 
 def foreign_name(names: Iterable[str]) -> str | None:
-    """The first of ``names`` that is of another kind, if there is one."""
+    """The first of ``names`` that ``parse_name`` does not recognise, if there is one."""
     return next((name for name in names if parse_name(name) is None), None)

@@ -1,4 +1,4 @@
-"""What a safetensors file is and which models it fits, from its header alone: so that every “no” can say why."""
+"""What a safetensors file is and which models it fits, from its header alone, so that every refusal can say why."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from inference.catalog.undrawable import lacking, other_inputs, other_noise, oth
 
 
 class What(StrEnum):
-    """Kinds of files, as they are called in a sentence."""
+    """Kinds of files, as worded in a sentence."""
 
     CHECKPOINT = "a whole checkpoint"
     LORA = "a LoRA"
@@ -45,25 +45,25 @@ CHECKPOINTS: tuple[tuple[Family, tuple[str, ...], tuple[str, ...]], ...] = (
     (Family.SSD1B, (_SECOND, f"{_UNET}input_blocks.7.1.transformer_blocks.3."), (f"{_UNET}middle_block.1.",)),
     (Family.VEGA, (_SECOND, _UNET), (f"{_UNET}middle_block.1.",)),
 )
-"""Families of checkpoints in one file, the first that fits: beginnings of names that are there, and that are not."""
+"""Families of single-file checkpoints, the first match wins: prefixes of names that must exist, and that must not."""
 
 SD2_UNSAID = (
     "this file of Stable Diffusion 2 does not say how it predicts: name it in the catalogue with "
     "prediction = “v_prediction” (trained for 768 pixels) or “epsilon” (512), or use its diffusers folder"
 )
 SAYS_VELOCITY = "v_pred"
-"""The tensor by which a file of SDXL's kind says so."""
+"""The tensor by which an SDXL-like file declares v-prediction."""
 PREDICTIONS = {
     "epsilon": Prediction.EPSILON,
     "v": Prediction.VELOCITY,
     "v_prediction": Prediction.VELOCITY,
 }
-"""As the ModelSpec has it, which kohya's trainer writes."""
+"""By the ModelSpec's names, which kohya's trainer writes."""
 DENOISER_CONFIG = Path("unet", "config.json")
-"""In a diffusers folder, what tells the family."""
+"""The file in a diffusers folder that tells the family."""
 _FULL_MIDDLE = "UNetMidBlock2DCrossAttn"
 LATENT_CHANNELS = 4
-"""Into and out of a denoiser whose configuration says nothing else."""
+"""Input and output channels of a denoiser whose configuration does not state them."""
 
 ALGORITHMS = {
     "hada_w": "a LoHa",
@@ -84,21 +84,21 @@ ALGORITHMS = {
     "joint_blocks": "made for Stable Diffusion 3",
     "lora_transformer_": "made for a transformer model such as Flux or Stable Diffusion 3",
 }
-"""What a part of a name betrays of files that are no LoRA for these models."""
+"""Parts of names that identify files that are no LoRA for these models."""
 WHOLE_DIFFERENCE = ".diff"
-"""How names end in files that hold differences of full rank."""
+"""Suffix of names in files that hold full-rank differences."""
 
 TRIGGERS = 8
-"""How many of the training's most frequent words are told."""
+"""How many of the training's most frequent words are shown."""
 LARGEST_NOTE = 4 * 2**20
-"""Characters of one entry of the metadata that are still looked into."""
+"""Characters. Longer entries of the metadata are ignored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileInfo:
     """What a file is. ``native`` marks a checkpoint distilled as a whole, with its guidance built in; ``undrawable``
-    says why a checkpoint of its family, or a LoRA, cannot be drawn with; ``prediction`` is what a file itself says of
-    that; ``variant`` tells the weights of a folder that has no others."""
+    says why a checkpoint of a known family, or a LoRA, cannot be used; ``prediction`` is the prediction type that a
+    file itself declares; ``variant`` is that of the weights in a folder that has no others."""
 
     what: What
     undrawable: str | None = None
@@ -126,7 +126,7 @@ def read_folder_info(path: Path) -> FileInfo:
     """What the diffusers folder at ``path`` is, by its index and its denoiser's configuration.
 
     Raises:
-        ValueError, OSError: they are damaged, or not there.
+        ValueError, OSError: they are damaged or missing.
     """
     classes = classes_named((path / PIPELINE_INDEX).read_bytes())
     config = json_table((path / DENOISER_CONFIG).read_bytes(), DENOISER_CONFIG.as_posix())
@@ -148,7 +148,7 @@ def read_folder_info(path: Path) -> FileInfo:
 
 
 def _variant(folder: Path) -> str | None:
-    """``fp16`` where a network's weights are there in half precision alone."""
+    """``fp16`` if a network's weights exist in half precision only."""
     files = [*folder.iterdir()]
     return HALF if weights_in(folder, files, HALF) and not weights_in(folder, files, None) else None
 
@@ -174,7 +174,7 @@ def recognise(header: Header) -> FileInfo:
 
 
 def prediction_said(header: Header) -> Prediction | None:
-    """What a file says of how its denoiser predicts; None where it says nothing."""
+    """The prediction type that a file declares; None if it declares none."""
     if SAYS_VELOCITY in header.shapes:
         return Prediction.VELOCITY
     return PREDICTIONS.get(header.metadata.get("modelspec.prediction_type", ""))
@@ -220,13 +220,13 @@ def _checkpoint_family(header: Header) -> Family | None:
 
 
 def _title(metadata: Mapping[str, str]) -> str:
-    """What its author calls it, as written by the ModelSpec and by kohya's trainer; empty where they say nothing."""
+    """The author's title, as written by the ModelSpec and by kohya's trainer; empty if there is none."""
     said = (" ".join(metadata.get(key, "").split()) for key in ("modelspec.title", "ss_output_name"))
     return next(filter(None, said), "")
 
 
 def trigger_words(metadata: Mapping[str, str]) -> tuple[str, ...]:
-    """The words that a LoRA answers to: its author's own, else those most frequent in the captions it was trained on.
+    """A LoRA's trigger words: its author's own, else the most frequent ones in the captions it was trained on.
 
     As written by kohya's trainer (``ss_tag_frequency``: a table of counts by folder) and by the ModelSpec.
     """

@@ -1,4 +1,4 @@
-"""Where weights lie: a path on this machine, or the local cache of the Hugging Face hub, which ``downloads`` fills."""
+"""Where weights are stored: a path on this machine, or the Hugging Face hub's local cache (see ``hub.downloads``)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NETWORK_CONFIG = "config.json"
 """Marks the folder of a single network."""
 FILE = ".safetensors"
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
-"""Files that are recognised, to be refused."""
+"""Files that are recognised only to be refused."""
 PICKLE_REFUSED = f"“{{ending}}” files can run programs when opened; convert it to {FILE}, the only kind read"
 
 
@@ -24,8 +24,8 @@ class Source:
     """Weights named in the catalogue: exactly one of ``path`` (absolute) and ``hub`` (``owner/name``) is set.
 
     ``revision`` is a branch, tag or commit of the hub repository; ``variant`` picks files like ``….fp16.safetensors``.
-    ``marker`` is the file by which weights are known to be here: ``model_index.json`` of a whole pipeline,
-    ``config.json`` of a single network, the file itself of a LoRA or a checkpoint in one file. ``without`` are parts of
+    ``marker`` is the file whose presence shows that weights are here: ``model_index.json`` of a whole pipeline,
+    ``config.json`` of a single network, the file itself of a LoRA or a single-file checkpoint. ``without`` are parts of
     a pipeline that come from elsewhere: they need not be here. ``beside`` are folders of the repository whose
     configurations are needed too.
     """
@@ -51,14 +51,14 @@ class Source:
         return Path(cached).parent if self._is_whole(Path(cached)) else None
 
     def whereabouts(self, name: str) -> str:
-        """Where the weights of the model or LoRA ``name`` should be, and for those of the hub how to get them."""
+        """Where the weights of the model or LoRA ``name`` should be and, if they are on the hub, how to get them."""
         if self.path is not None:
             return str(self.path)
         return f"{self.hub} of the Hugging Face hub; “python -m inference pull {name}” fetches it"
 
     @property
     def is_one_file(self) -> bool:
-        """Whether a file is meant, and not a folder."""
+        """Whether this is a single file, not a folder."""
         name = self.path.name if self.path is not None else self.marker
         return self.marker.endswith(FILE) or name.endswith((FILE, *PICKLES))
 
@@ -67,17 +67,17 @@ class Source:
 
     @property
     def is_pipeline(self) -> bool:
-        """Whether a whole diffusers pipeline is meant."""
+        """Whether this is a whole diffusers pipeline."""
         return Path(self.marker).name == PIPELINE_INDEX
 
     def _is_whole(self, marker: Path) -> bool:
-        """Whether every network that is needed has weights beside its configuration. Of one repository, two models may
-        need different parts or variants, and other programs fetch single files."""
+        """Whether every network that is needed has its weights. Two models may need different parts or variants of one
+        repository, and other programs fetch single files."""
         folders = [marker.parent]
         if self.is_pipeline:
             try:
                 named = parts_named(marker.read_bytes())
             except (OSError, ValueError):
-                return True  # damaged: loading says so
+                return True  # damaged: loading reports it
             folders = [marker.parent / part for part in named if part in NETWORKS and part not in self.without]
         return all(are_whole(weights_in(folder, folder.glob("*"), self.variant)) for folder in folders)

@@ -1,4 +1,4 @@
-"""A table of the catalogue's TOML: every key is read once, with its type; one that is left over is an error."""
+"""A table of the catalogue's TOML: every key is read once, with its type; any key left unread is an error."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class CatalogError(ValueError):
 
 
 class Table:
-    """A TOML table that remembers which of its keys were read; ``where`` it stands, complaints say.
+    """A TOML table that remembers which of its keys were read; ``where`` is its place in the file, for errors.
 
-    Reading raises ``CatalogError`` for a value of another type, and for a missing one that has no default.
+    Reading raises ``CatalogError`` for a value of the wrong type, and for a missing one without a default.
     """
 
     def __init__(self, where: str, values: dict[str, Any]) -> None:
@@ -94,7 +94,7 @@ class Table:
             yield name, table
 
     def finish(self) -> None:
-        """Raises ``CatalogError`` for a key that nothing reads."""
+        """Raises ``CatalogError`` for a key that was not read."""
         if self._unread:
             raise self.error(min(self._unread), "unknown key")
 

@@ -1,4 +1,4 @@
-"""From the catalogue's TOML to its entries: what each table may say."""
+"""Parses the catalogue's TOML into its entries: what each table may contain."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ EXPLICIT_FROM = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """All that a catalogue's file says; ``default`` is the name of a model."""
+    """The contents of a catalogue's file; ``default`` is the name of a model."""
 
     default: str
     models: tuple[ModelEntry, ...]
@@ -46,7 +46,7 @@ class Document:
 
 
 def read_document(document: dict[str, Any], folder: Path) -> Document:
-    """The entries; paths are relative to ``folder``. Raises ``CatalogError``."""
+    """Parse the entries; paths are relative to ``folder``. Raises ``CatalogError``."""
     top = Table("the top of the file", document)
     read = Document(
         default=top.text("default"),

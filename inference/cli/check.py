@@ -1,4 +1,4 @@
-"""``python -m inference check``: load everything that is on this machine, and say what is wrong with it."""
+"""``python -m inference check``: load everything that is on this machine, and report what is wrong with it."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ CPU = torch.device("cpu")
 
 
 def check_all(catalog: Catalog, say: Say) -> bool:
-    """Load every model, every LoRA, and what checks and previews pictures, one after the other, in float32 on the CPU;
-    True if none of them is unusable.
+    """Load every model, LoRA, checker and preview autoencoder, one after the other, in float32 on the CPU; True if none
+    of them is unusable.
 
-    What is not on this machine is told, with the way to get it, but counts as nothing wrong.
+    What is not on this machine is reported, with the way to get it, but is not a fault.
     """
     return _Check(catalog, say).all()
 
 
 @dataclass(frozen=True, slots=True)
 class _Check:
-    """Each method says what it finds, and returns whether that is well."""
+    """Each method reports what it finds, and returns whether all is well."""
 
     catalog: Catalog
     say: Say
@@ -90,7 +90,7 @@ class _Check:
         return True
 
     def _checkers(self) -> bool:
-        """One that is not here is no fault: whoever waives the check need not have it."""
+        """A missing checker is not a fault: if the check is turned off, none is needed."""
         faults = Safety(catalog=self.catalog, device=CPU, precision=torch.float32).faults()
         for fault in faults:
             self.say(f"{'·' if isinstance(fault, CheckerMissing) else '✗'} {describe(fault)}")

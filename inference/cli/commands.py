@@ -1,4 +1,4 @@
-"""What the command line does: draw, list models, draw again. Each takes data and says in words what came of it."""
+"""The commands: draw, list models, draw again. Each takes data and reports the outcome in words."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Hardware:
 def draw(
     catalog: Catalog, request: ImageRequest, hardware: Hardware, folder: Path, say: Say, *, safety_check: bool = True
 ) -> None:
-    """Draw ``request`` into ``folder`` and say what was drawn, with what, how long it took, and what is explicit."""
+    """Draw ``request`` into ``folder``; report what was drawn, with what, how long it took, and what is explicit."""
     entry = check(request, catalog)
     with PictureWriter(folder) as writer:
         engine = _engine(catalog, hardware, safety_check=safety_check)
@@ -65,7 +65,7 @@ def draw(
 
 
 def list_models(catalog: Catalog, say: Say) -> None:
-    """Say of every model whether it is on this machine, what it draws, and where missing weights belong."""
+    """Report for every model whether it is on this machine, what it draws, and where missing weights belong."""
     for entry in catalog:
         missing = catalog.missing(entry.name)
         default = ", default" if entry is catalog.default else ""
@@ -85,7 +85,7 @@ def list_models(catalog: Catalog, say: Say) -> None:
 def redraw(catalog: Catalog, path: Path, hardware: Hardware, say: Say) -> bool:
     """Draw the picture at ``path`` again from its own recipe; True if every pixel is identical.
 
-    Device, precision and threads are the recipe's unless ``hardware`` says otherwise.
+    Device and precision are the recipe's unless ``hardware`` says otherwise; the threads are the recipe's, if possible.
 
     Raises:
         InferenceError: with NotAPicture, or with what drawing raises.
@@ -110,7 +110,7 @@ def redraw(catalog: Catalog, path: Path, hardware: Hardware, say: Say) -> bool:
 
 
 def differences(then: Recipe, now: Recipe) -> list[str]:
-    """Sentences on what is not as it was when the picture was drawn, and may show in its pixels."""
+    """Sentences on what has changed since the picture was drawn and may affect its pixels."""
     found = []
     if then.weights != now.weights:
         found.append(
@@ -138,7 +138,7 @@ def _engine(catalog: Catalog, hardware: Hardware, *, safety_check: bool) -> Engi
 
 
 def _as_drawn(recipe: Recipe, wish: Hardware) -> Hardware:
-    """The recipe's hardware as far as it is here and nobody wishes for other."""
+    """The recipe's hardware, as far as it is available here and ``wish`` names no other."""
     has_device = any(device.startswith(recipe.device) for device in available_devices())
     device = recipe.device if wish.device == AUTO and has_device else wish.device
     precision = recipe.precision if wish.precision == AUTO else wish.precision
@@ -147,7 +147,7 @@ def _as_drawn(recipe: Recipe, wish: Hardware) -> Hardware:
 
 
 def _draw(engine: Engine, batch: Batch) -> Drawn:
-    """Raises ``InferenceError`` for what is wrong with a single picture, too."""
+    """Draw ``batch``; raises ``InferenceError`` for faults of single pictures, too."""
     with _bar(batch.steps) as on_progress:
         drawn = engine.draw(batch, on_progress)
     for fault in drawn.faults:

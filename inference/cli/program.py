@@ -1,4 +1,4 @@
-"""The command line: what may be typed after ``python -m inference``, and what becomes of errors."""
+"""The command line: the arguments of ``python -m inference``, and how errors are reported."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ CATALOG = Path(__file__).resolve().parents[2] / "models" / "models.toml"
 
 
 class _Parser(argparse.ArgumentParser):
-    """Complains in one sentence, without the usage above it."""
+    """Reports errors in one sentence, without the usage above it."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{message}\n")
 
 
 def run(argv: Sequence[str] | None = None) -> int:
-    """Run the command; 0 if all is well, 1 if a picture differs or a model fails, 2 after a sentence on stderr."""
+    """Run the command; returns the exit status: 0 on success, 1 if a picture differs or a model fails, 2 for errors."""
     try:
         return _run(_parser().parse_args(argv))
     except (InferenceError, CatalogError) as error:
@@ -37,7 +37,7 @@ def run(argv: Sequence[str] | None = None) -> int:
         if interrupt.args:
             print(interrupt, file=sys.stderr)
         return 130
-    except BrokenPipeError:  # of “… models | head”; what is still buffered has nowhere to go
+    except BrokenPipeError:  # as by “… models | head”; buffered output has nowhere to go
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
@@ -48,7 +48,7 @@ def _run(arguments: argparse.Namespace) -> int:
         from inference.cli.pull import pull_all
 
         return 0 if pull_all(catalog, arguments.models, print, partial(print, file=sys.stderr)) else 2
-    from inference.cli import commands  # after --help, mistyped options and downloads, which need no torch
+    from inference.cli import commands  # only now: --help, mistyped options and downloads need no torch
 
     match arguments.command:
         case "draw":
@@ -69,7 +69,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _request(arguments: argparse.Namespace, catalog: Catalog) -> ImageRequest:
-    """The order, with what was not said taken from the model."""
+    """The order; options that were not given take the model's defaults."""
     entry = catalog.find(arguments.model) if arguments.model else catalog.default
     width, height = arguments.size or (entry.width, entry.height)
     return ImageRequest(

@@ -1,4 +1,4 @@
-"""What ``python -m inference pull`` does: downloads with a progress bar, and says what came of it."""
+"""``python -m inference pull``: downloads models with a progress bar, and reports the outcome."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Say = Callable[[str], None]
 
 
 def pull_all(catalog: Catalog, typed: Sequence[str], say: Say, complain: Say) -> bool:
-    """Bring every model or LoRA here that is ``typed``, by its name or title; True if all of them came.
+    """Download every model or LoRA whose name or title is in ``typed``; True if all of them arrived.
 
-    What fails is complained about, and the others are tried all the same.
+    Failures are reported, and the others are still tried.
     """
     well = True
     for one in typed:
@@ -41,12 +41,12 @@ def _pull(catalog: Catalog, name: str, say: Say) -> None:
 
 
 def _pull_with_bar(catalog: Catalog, name: str) -> None:
-    with tqdm(desc=name, unit="B", unit_scale=True, leave=False, delay=1e-3) as bar:  # not before the first news
+    with tqdm(desc=name, unit="B", unit_scale=True, leave=False, delay=1e-3) as bar:  # not before the first progress
 
         def follow(here: int, total: int) -> None:
             if bar.total is None:
                 bar.reset(total)
-                bar.initial = here  # what an earlier attempt brought says nothing about the speed of this one
+                bar.initial = here  # the bytes of an earlier attempt do not count towards the speed
             bar.update(here - bar.n)
 
         pull(catalog, name, follow)

@@ -1,1 +1,1 @@
-"""The queue and what drains it: orders in, batches to the workers, news and one end back to each order."""
+"""The queue and the tasks that drain it: orders in, batches to the workers, events and one outcome back per order."""

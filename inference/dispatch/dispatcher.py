@@ -1,7 +1,7 @@
 """The async queue and the tasks that drain it: next batch to the worker, its messages back to those who ordered.
 
-One draining task per worker. What a device gets is decided by ``feeding``, what becomes of the orders it had in hand by
-``hearing``; every order ends in exactly one place, ``open_orders``.
+One draining task per worker. ``feeding`` decides what a device gets, ``hearing`` what becomes of the orders it had in
+hand; every order ends in exactly one place, ``open_orders``.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ log = logging.getLogger(__name__)
 
 
 class Dispatcher:
-    """Takes orders, keeps them in fair order, and feeds the workers. Lives on one event loop.
+    """Accepts orders, keeps them in fair order, and feeds the workers. Lives on one event loop.
 
-    ``hire`` makes a worker for a device by name: for those that the first worker reports beside its own. ``fetching``
-    brings models here; without it, orders for those that are missing fail when they are drawn. ``batch_wait_s`` bounds
+    ``hire`` creates a worker for a device by name: for those that the first worker reports besides its own.
+    ``fetching`` downloads models; without it, orders for missing ones fail when they are drawn. ``batch_wait_s`` bounds
     how long a batch is held while more orders of its kind keep coming. ``discard`` is given the pictures on disk of
-    orders that were taken back while they were saved.
+    orders that were cancelled while being saved.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Dispatcher:
         self._hearing = Hearing(queue=queue, orders=self._orders, pace=pace, discard=discard)
 
     def __len__(self) -> int:
-        """How many orders wait."""
+        """The number of waiting orders."""
         return len(self._queue)
 
     @property
@@ -72,12 +72,12 @@ class Dispatcher:
 
     @property
     def ailing(self) -> Mapping[str, Failure]:
-        """Why a model could not be loaded the last time, by its name."""
+        """By model name, why the model could not be loaded the last time."""
         return self._hearing.ailing
 
     @property
     def downloads(self) -> bool:
-        """Whether what is missing of a model is downloaded once somebody orders it."""
+        """Whether a model that is missing is downloaded when somebody orders it."""
         return self._fetching is not None and self._fetching.allowed
 
     def waiting_for(self, owner: str) -> int:
@@ -89,26 +89,26 @@ class Dispatcher:
         return self._queue.waiting_in(group)
 
     def standing(self) -> dict[str, Standing]:
-        """Where every open order stands, by job id."""
+        """The state of every open order, by job id."""
         return self._orders.standing()
 
     def seconds_until_room(self) -> float | None:
-        """Until the next batch is drawn; None where that has never been timed."""
+        """Estimated seconds until the next batch is drawn; None if nothing comparable has been timed."""
         return self._outlook.seconds_until_room()
 
     # -- taking orders -------------------------------------------------------------------------------------------------
 
     def check_room(self, owner: str, *, orders: int = 1) -> None:
-        """Raise ``InferenceError`` if so many more orders of this person would be refused now."""
+        """Raise ``InferenceError`` if this many more orders of this person would be refused now."""
         self._queue.check_room(owner, orders=orders, retry_after_s=self.seconds_until_room())
 
     @property
     def most_waiting(self) -> int:
-        """How many orders one person may have waiting where nobody else waits."""
+        """How many orders one person may have waiting if nobody else waits."""
         return self._queue.most_waiting
 
     def to_fetch(self, request: ImageRequest) -> tuple[str, ...]:
-        """What of an order has to be downloaded first; raises ``InferenceError`` where that is switched off."""
+        """What has to be downloaded first for an order; raises ``InferenceError`` if downloads are switched off."""
         return () if self._fetching is None else self._fetching.needs(request)
 
     def submit(
@@ -124,8 +124,8 @@ class Dispatcher:
         """Queue an order of a person in a community (``group``); raises ``InferenceError`` like ``check_room``
         and ``to_fetch``.
 
-        A ``resumed`` order was accepted before a restart and is not turned away now. If a worker had it in hand then
-        (``attempts``), it may have been what ended the bot: it is drawn once more, alone, and never a third time.
+        A ``resumed`` order was accepted before a restart and is not refused now. If a worker had it in hand then
+        (``attempts``), it may be what ended the bot: it is drawn once more, alone, and never a third time.
         """
         if not resumed:
             self.check_room(owner)
@@ -138,7 +138,7 @@ class Dispatcher:
         return ticket
 
     def _take_in(self, entry: Entry) -> None:
-        """Into the queue, or where its model has to be downloaded first, beside it."""
+        """Queue ``entry``, or park it if its model has to be downloaded first."""
         try:
             missing = self.to_fetch(entry.request)
         except InferenceError as refusal:
@@ -165,7 +165,7 @@ class Dispatcher:
                 self._tell_positions()
 
     def cancel(self, job_id: str) -> bool:
-        """Take an order back, waiting or running; False if it is not here (any more)."""
+        """Cancel an order, waiting or running; False if there is no such order (any more)."""
         if job_id not in self._orders:
             return False
         self._queue.remove(job_id)
@@ -184,7 +184,7 @@ class Dispatcher:
     async def run(self) -> None:
         """Drain the queue until cancelled, which also ends the workers; unfinished orders stay open for the next start.
 
-        If this dies of anything else, the bot has to: nothing would ever be drawn again.
+        If this ends with any other error, so must the bot: nothing would ever be drawn again.
         """
         async with asyncio.TaskGroup() as self._drains:
             for station in self._stations:
@@ -203,7 +203,7 @@ class Dispatcher:
             await station.worker.stop()
 
     async def _serve(self, station: Station) -> None:
-        """Start the worker, then feed it and hear it until it is gone."""
+        """Start the worker, then feed it and handle its messages until it is gone."""
         ready = await station.worker.start()
         station.failed_starts, station.ready, station.proven = 0, True, True
         self._grow(ready.others)
@@ -219,7 +219,7 @@ class Dispatcher:
                 self._share()
 
     def _grow(self, devices: Sequence[str]) -> None:
-        """Put the devices to work that nobody drives yet, once."""
+        """Start workers on the devices that have none yet, once."""
         if self._hire is None or self._drains is None:
             return
         hire, self._hire = self._hire, None
@@ -244,15 +244,15 @@ class Dispatcher:
         self._share()
 
     def _prepare(self, station: Station) -> None:
-        """Have the worker bring up, while it draws, what its next batch will probably need."""
+        """Have the worker load, while it draws, the model that its next batch will probably need."""
         ahead = self._feeding.to_prefetch(station, ailing=self._hearing.ailing)
         if ahead is not None:
             station.prefetch(ahead)
 
     async def _recover(self, station: Station, failure: Failure) -> None:
-        """After a worker's death: another is started; if even that fails, slower and slower.
+        """After a worker's death: it is restarted, with a growing backoff if even that fails.
 
-        Raises ``InferenceError`` where the device or its precision has a name that there never was.
+        Raises ``InferenceError`` if its device or precision is unknown, and no worker has ever come up there.
         """
         if isinstance(failure, UNDRIVEABLE) and not station.proven:
             raise InferenceError(failure)
@@ -271,7 +271,7 @@ class Dispatcher:
         await asyncio.sleep(self._patience.backoff_s(station.failed_starts))
 
     def _share(self) -> None:
-        """What waits may be another device's turn now: one is busy that it was left to, or has given it back."""
+        """Offer waiting orders to other devices: the one they were left to is busy now, or has given them back."""
         if len(self._queue):
             self._wake()
         self._tell_positions()

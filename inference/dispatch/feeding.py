@@ -1,4 +1,4 @@
-"""What a device gets next, and what it can prepare for: the queue's order applied to what all the devices have in hand.
+"""What a device gets next, and what it can prefetch: the queue's order applied to what all devices have in hand.
 
 Sends nothing.
 """
@@ -13,19 +13,19 @@ from inference.dispatch.stations import Station
 from inference.messages import Prefetch
 
 GAP = 0.25
-"""Share of the longest hold after which no more orders are expected if none came."""
+"""Share of the longest hold after which no more orders are expected if none has come."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """There is a batch, and company may be coming: look again in so many seconds."""
+    """There is a batch, but more orders may join it: look again in ``seconds``."""
 
     seconds: float
 
 
 class Feeding:
-    """Chooses for the devices of ``stations``, which may grow. A batch of several orders that is not full is held for
-    ``wait_s`` at most while more of its kind keep coming."""
+    """Chooses for the devices of ``stations``, which may grow. A batch of several orders that is not full is held, for
+    at most ``wait_s``, while more of its kind keep coming."""
 
     def __init__(self, *, queue: FairQueue, stations: Sequence[Station], wait_s: float) -> None:
         self._queue = queue
@@ -35,8 +35,8 @@ class Feeding:
     def next_orders(self, station: Station, *, now: float) -> tuple[Entry, ...] | Held:
         """Take the orders of the next batch for ``station`` out of the queue; none if it is not its turn.
 
-        An order drawn alone has the worker to itself to the end. An order is left to another free device that holds its
-        model, or where none does, one that holds fewer models.
+        An order that is drawn alone has the worker to itself until it ends. An order is left to another free device
+        that holds its model or, if none does, to one that holds fewer models.
         """
         elsewhere = _held(self._others(station))
         if not self._is_its_turn(station, elsewhere):
@@ -49,11 +49,11 @@ class Feeding:
         return self._queue.take(station.resident, elsewhere)
 
     def to_prefetch(self, station: Station, *, ailing: Container[str]) -> Prefetch | None:
-        """What the worker of ``station`` should bring up while it draws: what its next batch will probably need.
+        """What the worker of ``station`` should load while it draws: the model that its next batch will probably need.
 
-        It is a guess, since others may order meanwhile, so there is one for each batch. Nothing where another device is
-        free, starts, or holds the model, since that may draw the order first; nothing for a model that is known to be
-        ``ailing``, and nothing for an order that is drawn alone because it may be to blame for a worker's death.
+        It is a guess, since more orders may arrive meanwhile, so there is one per batch. None if another device is
+        free, starting, or holds the model, since that one may draw the order first; none for a model that is known to
+        be ``ailing``, and none for an order that is drawn alone because it may have caused a worker's death.
         """
         others, batch = self._others(station), station.batch
         if batch is None or station.is_told:
@@ -80,7 +80,7 @@ class Feeding:
 
     def _held_s(self, station: Station, elsewhere: frozenset[str], now: float) -> float:
         """How many more seconds the next batch is held. All holds between two batches share one limit, so that nobody
-        waits longer for company that comes and goes."""
+        waits longer because orders join and leave."""
         until = self._queue.company_until(station.resident, elsewhere, gap_s=self._wait_s * GAP)
         if until is None:
             return 0.0
@@ -97,7 +97,7 @@ def _held(stations: Iterable[Station]) -> frozenset[str]:
 
 
 def _is_or_will_be_free(station: Station) -> bool:
-    """Whether it waits for orders, or is on its way to for the first time."""
+    """Whether it waits for orders, or is starting without a failed start so far."""
     return station.batch is None and (station.ready or station.failed_starts == 0)
 
 

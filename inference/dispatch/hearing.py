@@ -1,6 +1,6 @@
-"""What a worker says, and its death, mean for the orders that it had in hand.
+"""What a worker's messages, and its death, mean for the orders that it had in hand.
 
-A failed request and a dead worker are different things: the first is answered, after the second the job runs once
+A failed request and a dead worker are different things: the first is answered; after the second, the job runs once
 more, alone.
 """
 
@@ -30,7 +30,7 @@ from inference.messages import (
 
 
 class Hearing:
-    """Settles orders, gives back to the queue what is to be tried again, learns the pace and which models ail."""
+    """Settles orders, returns those to be retried to the queue, learns the pace and which models fail to load."""
 
     def __init__(
         self, *, queue: FairQueue, orders: OpenOrders, pace: Pace, discard: Callable[[tuple[Picture, ...]], None]
@@ -43,15 +43,15 @@ class Hearing:
 
     @property
     def ailing(self) -> Mapping[str, Failure]:
-        """Why a model could not be loaded the last time, by its name."""
+        """By model name, why the model could not be loaded the last time."""
         return self._ailing
 
     def hear(self, station: Station, message: FromWorker) -> None:
-        """Take note of what the worker of ``station`` says."""
+        """Handle a message from the worker of ``station``."""
         station.heard_at = time.monotonic()
         match message:
             case BatchProgress(progress=progress):
-                if progress.phase is station.phase is Phase.DECODING:  # nobody is told how many of a batch are decoded
+                if progress.phase is station.phase is Phase.DECODING:  # people are not told how many are decoded
                     return
                 station.phase = progress.phase
                 station.previews |= {(preview.job_id, preview.index): preview for preview in progress.previews}
@@ -61,7 +61,7 @@ class Hearing:
                 self._drawn(station, message)
             case JobSaved(job_id=job_id, pictures=pictures, seconds=seconds):
                 station.jobs.pop(job_id, None)
-                if job_id not in self._orders:  # it was taken back too late to keep them from being saved
+                if job_id not in self._orders:  # it was cancelled too late to prevent the saving
                     self._discard(pictures)
                 self._orders.settle(job_id, Finished(pictures=pictures, seconds=seconds))
             case JobFailed(job_id=job_id, failure=failure):
@@ -77,7 +77,7 @@ class Hearing:
                 assert_never(message)
 
     def bury(self, station: Station, failure: Failure) -> bool:
-        """After its worker's death: what it had in hand runs once more, alone, or ends. False if that is nothing."""
+        """After its worker's death: each order it had in hand runs once more, alone, or ends. False if it had none."""
         in_hand = station.clear()
         for entry in in_hand:
             if entry.job_id not in self._orders:
@@ -103,8 +103,8 @@ class Hearing:
                 self._orders.tell(entry.job_id, Running(progress=saving))
 
     def _failed(self, station: Station, failure: Failure) -> None:
-        """The worker lives. Of several orders only one may be to blame, so each is tried by itself; unless it is what
-        they have in common."""
+        """The worker is alive. Of several orders only one may be to blame, so each is tried by itself; unless the fault
+        lies in the model that they share."""
         if station.batch is not None and not station.batch.adapters and isinstance(failure, WeightsUnreadable):
             self._ailing[station.batch.model] = failure
         entries = station.release()

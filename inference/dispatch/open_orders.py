@@ -6,12 +6,12 @@ from inference.contract import Outcome, Standing
 from inference.dispatch.ticket import Ticket
 
 MOST_ATTEMPTS = 2
-"""So many workers may have an order in hand when they die."""
+"""How many workers may die with the same order in hand."""
 
 
 class OpenOrders:
-    """Tickets by job id. Whatever happens to an order that is not among them (any more) is not told to anybody: one
-    that was cancelled and whose worker then crashes must not be answered twice."""
+    """Tickets by job id. News of an order that is not among them (any more) is dropped: one that was cancelled and
+    whose worker then crashes must not be answered twice."""
 
     def __init__(self) -> None:
         self._tickets: dict[str, Ticket] = {}
@@ -20,12 +20,12 @@ class OpenOrders:
         return job_id in self._tickets
 
     def open(self, job_id: str, *, attempts: int = 0) -> Ticket:
-        """From now on there is this order, which ``attempts`` workers have had in hand before."""
+        """Open an order that ``attempts`` workers have had in hand before."""
         ticket = self._tickets[job_id] = Ticket(job_id, attempts=attempts)
         return ticket
 
     def standing(self) -> dict[str, Standing]:
-        """Where every open order stands, by job id."""
+        """The state of every open order, by job id."""
         told = ((job_id, ticket.latest) for job_id, ticket in self._tickets.items())
         return {job_id: event for job_id, event in told if isinstance(event, Standing)}
 
@@ -35,15 +35,15 @@ class OpenOrders:
             self._tickets[job_id].tell(event)
 
     def begin_attempt(self, job_id: str) -> None:
-        """A worker gets the order in hand."""
+        """A worker is given the order."""
         self._tickets[job_id].attempt()
 
     def put_back(self, job_id: str, *, counts: bool) -> None:
-        """It waits again; ``counts``: the worker that had it in hand is one of those that it may be given to."""
+        """The order waits again; ``counts``: the attempt counts towards ``MOST_ATTEMPTS``."""
         self._tickets[job_id].put_back(counts=counts)
 
     def may_try_again(self, job_id: str) -> bool:
-        """Whether it was given to fewer workers than it may be."""
+        """Whether fewer than ``MOST_ATTEMPTS`` workers have had the order."""
         return self._tickets[job_id].attempts < MOST_ATTEMPTS
 
     def settle(self, job_id: str, outcome: Outcome) -> None:

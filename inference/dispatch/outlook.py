@@ -13,7 +13,7 @@ from inference.dispatch.queue import Entry, FairQueue
 
 
 class Device(Protocol):
-    """What matters of a device: its batch with the time that it began (monotonic seconds), the models it holds."""
+    """What the estimates need to know of a device: its batch, when that began (monotonic seconds), and its models."""
 
     batch: Batch | None
     batch_since: float
@@ -21,7 +21,7 @@ class Device(Protocol):
 
 
 class Outlook:
-    """Estimates for everybody who waits. None is said where something has never been timed."""
+    """Estimates for everybody who waits; None where nothing comparable has been timed."""
 
     def __init__(self, *, queue: FairQueue, pace: Pace, devices: Sequence[Device]) -> None:
         self._queue = queue
@@ -39,7 +39,7 @@ class Outlook:
                 yield entry.job_id, Waiting(position=position, eta_s=ahead_s)
 
     def seconds_until_room(self) -> float | None:
-        """Until the next batch is drawn."""
+        """Estimated seconds until the next batch is drawn."""
         first = next(iter(self._queue.plan()), None)
         return None if first is None else _sum(self._seconds_left(), self._estimate(first))
 
@@ -60,7 +60,7 @@ class Outlook:
         return (draw_s + (0.0 if resident else self._pace.load_s(request.model))) / len(self._devices)
 
     def _seconds_left(self) -> float | None:
-        """Until the first device is free."""
+        """Estimated seconds until the first device is free."""
         left: list[float] = []
         for device in self._devices:
             batch = device.batch

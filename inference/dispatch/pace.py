@@ -1,8 +1,8 @@
-"""How long things take here: measured seconds per model, for the estimates that people are shown. Pure.
+"""How long things take here: measured seconds per model, for the estimates shown to people. Pure.
 
-The time of a batch is modelled as proportional to its work, ``bucket × steps × width × height``. Each model has a
-factor, learnt as an exponentially weighted mean, and another one for guided pictures, which may take a second pass; one
-that is not known yet is taken to be as the other. The first batch of a model also tells what loading it costs.
+The time of a batch is modelled as proportional to its work, ``bucket × (steps + 1) × width × height``. Each model has a
+factor, learnt as an exponentially weighted mean, and another one for guided pictures, which may take a second pass; a
+factor not known yet is taken to equal the other. The first batch of a model also shows how long it takes to load.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Pace:
         self._load_s: dict[str, float] = {}
 
     def record(self, batch: Batch, *, load_s: float, draw_s: float) -> None:
-        """Learn from a drawn batch; a ``load_s`` of next to nothing means that the model was in memory."""
+        """Learn from a drawn batch; a ``load_s`` close to 0 means that the model was in memory."""
         key = (batch.model, batch.guided_bucket > 0)
         newest = draw_s / work(batch.bucket, batch.steps, batch.width, batch.height)
         known = self._seconds_per_work.get(key, newest)
@@ -30,7 +30,7 @@ class Pace:
             self._load_s[batch.model] = load_s
 
     def draw_s(self, *, model: str, guided: bool, bucket: int, steps: int, width: int, height: int) -> float | None:
-        """Expected seconds for a batch; None for a model that has not been timed. ``guided``: some of its rows are."""
+        """Expected seconds for a batch; None for a model not timed yet. ``guided``: some of its rows are."""
         factors = self._seconds_per_work
         factor = factors.get((model, guided), factors.get((model, not guided)))
         return None if factor is None else factor * work(bucket, steps, width, height)

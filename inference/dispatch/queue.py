@@ -1,10 +1,10 @@
-"""Policy of the queue: whose turn it is, who shares a batch, who stands where. Pure: no clock, no tasks, no device.
+"""Policy of the queue: whose turn it is, who shares a batch, who has which position. Pure: no clock, tasks or device.
 
 Fairness is start-time fair queueing (Goyal, Vin and Cheng, 1996) with one flow per person: every person carries a
 virtual time that grows by the cost of what was drawn for them, and whoever has the least is next. A newcomer starts at
 the present virtual time, so a person with twenty orders waiting delays a person with one by a single batch at most, and
-nobody saves up turns by staying away. Once nothing waits, all are even again: what was drawn while nobody else wanted
-anything is held against nobody. An order taken back costs nothing, because only drawing is charged.
+nobody saves up turns by staying away. Once the queue is empty, all are even again: what was drawn while nobody else
+waited is not held against anybody. A cancelled order costs nothing, because only drawing is charged.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from inference.errors import InferenceError, QueueFull, TooManyWaiting
 @dataclass(slots=True, kw_only=True, eq=False)
 class Entry:
     """An order in the queue. ``group`` is the community it comes from; ``alone`` keeps it out of shared batches;
-    ``passed_over`` counts overtakings; ``came_at`` is when it was queued, in the seconds of whoever did."""
+    ``passed_over`` counts its overtakings; ``came_at`` is when it was queued, in seconds of the caller's clock."""
 
     job_id: str
     owner: str
@@ -39,7 +39,7 @@ class Entry:
 
     @property
     def cost(self) -> float:
-        """What the order takes of the device, in megapixel-steps."""
+        """The work of drawing the order, in megapixel-steps."""
         request = self.request
         return request.width * request.height * request.steps * request.count / 1e6
 
@@ -70,7 +70,7 @@ class FairQueue:
 
     @property
     def most_waiting(self) -> int:
-        """How many orders one person may have waiting where nobody else waits."""
+        """How many orders one person may have waiting if nobody else waits."""
         return min(self._limit, self._limit_per_owner)
 
     def waiting_for(self, owner: str) -> int:
@@ -84,14 +84,14 @@ class FairQueue:
         return sum(entry.group == group for line in lines for entry in line)
 
     def check_room(self, owner: str, *, orders: int = 1, retry_after_s: float | None = None) -> None:
-        """Raise ``InferenceError`` (``QueueFull``, ``TooManyWaiting``) if so many more of ``owner`` are too much."""
+        """Raise ``InferenceError`` (``QueueFull``, ``TooManyWaiting``) if this many more of ``owner`` are too many."""
         if self.waiting_for(owner) + orders > self._limit_per_owner:
             raise InferenceError(TooManyWaiting(limit=self._limit_per_owner, retry_after_s=retry_after_s))
         if len(self) + orders > self._limit:
             raise InferenceError(QueueFull(limit=self._limit, retry_after_s=retry_after_s))
 
     def add(self, entry: Entry, *, now: float = 0.0) -> None:
-        """Queue an order in its owner's line. Limits are ``check_room``'s business: resumed orders pass."""
+        """Queue an order in its owner's line. Limits are left to ``check_room``: resumed orders may exceed them."""
         entry.came_at = now
         self._arrivals += 1
         entry.arrival = self._arrivals
@@ -101,22 +101,22 @@ class FairQueue:
         line.append(entry)
 
     def park(self, entry: Entry) -> None:
-        """Keep an order that cannot be drawn yet. It counts as waiting and has no position."""
+        """Keep an order that cannot be drawn yet. It counts as waiting but has no position."""
         self._parked[entry.job_id] = entry
 
     def unpark(self, job_id: str, *, now: float = 0.0) -> None:
-        """Queue an order that was parked, as if it came now; nothing if it was taken out meanwhile."""
+        """Queue a parked order as if it came now; does nothing if it was removed meanwhile."""
         entry = self._parked.pop(job_id, None)
         if entry is not None:
             self.add(entry, now=now)
 
     def give_back(self, entry: Entry) -> None:
-        """Put an order that was already taken before everything else, to be drawn alone."""
+        """Return an order that was already taken to the very front of the queue, to be drawn alone."""
         entry.alone = True
         self._returned.append(entry)
 
     def remove(self, job_id: str) -> Entry | None:
-        """Take an order out; None if it does not wait here."""
+        """Remove an order; None if it does not wait here."""
         if job_id in self._parked:
             return self._parked.pop(job_id)
         for line in (self._returned, *self._waiting.values()):
@@ -128,7 +128,7 @@ class FairQueue:
         return None
 
     def in_order(self) -> Iterator[Entry]:
-        """Every waiting order as it would be drawn one by one, whatever is in memory; none that is parked."""
+        """Every waiting order in fair order, regardless of which models are in memory; parked ones are left out."""
         yield from self._returned
         heads = [(self._start_tags[owner], line[0].arrival, owner, 0) for owner, line in self._waiting.items()]
         heapq.heapify(heads)
@@ -158,7 +158,7 @@ class FairQueue:
 
         The fair order decides who leads, except that a leader whose model is not among ``resident`` may be overtaken
         ``max_passed_over`` times: by one whose model is, or else, if another device holds the leader's model (it is
-        among ``elsewhere``), by one whose model none holds. Those of equal key then ride along while there is room.
+        among ``elsewhere``), by one whose model no device holds. Orders of equal key then join while there is room.
         """
         leader = self.peek(resident, elsewhere)
         if leader is None:
@@ -177,10 +177,10 @@ class FairQueue:
     def company_until(
         self, resident: frozenset[str] = frozenset(), elsewhere: frozenset[str] = frozenset(), *, gap_s: float
     ) -> float | None:
-        """Until when the batch that ``take`` would return may be held, because more of its key seem to be coming:
-        ``gap_s`` after the last of them came.
+        """Until when the batch that ``take`` would return may be held because more orders with its key seem to be
+        coming: ``gap_s`` after the last one came.
 
-        None where there is nothing to wait for: it is full already, a lone order, or one that is drawn alone.
+        None if there is nothing to wait for: the batch is full already, a lone order, or one that is drawn alone.
         """
         leader = self.peek(resident, elsewhere)
         if leader is None or leader.alone:
@@ -233,8 +233,8 @@ class FairQueue:
         self._start_tags[entry.owner] += entry.cost
 
     def _forget_the_absent(self) -> None:
-        """Drop empty lines, and the account of those whom the present has caught up with: everybody's, once nothing
-        waits."""
+        """Drop empty lines, and the start tags of absent people that the virtual time has caught up with: everybody's,
+        once nothing waits."""
         for owner in [owner for owner, line in self._waiting.items() if not line]:
             del self._waiting[owner]
         if not self._waiting and not self._returned:

@@ -12,12 +12,12 @@ from inference.messages import Draw, Prefetch
 from inference.processes.handle import WorkerProcess
 
 MOST_DOUBLINGS = 30
-"""Of a wait between two starts. A device may fail to start for days, and no float holds 2**1024."""
+"""Of the backoff between two starts. A device may fail to start for days, and no float holds 2**1024."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
-    """How long a silent worker is waited for before it is ended, and how a failing start is repeated."""
+    """How long a worker may be silent before it is killed, and the backoff of failing starts."""
 
     load_timeout_s: float = 600.0
     step_timeout_s: float = 120.0
@@ -26,7 +26,7 @@ class Patience:
     starts_before_giving_up: int = 3
 
     def backoff_s(self, failed_starts: int) -> float:
-        """How long to wait after so many failed starts in a row: twice as long each time, as far as that goes."""
+        """The backoff after so many failed starts in a row: it doubles each time, up to ``longest_backoff_s``."""
         doublings = min(failed_starts - 1, MOST_DOUBLINGS)
         return min(self.first_backoff_s * 2.0**doublings, self.longest_backoff_s)
 
@@ -51,17 +51,17 @@ class Station:
     proven: bool = False
     """Whether a worker has ever come up on this device."""
     prefetching: Prefetch | None = None
-    """What it was told last to bring up, until that is drawn with."""
+    """The last prefetch that the worker was sent, until a batch uses it."""
     is_told: bool = False
-    """Whether that was while the batch in hand was drawn."""
+    """Whether it was sent during the batch in hand."""
     held_since: float | None = None
-    """Since when its next batch, which could be drawn, is held because more may join it."""
+    """Since when its next batch has been held because more orders may join it."""
     alarm: asyncio.TimerHandle | None = None
     """Wakes it when the hold is over."""
 
     @property
     def holds(self) -> frozenset[str]:
-        """The models that are in its memory, or on their way there."""
+        """The models that are in its memory, or being loaded."""
         return self.resident | {found.model for found in (self.batch, self.prefetching) if found}
 
     @property
@@ -84,12 +84,12 @@ class Station:
         self.worker.send(Draw(batch=batch))
 
     def prefetch(self, ahead: Prefetch) -> None:
-        """Have a model brought up while the batch in hand is drawn."""
+        """Have a model loaded while the batch in hand is drawn."""
         self.prefetching, self.is_told = ahead, True
         self.worker.send(ahead)
 
     def release(self) -> list[Entry]:
-        """Take the batch off the device; its orders, which it then has no more to do with."""
+        """Take the batch off the device; returns its orders, which are no longer in hand then."""
         entries = self.on_device()
         self.batch = None
         for entry in entries:
@@ -97,7 +97,7 @@ class Station:
         return entries
 
     def clear(self) -> list[Entry]:
-        """Forget everything, because the worker is gone; the orders that it had in hand."""
+        """Forget everything, because the worker is gone; returns the orders that it had in hand."""
         entries = list(self.jobs.values())
         self.jobs.clear()
         self.batch, self.prefetching, self.resident, self.ready = None, None, frozenset(), False
@@ -109,7 +109,7 @@ class Station:
         return replace(progress, previews=tuple(sorted(own, key=lambda preview: preview.index)))
 
     def silence_alarm(self) -> None:
-        """Wake it no more because of a hold."""
+        """Cancel the wake-up for a hold."""
         if self.alarm is not None:
             self.alarm.cancel()
             self.alarm = None

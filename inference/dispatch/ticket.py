@@ -1,4 +1,4 @@
-"""An order in the dispatcher's hands: what its owner hears, and its one end."""
+"""An order in the dispatcher's hands: what its owner hears, and its one outcome."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class Ticket:
     def __init__(self, job_id: str, *, attempts: int = 0) -> None:
         self.job_id = job_id
         self.latest: JobEvent | None = None
-        """What was told last, heard or not."""
+        """The latest event, heard or not."""
         self.attempts = attempts
         """How many workers have had it in hand."""
         self.in_hand = False
-        """Whether one has now."""
+        """Whether a worker has it now."""
         self._unheard: list[JobEvent] = []
         self._news = asyncio.Event()
         self._attempted = asyncio.Event()
@@ -27,11 +27,11 @@ class Ticket:
 
     @property
     def settled(self) -> bool:
-        """Whether the last event is known."""
+        """Whether the order has ended."""
         return self._end.is_set()
 
     def tell(self, event: Standing) -> None:
-        """Add news, in place of older ones that nobody has heard yet; a retry is never passed over."""
+        """Add news, replacing older news that nobody has heard yet; a retry is never dropped."""
         if self.settled:
             return
         self.latest = event
@@ -41,13 +41,13 @@ class Ticket:
         self._news.set()
 
     def attempt(self) -> None:
-        """A worker gets it in hand."""
+        """A worker is given the order."""
         self.attempts += 1
         self.in_hand = True
         self._attempted.set()
 
     def put_back(self, *, counts: bool) -> None:
-        """The worker has it in hand no more, and it has not ended; ``counts``: that was one of its attempts."""
+        """The worker no longer has the order, which has not ended; ``counts``: this was one of its attempts."""
         if not counts:
             self.attempts -= 1
         self.in_hand = False
@@ -70,13 +70,13 @@ class Ticket:
         return self.latest
 
     async def rest(self, seconds: float) -> None:
-        """Let ``seconds`` pass, but not beyond the end of the order: a listener that rests hears less, never late."""
+        """Sleep for ``seconds``, but not beyond the end of the order: a listener that rests hears less, never late."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._end.wait()
 
     async def changing_hands(self) -> AsyncIterator[None]:
-        """As soon as ``attempts`` or ``in_hand`` have changed; ends with the order."""
+        """Yields whenever ``attempts`` or ``in_hand`` have changed; ends with the order."""
         while not self.settled:
             await self._attempted.wait()
             self._attempted.clear()

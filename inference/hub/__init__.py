@@ -1,1 +1,1 @@
-"""Models brought here from the Hugging Face hub."""
+"""Downloads of models from the Hugging Face hub."""

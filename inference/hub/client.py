@@ -1,6 +1,6 @@
-"""The hub's client: where it keeps files, how patiently it is asked, and what its errors mean.
+"""The hub's client: where it keeps files, how requests are retried, and what its errors mean.
 
-Which HTTP library it uses changes at times, so that library's errors are told by their names.
+Its HTTP library changes at times, so that library's errors are recognised by their names.
 """
 
 from __future__ import annotations
@@ -37,37 +37,37 @@ from inference.hub_errors import (
 )
 
 ATTEMPTS_IN_VAIN = 4
-"""How often a broken connection is taken up again without another byte arriving."""
+"""How often a broken connection is resumed without another byte arriving."""
 ATTEMPTS_UNANSWERED = 2
-"""How often a host is asked again that does not answer at all: without a network, people hear of it in seconds."""
+"""How often a host that does not answer at all is asked again: without a network, people are told within seconds."""
 PAUSE_S = 1.0
-"""Before the first attempt of these; each waits twice as long as the one before."""
+"""The backoff before the first retry; it doubles each time."""
 LONGEST_PAUSE_S = 60.0
 """If the hub asks for a longer one, people are told instead."""
 PAUSE_ASKED = re.compile("[0-9]{1,6}")
 """A ``Retry-After`` in seconds; it may also be a date, which no hub sends."""
 UNAUTHORIZED, FORBIDDEN, TIMEOUT, TOO_MANY_REQUESTS = 401, 403, 408, 429
 FULL = (errno.ENOSPC, errno.EDQUOT)
-"""What the operating system says where there is no room left, for all or for whoever this runs as."""
+"""The operating system's errors for a full disk, or a full quota of this user."""
 UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
-"""What it says where this may not write."""
+"""Its errors for a missing right to write."""
 NOBODY_ANSWERED = {"ConnectError", "ConnectTimeout", "ProxyError"}
 
 Answer = TypeVar("Answer")
 
 
 def cache_folder() -> Path:
-    """Where the hub's files are kept; it need not be there yet."""
+    """Where the hub's files are kept; it need not exist yet."""
     return Path(constants.HF_HUB_CACHE)
 
 
 def host() -> str:
-    """Who is asked."""
+    """The hub's host name."""
     return urlsplit(constants.ENDPOINT).netloc
 
 
 def patiently(ask: Callable[[], Answer]) -> Answer:
-    """What ``ask`` returns, asked again for as long as its failure may pass."""
+    """What ``ask`` returns, retried for as long as its failure may be temporary."""
     in_vain = 0
     while True:
         try:
@@ -81,16 +81,16 @@ def patiently(ask: Callable[[], Answer]) -> Answer:
 
 
 def pause(in_vain: int, error: Exception | None = None) -> None:
-    """Leave the hub alone after so many attempts ``in_vain``, at least for as long as ``error`` says that it wants."""
+    """Back off after so many attempts ``in_vain``, at least for as long as the hub asks for in ``error``."""
     time.sleep(max(PAUSE_S * 2**in_vain, _pause_asked_s(error)))
 
 
 def will_pass(error: Exception) -> bool:
-    """Whether the same request may succeed in a moment: a broken connection, or a server with too much to do."""
+    """Whether the same request may succeed in a moment: a broken connection, or an overloaded server."""
     if isinstance(error, HfHubHTTPError):
         status, soon = error.response.status_code, _pause_asked_s(error) <= LONGEST_PAUSE_S
         return soon and (status in (TIMEOUT, TOO_MANY_REQUESTS) or status >= 500)
-    if isinstance(error, OfflineModeIsEnabled):  # a ConnectionError, though nobody was asked
+    if isinstance(error, OfflineModeIsEnabled):  # a ConnectionError, though nothing was sent
         return False
     return _is_of_the_network(error)
 
@@ -99,7 +99,7 @@ def will_pass(error: Exception) -> bool:
 def failing(*, name: str, hub: str, what: str) -> Iterator[None]:
     """Turns whatever the client raises into a failure of the model ``name``.
 
-    ``hub`` is the repository that is asked for ``what``, as the hub would write both. A full disk stays an ``OSError``.
+    ``hub`` is the repository that is asked for ``what``, as the hub writes both. A full disk stays an ``OSError``.
     """
     try:
         yield
@@ -113,7 +113,7 @@ def failing(*, name: str, hub: str, what: str) -> Iterator[None]:
 
 
 def _hubs_answer(error: Exception, *, name: str, hub: str, what: str) -> Failure | None:
-    """What the hub answered, as its client tells it; None for any other error."""
+    """The failure for an answer of the hub, as its client reports it; None for any other error."""
     match error:
         case RevisionNotFoundError() | EntryNotFoundError():
             return NotOnHub(name=name, what=what, host=host())
@@ -136,8 +136,8 @@ def _hubs_answer(error: Exception, *, name: str, hub: str, what: str) -> Failure
 
 
 def _of_another(error: Exception, name: str) -> Failure | None:
-    """What the network, the disk or whoever else answers at the hub's address has done; None where the disk is full,
-    or the fault is ours."""
+    """The failure for an error of the network, of the disk, or of something else that answers at the hub's address;
+    None if the disk is full, or the fault is ours."""
     kind, line = type(error).__name__, str(error).partition("\n")[0][:200]
     if kind in NOBODY_ANSWERED:
         return HubUnreachable(name=name, host=host(), reason=line or kind)
@@ -147,7 +147,7 @@ def _of_another(error: Exception, name: str) -> Failure | None:
         return CacheUnwritable(name=name, path=str(cache_folder()), reason=error.strerror or kind)
     if _is_of_the_network(error) or isinstance(error, OSError):
         return DownloadInterrupted(name=name, reason=line or kind)
-    if isinstance(error, ValueError) or _is_of_http(error):  # something else than the hub answers at its address
+    if isinstance(error, ValueError) or _is_of_http(error):  # something other than the hub answers at its address
         return HubUnreachable(name=name, host=host(), reason=f"{kind}: {line}" if line else kind)
     return None
 
@@ -157,7 +157,7 @@ def _page(hub: str) -> str:
 
 
 def _is_of_the_network(error: Exception) -> bool:
-    """Whether a connection did not come about, or broke."""
+    """Whether a connection could not be made, or broke."""
     return bool({kind.__name__ for kind in type(error).__mro__} & {"TransportError", "ConnectionError"})
 
 
@@ -167,7 +167,7 @@ def _is_of_http(error: Exception) -> bool:
 
 
 def _pause_asked_s(error: Exception | None) -> float:
-    """For how long the hub asks not to be asked again; 0 where it says nothing of that."""
+    """How long the hub asks to wait before the next request; 0 if it does not say."""
     if not isinstance(error, HfHubHTTPError):
         return 0.0
     headers = error.response.headers

@@ -1,8 +1,8 @@
-"""A model brought here from the hub: which of the repositories' files it needs, then all of them, then their names.
+"""Downloads a model from the hub: finds the files it needs, fetches them all, then names them in the snapshot.
 
-What has arrived stays in the hub's cache whatever happens, and is gone on from at the next attempt. Names in the
-snapshot are given when every file of every repository is here and checked, the marker's last: an interrupted download
-never looks complete.
+What has been downloaded stays in the hub's cache whatever happens, and the next attempt resumes from it. Files get
+their names in the snapshot when every file of every repository is here and checked, the marker last: an interrupted
+download never looks complete.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from inference.hub_errors import NoRoom, NoSafetensors, NotOnHub
 log = logging.getLogger(__name__)
 
 OnProgress = Callable[[int, int], None]
-"""Hears how many bytes are here, and of how many."""
+"""Called with the number of bytes that are here, and their total."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Plan:
-    """The files that are needed of one repository, the marker last."""
+    """The files that are needed from one repository, the marker last."""
 
     repository: Repository
     files: tuple[RemoteFile, ...]
 
 
 def pull(catalog: Catalog, name: str, on_progress: OnProgress, *, checked: bool = True) -> None:
-    """Bring everything of the model or LoRA ``name`` here; does nothing where all is here.
+    """Download everything that the model or LoRA ``name`` lacks here.
 
-    What checks the model's pictures comes with it if they are to be ``checked``; and last, without a word, what makes
-    its previews: nobody is kept from drawing because that does not come.
+    That includes its checker if pictures are to be ``checked``; and last, without progress, the autoencoder for its
+    previews, whose failure is only logged: it must not keep anybody from drawing.
 
     Raises:
         InferenceError: one of ``inference.hub_errors``, UnknownModel, or WeightsMissing for what is not on the hub.
@@ -57,7 +57,7 @@ def pull(catalog: Catalog, name: str, on_progress: OnProgress, *, checked: bool 
 
 
 def _bring(name: str, sources: Sequence[Source], on_progress: OnProgress) -> None:
-    """Fetch all files that are needed of ``sources``, then give them their names."""
+    """Fetch all files that ``sources`` need, then name them in the snapshot."""
     with _full_disk_told(name, lambda: spare_bytes(cache_folder())):
         plans = [_plan(source, name) for source in sources]
     here = _bytes_here(plans)
@@ -70,7 +70,7 @@ def _bring(name: str, sources: Sequence[Source], on_progress: OnProgress) -> Non
 
     def hear(key: tuple[Path, str], arrived: int) -> None:
         here[key] = arrived
-        if not _has_room(missing()):  # others write as well, and other downloads the same files
+        if not _has_room(missing()):  # others write as well, and other downloads fetch the same files
             here.update({**_bytes_here(plans), key: arrived})
             _check_room(name, missing())
         on_progress(sum(here.values()), total)
@@ -94,7 +94,7 @@ def _each(plans: Iterable[_Plan]) -> list[tuple[_Plan, RemoteFile]]:
 
 
 def _bytes_here(plans: Iterable[_Plan]) -> dict[tuple[Path, str], int]:
-    """How much there is of each file, which several models may share."""
+    """How many bytes of each file are here; several models may share a file."""
     return {(plan.repository.folder, file.digest): plan.repository.bytes_here(file) for plan, file in _each(plans)}
 
 
@@ -118,7 +118,7 @@ def _plan(source: Source, name: str) -> _Plan:
 
 
 def _of_pipeline(source: Source, repository: Repository, marker: RemoteFile) -> list[PurePosixPath]:
-    """The files of the parts that the index names: the index itself is fetched, but not yet given its name."""
+    """The files of the parts that the index names. The index itself is fetched, but not yet named in the snapshot."""
     index = repository.fetch(marker, lambda _: None).read_bytes()
     try:
         named = parts_named(index)
@@ -141,7 +141,7 @@ def _of_network(source: Source, repository: Repository, folder: PurePosixPath) -
 
 
 def _no_marker(source: Source, repository: Repository) -> InferenceError:
-    """A file is missing; if it is one of weights, others of its folder may be what people expect."""
+    """The marker is missing; if it is a weight file, the error lists its folder, which may have what people meant."""
     if source.is_one_file and len(repository.files) > 0:
         return _no_safetensors(source, repository, PurePosixPath(source.marker).parent)
     what = f"{source.hub}/{source.marker} ({repository.revision})"
@@ -168,7 +168,7 @@ def _check_room(name: str, needed: int) -> None:
 
 @contextmanager
 def _full_disk_told(name: str, needed: Callable[[], int]) -> Iterator[None]:
-    """Turns the operating system's word that nothing more fits into a failure: others write to the disk as well."""
+    """Turns the operating system's disk-full error into a failure: other programs write to the disk as well."""
     try:
         yield
     except OSError as error:

@@ -1,6 +1,6 @@
-"""The process that downloads one model with what is asked for on top, and leaves. Knows neither torch nor the queue.
+"""The process that downloads one model with its requested LoRAs, then exits. Knows neither torch nor the queue.
 
-It can be ended at any moment: what has arrived is on the disk, and the next one goes on from there.
+It can be killed at any moment: what has been downloaded is on disk, and the next process resumes from there.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ REPORT_EVERY_S = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchSpec:
-    """What to download: a model and LoRAs, by their names in the catalogue; and what checks pictures, if wanted."""
+    """What to download: a model and LoRAs, by their names in the catalogue, and the checker if it is wanted."""
 
     catalog_path: Path
     names: tuple[str, ...]
@@ -34,7 +34,7 @@ class FetchSpec:
 def fetch_for_parent(connection: Connection, spec: FetchSpec) -> None:
     """Entry point of the child process."""
     set_up(spec.log_level)
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of every request
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs every request
     connection.send(DownloadEnded(failure=_fetch(connection, spec)))
 
 
@@ -57,8 +57,8 @@ def _fetch(connection: Connection, spec: FetchSpec) -> Failure | None:
 
 
 class _Reporter:
-    """Tells the parent about once a second how far a download is, from a thread of its own: news are not held back by
-    a connection that has come to a standstill."""
+    """Reports the progress of a download to the parent about once a second, from a thread of its own, so that a stalled
+    connection does not hold it back."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection

@@ -1,4 +1,4 @@
-"""Downloads that orders wait for: a process for each model, shared by all who asked for it, beside the drawing."""
+"""Downloads that orders wait for: one process per model, shared by all who asked for it, while drawing goes on."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from inference.processes.parent import how_it_ended, start_child
 log = logging.getLogger(__name__)
 
 AT_ONCE = 2
-"""Downloads; more of them would only share the line."""
+"""Simultaneous downloads; more of them would only share the bandwidth."""
 
 Report: TypeAlias = Callable[[str, "Downloading | Failed | None"], None]
-"""Hears of an order, by its job id: how far its model is, that it will not come, or (None) that it is here."""
+"""Called with an order's job id and the progress of its download, its failure, or None when everything is here."""
 
 
 @dataclass(slots=True, eq=False)
@@ -39,7 +39,7 @@ class _Download:
 
 
 class Fetching:
-    """Brings models here that orders need. Lives on one event loop; its tasks are made by ``run``."""
+    """Downloads models that orders need. Lives on one event loop; its tasks are created by ``run``."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class Fetching:
     def needs(self, request: ImageRequest) -> tuple[str, ...]:
         """The model and LoRAs of ``request`` that have to be downloaded first. Looks at a few files, so it is quick.
 
-        Nothing where that would be in vain: drawing then says what is missing. Raises ``InferenceError`` where
+        Empty if downloading would be in vain: drawing then says what is missing. Raises ``InferenceError`` if
         downloads are switched off.
         """
         try:
@@ -79,7 +79,7 @@ class Fetching:
         return names
 
     def park(self, job_id: str, names: tuple[str, ...]) -> Downloading:
-        """Have the order wait for ``names``; says how far they are."""
+        """Have the order wait for ``names``; returns their progress."""
         download = self._downloads.get(names)
         if download is None:
             download = self._downloads[names] = _Download(names, self._news(names[0]))
@@ -88,7 +88,7 @@ class Fetching:
         return download.latest
 
     def forget(self, job_id: str) -> None:
-        """The order is taken back; a download that nobody waits for any more is stopped."""
+        """The order is cancelled; a download that nobody waits for any more is stopped."""
         for download in list(self._downloads.values()):
             if download.waiting == [job_id]:
                 del self._downloads[download.names]
@@ -97,7 +97,7 @@ class Fetching:
             download.waiting = [waiting for waiting in download.waiting if waiting != job_id]
 
     async def run(self, report: Report) -> None:
-        """Download until cancelled, which ends the child processes; what they have brought stays."""
+        """Download until cancelled, which ends the child processes; what they have downloaded stays."""
         async with asyncio.TaskGroup() as group:
             while True:
                 download = await self._begun.get()
@@ -107,7 +107,7 @@ class Fetching:
     async def _see_through(self, download: _Download, report: Report) -> None:
         try:
             async with AsyncExitStack() as turn:
-                for name in sorted(download.names):  # what another one is bringing as well takes no room beside it
+                for name in sorted(download.names):  # waiting for another download of the same takes no slot
                     await turn.enter_async_context(self._turns.setdefault(name, asyncio.Lock()))
                 await turn.enter_async_context(self._room)
                 failure = await self._download(download, report)

@@ -1,9 +1,8 @@
-"""One repository of the Hugging Face hub: what it holds, and its files brought into the hub's own cache.
+"""One repository of the Hugging Face hub: what it contains, and downloads of its files into the hub's own cache.
 
 The cache is laid out as huggingface_hub documents it (blobs named by their hash, snapshots of links to them, refs), and
-its client makes the requests. Files are not left to its ``hf_hub_download``: that throws away what has arrived of a
-file when it is interrupted, and checks sizes only. Here a file is gone on with, and its hash is checked before it gets
-its name.
+its client makes the requests. But its ``hf_hub_download`` is not used: when interrupted, it discards what it has of a
+file, and it checks only sizes. Here downloads are resumed, and a file's hash is checked before it gets its name.
 """
 
 from __future__ import annotations
@@ -35,9 +34,9 @@ from inference.hub_errors import DownloadDamaged, DownloadInterrupted
 from inference.whole_files import replace_file
 
 OnBytes = Callable[[int], None]
-"""Hears how many bytes of a file are here."""
+"""Called with the number of bytes of a file that are here."""
 HASH = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
-"""What commits and contents are called; they become names of files here, so nothing else is believed."""
+"""The hashes that name commits and contents; they become names of files here, so nothing else is accepted."""
 LIST_TIMEOUT_S = 30.0
 CHUNK_BYTES = 2**18
 PARTIAL_CONTENT = 206
@@ -55,11 +54,11 @@ class RemoteFile:
 class Repository:
     """One commit of a repository of the hub, and its place in the cache. ``name`` is the model's, for failures.
 
-    Where the disk is full, what writes raises ``OSError``: how much is missing in all, only the caller knows.
+    If the disk is full, methods that write raise ``OSError``: only the caller knows how much is missing in total.
     """
 
     def __init__(self, source: Source, *, name: str) -> None:
-        """Ask the hub what there is; raises ``InferenceError``."""
+        """List the repository's files; raises ``InferenceError``."""
         assert source.hub is not None
         self.name = name
         self.hub = source.hub
@@ -76,7 +75,7 @@ class Repository:
         self.files = {file.path: file for file in named if HASH.fullmatch(file.digest)}
 
     def bytes_here(self, file: RemoteFile) -> int:
-        """How much of ``file`` need not be fetched any more."""
+        """How many bytes of ``file`` are here already."""
         blob = self._blob(file)
         part = _partial(blob)
         with self._asking(str(blob)):
@@ -85,7 +84,7 @@ class Repository:
             return min(part.stat().st_size, file.size) if part.exists() else 0
 
     def fetch(self, file: RemoteFile, on_bytes: OnBytes) -> Path:
-        """Bring the contents of ``file`` here, from where an earlier attempt stopped; raises ``InferenceError``."""
+        """Download the contents of ``file``, resuming an earlier attempt; raises ``InferenceError``."""
         blob = self._blob(file)
         lock = self.folder.parent / ".locks" / self.folder.name / f"{file.digest}.lock"
         with self._asking(f"{self.hub}/{file.path}"):
@@ -100,7 +99,7 @@ class Repository:
         return blob
 
     def place(self, file: RemoteFile) -> None:
-        """Give fetched contents their name in the snapshot, where ``Source.locate`` looks."""
+        """Name the downloaded contents in the snapshot, where ``Source.locate`` looks."""
         pointer, blob = self.folder / "snapshots" / self.commit / file.path, self._blob(file)
         draft = pointer.with_name(f".{pointer.name}.{os.getpid()}")
         with self._asking(str(pointer)):
@@ -108,17 +107,17 @@ class Repository:
             draft.unlink(missing_ok=True)
             try:
                 draft.symlink_to(os.path.relpath(blob, pointer.parent))
-            except OSError:  # Windows, without the right to make links
+            except OSError:  # Windows, without the right to create links
                 shutil.copyfile(blob, draft)
             draft.replace(pointer)
 
     def of_others(self) -> list[RemoteFile]:
-        """What has a name in the snapshot of the commit that the branch or tag was before, and needs one in this: other
-        models are drawn with that, and will be looked for here.
+        """Files in the previous snapshot of the branch or tag that need a name in this one as well: other models use
+        them, and will look for them here.
 
-        Texts are this commit's, so what has changed of them is to be fetched. Weights that have changed are left out,
-        and what has gone from a folder that this commit describes: a model of theirs is then not here, instead of being
-        put together from two commits.
+        Texts are this commit's, so changed ones have to be downloaded. Changed weights are left out, and so are files
+        that are missing from a folder that this commit describes: a model that needs them then counts as not here,
+        instead of being put together from two commits.
         """
         before = self._snapshot_before()
         if before is None:
@@ -137,7 +136,7 @@ class Repository:
         return found
 
     def note_revision(self) -> None:
-        """Remember which commit the branch or tag was."""
+        """Record which commit the branch or tag points to."""
         if self.revision == self.commit:
             return
         with self._asking(str(self._ref)):
@@ -149,7 +148,7 @@ class Repository:
         return self.folder / "refs" / self.revision
 
     def _snapshot_before(self) -> Path | None:
-        """The folder of the commit that the branch or tag was, if that is another one."""
+        """The snapshot of the commit that the branch or tag pointed to before, if that is another one."""
         with contextlib.suppress(OSError, ValueError):
             commit = self._ref.read_text(encoding="ascii")
             if HASH.fullmatch(commit) and self.commit not in (commit, self.revision):
@@ -160,7 +159,7 @@ class Repository:
         return self.folder / "blobs" / file.digest
 
     def _download(self, file: RemoteFile, part: Path, on_bytes: OnBytes) -> None:
-        """Append to ``part`` what is missing of it; a broken connection is taken up again while something arrives."""
+        """Append the missing bytes to ``part``; a broken connection is resumed as long as anything arrives."""
         part.touch()
         in_vain = 0
         while (here := part.stat().st_size) < file.size:
@@ -180,7 +179,7 @@ class Repository:
                 in_vain += 1
 
     def _receive(self, file: RemoteFile, part: Path, here: int, on_bytes: OnBytes) -> None:
-        """One request, from byte ``here`` on; a server that sends everything instead is heard from the beginning."""
+        """One request, from byte ``here`` on; if the server sends the whole file instead, ``part`` starts over."""
         url = hf_hub_url(self.hub, str(file.path), revision=self.commit)
         headers = {**build_hf_headers(), "Accept-Encoding": "identity"}
         if here:
@@ -212,12 +211,12 @@ def _remote_file(sibling: Any) -> RemoteFile:
 
 
 def _partial(blob: Path) -> Path:
-    """Where a file grows; the name that huggingface_hub used while it resumed downloads itself."""
+    """The file that a download appends to; huggingface_hub's name for it when it still resumed downloads itself."""
     return blob.with_name(f"{blob.name}.incomplete")
 
 
 def _digest(path: Path, file: RemoteFile) -> str:
-    """The hash of the kind that ``file.digest`` is: as of LFS, or as git names a blob."""
+    """The hash of ``path``, of the same kind as ``file.digest``: that of LFS, or git's of a blob."""
     large = len(file.digest) == 64
     found = hashlib.sha256() if large else hashlib.sha1(b"blob %d\0" % file.size, usedforsecurity=False)
     with path.open("rb") as contents:

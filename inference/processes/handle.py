@@ -1,4 +1,4 @@
-"""The parent's handle on one worker process: start it, talk to it, notice its death, end it. Knows no queue and no job.
+"""The parent's handle on one worker process: start it, talk to it, notice its death, end it. Knows no queue or jobs.
 
 The child's messages arrive through a reader thread, because a pipe cannot be awaited on every platform. The parent
 closes its copy of the child's end, so a dead child shows up as the end of the stream within milliseconds; no polling.
@@ -25,10 +25,10 @@ from inference.processes.parent import how_it_ended, start_child
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSpec:
-    """What a worker needs to know: which device to drive, with what weights, and where pictures go.
+    """What a worker needs to know: which device to use, with which models, and where pictures are saved.
 
     ``device`` and ``precision`` take torch's names or ``"auto"``. ``budgets`` bound the loaded models. Without
-    ``safety_check`` nobody looks whether pictures are explicit. ``compile``: whether networks are compiled.
+    ``safety_check``, nothing checks whether pictures are explicit. ``compile``: whether networks are compiled.
     """
 
     catalog_path: Path
@@ -46,7 +46,7 @@ WorkerMain: TypeAlias = Callable[[Connection, WorkerSpec], None]
 
 
 def draw_for_parent(connection: Connection, spec: WorkerSpec) -> None:
-    """What a worker process runs. It brings torch in there, and only there."""
+    """Entry point of a worker process. It imports torch there, and only there."""
     set_up(spec.log_level)
     from inference.processes.worker import main
 
@@ -54,7 +54,7 @@ def draw_for_parent(connection: Connection, spec: WorkerSpec) -> None:
 
 
 class WorkerGone(Exception):  # noqa: N818 (an event more than an error)
-    """The worker process is not there (any more)."""
+    """The worker process is not running (any more)."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure)
@@ -62,8 +62,8 @@ class WorkerGone(Exception):  # noqa: N818 (an event more than an error)
 
 
 DYING_S = 10.0
-"""After which a child that has closed its pipe is killed, and a killed one is given up: one that hangs in a driver may
-never end."""
+"""Seconds after which a child that closed its pipe is killed, and a killed one is given up: one that hangs in a driver
+may never end."""
 
 
 class _Wake:
@@ -71,7 +71,7 @@ class _Wake:
 
 
 class WorkerProcess:
-    """One worker, started afresh as often as needed; used by a single task."""
+    """One worker, restarted as often as needed; used by a single task."""
 
     def __init__(self, *, spec: WorkerSpec, main: WorkerMain = draw_for_parent, start_timeout_s: float = 120.0) -> None:
         self._spec = spec
@@ -90,7 +90,7 @@ class WorkerProcess:
     async def start(self) -> Ready:
         """Start the child and wait for its handshake; raises ``WorkerGone`` if none comes.
 
-        One that was started ahead of its time is not started again.
+        A worker that was started early is not started again.
         """
         if self._ready is not None:
             return self._ready
@@ -114,15 +114,15 @@ class WorkerProcess:
                 self._connection.send(message)
 
     def wake(self) -> None:
-        """Make a waiting ``receive`` return None. A worker that is only starting need not be woken."""
+        """Make a waiting ``receive`` return None. A worker that is still starting need not be woken."""
         if self._ready:
             self._inbox.put_nowait(_Wake())
 
     async def receive(self, *, timeout_s: float | None, since: float | None = None) -> FromWorker | None:
         """The child's next message, or None after ``wake``.
 
-        Raises ``WorkerGone`` when the child died, or when it said nothing for ``timeout_s`` (it is killed then), which
-        count from now or from ``since`` (monotonic seconds).
+        Raises ``WorkerGone`` if the child died, or if it was silent for ``timeout_s`` (it is then killed), counted from
+        now or from ``since`` (monotonic seconds).
         """
         passed_s = 0.0 if since is None else time.monotonic() - since
         try:
@@ -137,7 +137,7 @@ class WorkerProcess:
         return None if isinstance(message, _Wake) else message
 
     async def stop(self, *, grace_s: float = 10.0) -> None:
-        """Ask the child to finish its saving and leave; kill it after ``grace_s`` seconds."""
+        """Ask the child to finish saving and exit; kill it after ``grace_s`` seconds."""
         self.send(Shutdown())
         await self._reap(grace_s=grace_s)
 
@@ -146,7 +146,7 @@ class WorkerProcess:
         await self._reap(grace_s=0)
 
     async def _reap(self, *, grace_s: float) -> str:
-        """Collect the child, killed if it does not end by itself; says how it ended, for people."""
+        """Wait for the child's end, and kill it if it does not end by itself; returns how it ended, in words."""
         process, self._process, self._ready = self._process, None, None
         if process is None:
             return "it had ended already"

@@ -1,4 +1,4 @@
-"""What the parent of any child process needs: to start it, its messages on the event loop, and its end put in words."""
+"""What the parent of any child process needs: to start it, to get its messages on the event loop, to word its end."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Spec = TypeVar("Spec")
 def start_child(
     main: Callable[[Connection, Spec], None], spec: Spec, inbox: asyncio.Queue[Any], *, name: str, duplex: bool
 ) -> tuple[BaseProcess, Connection]:
-    """Start a process that runs ``main`` with its end of a pipe, and give our end.
+    """Start a process that runs ``main`` with its end of a pipe; returns the process and our end.
 
-    What it sends arrives in ``inbox`` on the running loop; None when it has closed its end, as it does by dying.
+    Its messages arrive in ``inbox`` on the running loop, then None when it closes its end, as it does by dying.
     """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex)
@@ -46,7 +46,7 @@ def _read_into(connection: Connection, inbox: asyncio.Queue[Any], loop: asyncio.
 
 
 def how_it_ended(exitcode: int | None) -> str:
-    """How a process ended, for people."""
+    """How a process ended, in words."""
     if exitcode is None:
         return "killed, but it does not end"
     if exitcode >= 0:

@@ -1,8 +1,8 @@
 """The worker process: draws one batch after the other on its device and hands the pictures to writer threads.
 
-The engine is single-threaded and owned by this process's main thread, which looks into the pipe between two steps: so
-a batch can be stopped without a second thread touching the device. Encoding and saving overlap the next batch. Every
-failure leaves as data; only what breaks the process itself ends it.
+The engine is single-threaded and owned by this process's main thread, which polls the pipe between two steps: so a
+batch can be stopped without a second thread touching the device. Encoding and saving overlap the next batch. Every
+failure is sent as data; only what breaks the process itself ends it.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 def main(connection: Connection, spec: WorkerSpec) -> None:
     """Entry point of the child process."""
     if spec.nice and hasattr(os, "nice"):
-        os.nice(spec.nice)  # the parent goes first where both want the processor
+        os.nice(spec.nice)  # the parent takes precedence on the processor
     try:
         engine = Engine(
             catalog=Catalog.load(spec.catalog_path),
@@ -70,11 +70,11 @@ def main(connection: Connection, spec: WorkerSpec) -> None:
         Worker(engine=engine, writer=writer, connection=connection, ready=ready).run()
     except Exception:
         log.exception("this process cannot go on")
-        os._exit(1)  # pictures are saved; a thread that reads weights would hold the end up for minutes
+        os._exit(1)  # pictures are saved; a thread still reading weights would delay the exit for minutes
 
 
 class _Stopped(Exception):  # noqa: N818 (control flow, not an error)
-    """The batch in hand is not wanted any more."""
+    """The batch in hand is no longer wanted."""
 
 
 class Worker:
@@ -93,7 +93,7 @@ class Worker:
         self._leaving = False
 
     def run(self) -> None:
-        """Draw until told to leave or the parent is gone."""
+        """Draw until told to exit, or the parent is gone."""
         self._send(self._ready)
         try:
             while not self._leaving:
@@ -116,7 +116,7 @@ class Worker:
             self._send(BatchStopped())
             return
         except Exception as error:
-            self._engine.require_device()  # or else this process ends: in a new one the device may work again
+            self._engine.require_device()  # if it is dead, this process ends: it may work again in a new one
             self._send(BatchFailed(failure=_as_failure(error)))
             return
         finally:
@@ -126,8 +126,7 @@ class Worker:
         self._save(batch, drawn, started)
 
     def _on_progress(self, progress: Progress) -> None:
-        """Tell the parent when the batch has moved on, and hear what it says; between two steps, and while a model
-        loads."""
+        """Report progress to the parent and handle its messages, between two steps and while a model loads."""
         assert self._current is not None
         if progress != self._told:
             self._send(BatchProgress(progress=progress))
@@ -150,7 +149,7 @@ class Worker:
 
     def _save(self, batch: Batch, drawn: Drawn, started: float) -> None:
         """Hand every row to the writer threads; each job is reported when its last picture is on disk, or at once if
-        one of its pictures is none."""
+        one of its pictures has a fault."""
         by_job: dict[str, list[Future[Picture]]] = {}
         faults = {row.job_id: fault for row, fault in zip(batch.rows, drawn.faults, strict=True) if fault}
         for job_id, fault in faults.items():
