@@ -10,7 +10,7 @@ from benchmarks.results import FOLDER, read_results
 README = Path(__file__).resolve().parent.parent / "README.md"
 PLOT = README.parent / "docs" / "benchmarks.svg"
 START, END = "<!-- benchmarks: written by python -m benchmarks.readme -->", "<!-- end of benchmarks -->"
-KINDS = {"cuda": "On a GPU", "cpu": "On a processor"}
+KINDS = {"cuda": "On a GPU", "cpu": "On a CPU"}
 
 
 def with_table(readme: str, folder: Path = FOLDER) -> str:
