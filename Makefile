@@ -4,8 +4,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Constraints of one's own hold until others are named: else the next installation would put torch from PyPI in the place of
-# the build for this machine.
+# Your own constraints stay in use until others are named; otherwise the next installation would replace this machine's
+# build of torch with the one from PyPI.
 CONSTRAINTS ?= $(or $(shell cat $(VENV)/.constraints 2>/dev/null),constraints.txt)
 
 .PHONY: run setup test lint types bench train clean FORCE
@@ -48,7 +48,7 @@ $(VENV)/.installed-bench: pyproject.toml $(CONSTRAINTS) $(VENV)/.constraints
 $(VENV)/.installed-train: pyproject.toml $(CONSTRAINTS) $(VENV)/.constraints
 	$(call install,.[train])
 
-# Written only when others are named, so that only then is anything installed anew.
+# Written only when other constraints are named, so that nothing is reinstalled otherwise.
 $(VENV)/.constraints: FORCE
 	@mkdir -p $(VENV)
 	@test "$$(cat $@ 2>/dev/null)" = "$(CONSTRAINTS)" || echo "$(CONSTRAINTS)" > $@

@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
     device = torch.device("cuda" if torch.cuda.is_available() and options.device != "cpu" else "cpu")
     if options.gpu and device.type != "cuda":
-        print("There is no GPU that torch can drive here.", file=sys.stderr)
+        print("torch finds no usable GPU on this machine.", file=sys.stderr)
         return 2
     rows = rows_for(options.rows, device.type)
     if not rows:
@@ -51,7 +51,7 @@ def main(arguments: list[str]) -> int:
     left = None if options.minutes is None else 60 * options.minutes - (time.monotonic() - started)
     session = Session(device, workload, options.scratch, compiler="inductor" if options.compile else None)
     run_rows(rows, session, results, path, seconds=left)
-    print(f"\n{table_of(results)}\n\nEvery figure: {path}. Into the README with python -m benchmarks.readme")
+    print(f"\n{table_of(results)}\n\nAll figures: {path}. To put them into the README: python -m benchmarks.readme")
     if options.gpu:
         session.without_engine()
         print(f"\n{run_gpu_tests()}", flush=True)
@@ -71,10 +71,10 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rows", default="", help=f"separated by commas, of: {', '.join(row.name for row in ROWS)}")
-    parser.add_argument("--gpu", action="store_true", help="rows and tests that need a GPU; without one, an error")
+    parser.add_argument("--gpu", action="store_true", help="GPU rows and the tests that need a GPU; fails without one")
     parser.add_argument("--device", choices=("auto", "cpu"), default="auto")
     parser.add_argument("--compile", action="store_true", help="compile our networks, as COMPILE=on does")
-    parser.add_argument("--minutes", type=float, help=f"for all rows; {GPU_MINUTES:g} with --gpu")
+    parser.add_argument("--minutes", type=float, help=f"for all rows together; by default {GPU_MINUTES:g} with --gpu")
     parser.add_argument("--quick", action="store_true", help="one round of each row: whether it runs, not how fast")
     parser.add_argument("--results", type=Path, default=FOLDER, help="the folder that the figures are written to")
     parser.add_argument("--scratch", type=Path, default=SCRATCH, help="where checkpoints with random weights are kept")

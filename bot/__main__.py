@@ -21,7 +21,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m bot",
         description="A Discord bot that draws pictures from prompts. Without DISCORD_TOKEN it opens a local preview.",
-        epilog="Settings, from the environment or a file .env in the current folder, else the program's:\n" + explain(),
+        epilog="Settings, from the environment or .env (in the current folder, or else the program's):\n" + explain(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.parse_args()

@@ -78,7 +78,7 @@ def _reason(error: BaseException) -> str | None:
         case InferenceError(failure=failure) if isinstance(failure, UNDRIVEABLE):
             return describe(failure)
         case discord.LoginFailure() | discord.ConnectionClosed(code=4004):
-            return "Discord does not accept DISCORD_TOKEN. Copy the bot's token again, or unset it."
+            return "Discord does not accept DISCORD_TOKEN. Copy the bot's token again, or unset it for a local preview."
         case _:
             return None
 
@@ -126,7 +126,7 @@ async def _work(bot: PictureBot, dispatcher: Dispatcher, until: Coroutine[Any, A
             try:
                 await bot.store.jobs.interrupted()
             except sqlite3.OperationalError as error:  # must not hide why this ends
-                log.warning("what was being drawn counts as attempted: %s", error)
+                log.warning("orders that were being drawn count as attempted: %s", error)
 
 
 async def require_checkers(catalog: Catalog, worker: WorkerProcess) -> None:
@@ -271,8 +271,8 @@ async def remove_strangers(settings: Settings, store: Store, examples: set[str])
         log.info("removed %d files that belong to no picture", swept.removed)
     if swept.kept:
         log.warning(
-            "%d files in %s are pictures that %s does not know; they are kept. If it was put in the place of another "
-            "database, put that one back; if not, and nobody needs them, delete them.",
+            "%d pictures in %s are unknown to %s; they are kept. If it has replaced another database, put "
+            "that one back; if not, and nobody needs the pictures, delete them.",
             swept.kept,
             settings.pictures_dir,
             settings.database_path,
@@ -291,7 +291,7 @@ async def remove_old(settings: Settings, examples: set[str]) -> None:
         try:
             remove_copies(settings.database_path, older_than=time.time() - COPIES_DAYS * DAY_S)
         except OSError as error:
-            log.warning("copies of the database from before upgrades stay until tomorrow: %s", error)
+            log.warning("copies of the database from before upgrades cannot be removed; next try tomorrow: %s", error)
         await asyncio.sleep(DAY_S)
 
 

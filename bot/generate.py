@@ -132,7 +132,7 @@ class Generator:
         for job in jobs:
             require_author_or_moderator(job, asker(interaction), guild_id=interaction.guild_id)
         if not [job for job in jobs if self._dispatcher.cancel(job.id)]:
-            raise Refused(_("This order is finished already."))
+            raise Refused(_("This order has already finished."))
 
     async def reroll(self, interaction: discord.Interaction, job_id: str) -> None:
         """The same order with new seeds."""
@@ -173,7 +173,7 @@ class Generator:
         job = await self.job(job_id)
         require_author_or_moderator(job, asker(interaction), guild_id=interaction.guild_id)
         if not self._dispatcher.cancel(job_id):
-            raise Refused(_("This order is finished already."))
+            raise Refused(_("This order has already finished."))
 
     async def forget(self, job: Job) -> list[Place]:
         """Cancel an order if it is unfinished, and remove everything of it except its card and the messages that show
@@ -250,7 +250,7 @@ class Generator:
         except TROUBLE as error:
             log.info("job %s has no card yet: %s", jobs[0].id, error)
         except Exception:  # discord.py raises errors of many kinds for answers that it does not expect
-            log.exception("the card of job %s is not known", jobs[0].id)
+            log.exception("it is not known whether the card of job %s was sent", jobs[0].id)
         self._follower.follow(jobs, tickets, card=message_id)
 
     async def _enqueue(self, interaction: discord.Interaction, jobs: Sequence[Job]) -> list[Ticket]:

@@ -32,15 +32,15 @@ class Settings:
         None, "Token of the bot's Discord application. Without one the bot opens the local preview.", secret=True
     )
     data_dir: Path = _setting(
-        ROOT / "data", "Folder of the database and the pictures; the local preview has its own in it."
+        ROOT / "data", "Folder for the database and the pictures; the local preview has its own inside it."
     )
     catalog: Path = _setting(ROOT / "models" / "models.toml", "The catalogue of models.")
     devices: str = _setting(
-        "auto", "Devices to draw on: auto takes all of the best kind, or name them: cuda:0,cuda:1 or xpu, mps, cpu."
+        "auto", "Devices to draw on: auto (all of the best kind), or their names: cuda:0,cuda:1 or xpu, mps, cpu."
     )
     precision: str = _setting("auto", "Precision to draw in: auto, float16, bfloat16 or float32.")
     cache_gib: float | None = _setting(
-        None, "Memory of the device for loaded models in GiB; by default half of what it has.", low=0.1
+        None, "Device memory for loaded models, in GiB; by default half of what it has.", low=0.1
     )
     host_cache_gib: float | None = _setting(
         None,
@@ -49,43 +49,43 @@ class Settings:
     )
     disk_cache_gib: float | None = _setting(
         None,
-        "Disk space for models as they were loaded, which come back faster than their files, in GiB; by default a "
-        "tenth of what is free, 0 keeps none.",
+        "Disk space for copies of models in their loaded form, which load faster than the original files, in GiB; by "
+        "default a tenth of what is free; 0 keeps none.",
         low=0,
     )
     compile: bool = _setting(
         False,
-        "Whether networks are compiled (torch.compile): on or off. Meant for GPUs; the first batch of every size may "
+        "Whether to compile the networks (torch.compile): on or off. Meant for GPUs; the first batch of each size may "
         "then take minutes.",
     )
-    max_batch: int = _setting(8, "Pictures drawn together at most, a power of two from 4 to 64.", low=4, high=64)
+    max_batch: int = _setting(8, "Most pictures drawn together, a power of two from 4 to 64.", low=4, high=64)
     batch_wait_ms: float = _setting(
         20.0,
-        "Milliseconds that two or more orders which can be drawn together may wait for others like them while these "
-        "keep coming; 0: none. A single order never waits.",
+        "Milliseconds that two or more orders that can be drawn together may wait for others like them, while such "
+        "orders keep coming; 0 means no wait. A single order never waits.",
         low=0,
         high=10_000,
     )
     max_overtakings: int = _setting(
         2,
-        "How often an order may be overtaken by one whose model is in memory already; 0: never. Those that can "
-        "be drawn together share a batch all the same.",
+        "How often an order may be overtaken by one whose model is already in memory; 0 means never. Orders that "
+        "can be drawn together share a batch all the same.",
         low=0,
         high=1_000,
     )
     downloads: bool = _setting(
         True, "Whether models are downloaded from the Hugging Face hub when they are first asked for: on or off."
     )
-    hf_token: str | None = _setting(None, "Token of an account of the hub, for private and gated models.", secret=True)
+    hf_token: str | None = _setting(None, "Token of a Hugging Face account, for private and gated models.", secret=True)
     hf_home: Path | None = _setting(None, "Folder of the hub's cache; by default ~/.cache/huggingface.")
     hf_endpoint: str | None = _setting(None, "Address of a mirror of the hub.")
     https_proxy: str | None = _setting(
         None, "Proxy for Discord and the hub, http://host:port or http://name:password@host:port.", secret=True
     )
-    queue_limit: int = _setting(200, "Orders that may wait in all.", low=1, high=100_000)
-    queue_limit_per_user: int = _setting(10, "Orders that one person may have waiting.", low=1, high=100_000)
-    queue_limit_per_server: int = _setting(100, "Orders that one server may have waiting.", low=1, high=100_000)
-    cooldown_s: float = _setting(0.0, "Seconds between two orders of one person.", low=0)
+    queue_limit: int = _setting(200, "Most orders that may be waiting in all.", low=1, high=100_000)
+    queue_limit_per_user: int = _setting(10, "Most orders that one person may have waiting.", low=1, high=100_000)
+    queue_limit_per_server: int = _setting(100, "Most orders that one server may have waiting.", low=1, high=100_000)
+    cooldown_s: float = _setting(0.0, "Seconds that one person must leave between two orders.", low=0)
     load_timeout_s: float = _setting(600.0, "Seconds that loading a model may take.", low=1)
     step_timeout_s: float = _setting(120.0, "Seconds that one drawing step may take.", low=1)
     safety_check: str = _setting(
@@ -94,7 +94,7 @@ class Settings:
         "checked, and all pictures of such models are treated as explicit.",
     )
     keep_pictures_days: float = _setting(
-        0.0, "Days after which pictures are removed, while their seeds stay; 0 keeps all.", low=0
+        0.0, "Days after which pictures are deleted, but not their seeds; 0 keeps all.", low=0
     )
     preview_port: int = _setting(8765, "Port of the local preview; 0 takes any free one.", low=0, high=65_535)
     log_level: str = _setting("INFO", "How much is logged: DEBUG, INFO, WARNING or ERROR.")
@@ -103,7 +103,7 @@ class Settings:
         if self.max_batch & (self.max_batch - 1):
             raise SettingsError(f"MAX_BATCH must be a power of two; {self.max_batch} is not.")
         if not self.device_names:
-            raise SettingsError(f"DEVICES must be auto or names with commas between them, not {self.devices!r}.")
+            raise SettingsError(f"DEVICES must be auto or names separated by commas, not {self.devices!r}.")
         if self.precision not in PRECISIONS:
             raise SettingsError(f"PRECISION must be one of {', '.join(PRECISIONS)}, not {self.precision!r}.")
         if self.safety_check not in {"required", "off"}:

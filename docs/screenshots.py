@@ -114,13 +114,13 @@ def _commands(tab: Tab, page: Page) -> None:
     tab.card("Models")
     tab.command("model info", "emoji-flat")
     page.locator(".channel-message").last.locator("img.gallery-image").wait_for(timeout=PATIENCE_MS)
-    tab.shoot("model-info", tab.card("Use it for me"))
+    tab.shoot("model-info", tab.card("Use this model"))
     for name, command, saying in (
         ("model-list", "model list", "Models"),
         ("model-which", "model which", "draws here"),
         ("seed", "seed next", "until"),
         ("history", "history", "Your pictures"),
-        ("queue", "queue", "In line"),
+        ("queue", "queue", "Queue"),
         ("settings", "settings show", "Settings of this server"),
         ("help", "help", "/imagine"),
         ("about", "about", "Pictures from words"),

@@ -42,9 +42,9 @@ def choose_device(name: str = AUTO) -> torch.device:
     if name == AUTO:
         if devices[0] == "cpu" and shutil.which("nvidia-smi"):
             log.warning(
-                "There is an NVIDIA driver, but torch %s finds no GPU, so the processor draws. Either this build of "
-                "torch is one for processors, or the driver is too old for it: see Settings in README.md. DEVICES=cpu "
-                "says that it is meant so.",
+                "There is an NVIDIA driver, but torch %s finds no GPU, so pictures are drawn on the CPU. Either this "
+                "build of torch is for CPUs only, or the driver is too old for it: see Settings in README.md. If this "
+                "is what you want, set DEVICES=cpu.",
                 torch.__version__,
             )
         return torch.device(devices[0])

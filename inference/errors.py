@@ -328,7 +328,7 @@ FIELDS = (
     "guidance",
     "width",
     "height",
-    "lora strength",
+    "LoRA strength",
     "bucket",
     "guided bucket",
 )
@@ -342,7 +342,7 @@ def describe(failure: Failure, say: Say = plain) -> str:
             return say("The prompt is empty. Say what the picture should show, for example “a red apple”.")
         case PromptTooLong(field=field, length=length, limit=limit):
             return say(
-                "The {field} has {length:,} characters; {limit:,} are the most. Shorten it and try again.",
+                "The {field} has {length:,} characters; the limit is {limit:,}. Shorten it and try again.",
                 field=say(field),
                 length=length,
                 limit=limit,
@@ -357,7 +357,7 @@ def describe(failure: Failure, say: Say = plain) -> str:
             )
         case OutOfRange(field=field, value=value, low=low, high=high):
             return say(
-                "The {field} must lie between {low} and {high}; {value} does not.",
+                "The {field} must be between {low} and {high}, not {value}.",
                 field=say(field),
                 value=value,
                 low=f"{low:g}",
@@ -456,32 +456,34 @@ def describe(failure: Failure, say: Say = plain) -> str:
             return say("{path} carries no recipe: {reason}", path=path, reason=reason)
         case QueueFull(limit=limit, retry_after_s=seconds):
             if seconds is None:
-                return say("The queue is full ({limit} orders wait). Please try again in a few minutes.", limit=limit)
+                return say(
+                    "The queue is full ({limit} orders are waiting). Please try again in a few minutes.", limit=limit
+                )
             return say(
-                "The queue is full ({limit} orders wait). Please try again in about {seconds} s.",
+                "The queue is full ({limit} orders are waiting). Please try again in about {seconds} s.",
                 limit=limit,
                 seconds=max(1, round(seconds)),
             )
         case TooManyWaiting(limit=limit, retry_after_s=None):
             return say(
-                "You already have as many orders waiting as one person may ({limit}). Wait for one to finish, or "
-                "cancel one.",
+                "You have reached the limit of waiting orders per person ({limit}). Wait for one to finish, or cancel "
+                "one.",
                 limit=limit,
             )
         case TooManyWaiting(limit=limit) as many:
             return say(
-                "You already have as many orders waiting as one person may ({limit}). Try again in about {seconds} s, "
-                "or cancel one.",
+                "You have reached the limit of waiting orders per person ({limit}). Try again in about {seconds} s, or "
+                "cancel one.",
                 limit=limit,
                 seconds=max(1, round(many.retry_after_s or 0)),
             )
         case WorkerDied(reason=reason):
             return say("The drawing process ended unexpectedly ({reason}).", reason=reason)
         case WorkerTimedOut(seconds=seconds):
-            return say("The drawing process did not answer for {seconds} s and was ended.", seconds=f"{seconds:g}")
+            return say("The drawing process did not respond for {seconds} s and was stopped.", seconds=f"{seconds:g}")
         case WorkerUnavailable(reason=reason):
             return say(
-                "The drawing process does not start ({reason}). The people who run this bot have to look into it.",
+                "The drawing process cannot start ({reason}). The people who run this bot need to look into it.",
                 reason=reason,
             )
         case DeviceUnknown(device=device, available=available):

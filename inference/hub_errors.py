@@ -129,7 +129,8 @@ def describe_hub(failure: HubFailure, say: Say) -> str:
         case HubUnreachable(name=name, host=host, reason=reason):
             return say(
                 "“{name}” could not be downloaded: {host} cannot be reached ({reason}). Try again once there is a "
-                "network. Or run `python -m inference pull {name}` where there is one, and copy the hub's cache here.",
+                "connection. Or run `python -m inference pull {name}` on a machine that has one, and copy the hub's "
+                "cache here.",
                 name=name,
                 host=host,
                 reason=reason,
@@ -151,8 +152,8 @@ def describe_hub(failure: HubFailure, say: Say) -> str:
             )
         case TokenRefused(name=name, host=host):
             return say(
-                "“{name}” could not be downloaded: {host} rejected the token in `HF_TOKEN` or of `hf auth login`; it "
-                "may have expired. Set a new one, or do without if the model is public.",
+                "“{name}” could not be downloaded: {host} rejected the token from `HF_TOKEN` or `hf auth login`; it "
+                "may have expired. Set a new one or, if the model is public, remove it.",
                 name=name,
                 host=host,
             )
@@ -172,14 +173,14 @@ def describe_hub(failure: HubFailure, say: Say) -> str:
             )
         case NotOnHub(name=name, what=what, host=host):
             return say(
-                "“{name}” could not be downloaded: {host} has no {what}. Check what the catalogue says of it.",
+                "“{name}” could not be downloaded: {host} has no {what}. Check the model's entry in the catalogue.",
                 name=name,
                 what=what,
                 host=host,
             )
         case NoSafetensors(name=name, where=where, variant=variant, there=there):
             return say(
-                "“{name}” could not be downloaded: {where} has no {kind} weights, the only kind read here. There is: "
+                "“{name}” could not be downloaded: {where} has no {kind} weights, the only kind read here. It has: "
                 "{there}. Choose another model, or another variant or revision in the catalogue.",
                 name=name,
                 where=where,
@@ -211,8 +212,8 @@ def describe_hub(failure: HubFailure, say: Say) -> str:
             )
         case CacheUnwritable(name=name, path=path, reason=reason):
             return say(
-                "“{name}” could not be downloaded: {path} cannot be written to ({reason}). Give this program the right "
-                "to, or set `HF_HOME` to another folder.",
+                "“{name}” could not be downloaded: {path} cannot be written to ({reason}). Give this program "
+                "permission to write there, or set `HF_HOME` to another folder.",
                 name=name,
                 path=path,
                 reason=reason,

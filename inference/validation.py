@@ -72,7 +72,7 @@ def validate(request: ImageRequest, entry: ModelEntry) -> None:
         limits = Limits(default=request.count, low=request.count, high=request.bucket or LARGEST_BUCKET)
         _within("guided bucket", request.guided_bucket, limits)
     for adapter in request.adapters:
-        _within("lora strength", adapter.strength, STRENGTHS)
+        _within("LoRA strength", adapter.strength, STRENGTHS)
     _drawable(request.width, request.height, entry)
 
 
@@ -116,7 +116,7 @@ def parse_real(field: str, text: str) -> float:
 def parse_adapter(text: str) -> Adapter:
     """A LoRA with its strength (“ink:0.5”), 1 if none is given; raises like ``parse_whole``."""
     name, strength = (part.strip() for part in text.partition(":")[::2])
-    return Adapter(name=name, strength=parse_real("lora strength", strength) if strength else 1.0)
+    return Adapter(name=name, strength=parse_real("LoRA strength", strength) if strength else 1.0)
 
 
 def _readable(field: str, text: str) -> None:

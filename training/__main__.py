@@ -36,9 +36,9 @@ def main(arguments: list[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     parser.add_argument("stage", nargs="+", help=f"one of: {', '.join(STAGES)}, all")
-    parser.add_argument("--recipe", choices=tuple(RECIPES), help="gpu where there is one, else cpu")
-    parser.add_argument("--work", type=Path, default=DEFAULT, help="where stages leave what they made: one recipe's")
-    parser.add_argument("--models", type=Path, default=MODELS, help="where the shipped files go")
+    parser.add_argument("--recipe", choices=tuple(RECIPES), help="by default gpu if there is one, otherwise cpu")
+    parser.add_argument("--work", type=Path, default=DEFAULT, help="folder for the stages' results, of one recipe only")
+    parser.add_argument("--models", type=Path, default=MODELS, help="folder for the finished model's files")
     return parser
 
 

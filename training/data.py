@@ -142,7 +142,7 @@ def _unpacked(package: str, scratch: Path) -> Path:
     try:
         done = subprocess.run(["npm", "pack", package], cwd=target, capture_output=True, text=True, check=True)
     except FileNotFoundError:
-        raise SystemExit("The emoji are fetched with npm, which is not here. Install Node.js.") from None
+        raise SystemExit("The emoji are downloaded with npm, which is not installed. Install Node.js.") from None
     except subprocess.CalledProcessError as error:
         raise SystemExit(f"npm could not fetch {package}:\n{error.stderr.strip()}") from error
     with tarfile.open(target / done.stdout.strip().splitlines()[-1]) as archive:

@@ -21,8 +21,8 @@ class Work:
         other = self.filled_by
         if other not in (None, recipe):
             raise SystemExit(
-                f"{self.root} holds what the recipe “{other}” made, which “{recipe}” cannot go on from. "
-                f"Name another folder with --work, remove this one, or go on with --recipe {other}."
+                f"{self.root} holds what the recipe “{other}” made, which “{recipe}” cannot continue. "
+                f"Name another folder with --work, remove this one, or continue with --recipe {other}."
             )
         self.root.mkdir(parents=True, exist_ok=True)
         self.note.write_text(f"{recipe}\n", encoding="utf-8")

@@ -20,7 +20,7 @@ class About(commands.Cog):
     def __init__(self, bot: PictureBot) -> None:
         self._bot = bot
 
-    @app_commands.command(description="What this bot is")
+    @app_commands.command(description="About this bot")
     async def about(self, interaction: discord.Interaction) -> None:
         await interaction.response.send_message(about(self._bot.catalog), ephemeral=True)
 

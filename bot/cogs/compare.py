@@ -24,7 +24,7 @@ class Compare(commands.Cog):
     def __init__(self, bot: PictureBot) -> None:
         self._bot = bot
 
-    @app_commands.command(description="One seed side by side: models, LoRAs, steps, guidance, or other words")
+    @app_commands.command(description="Compare models, LoRAs, steps, guidance or wordings side by side, with one seed")
     @app_commands.describe(
         prompt="What the pictures should show; alternatives in braces, separated by commas, are compared",
         models="Names, separated by commas; if you name nothing to compare, up to 9 models on this machine",

@@ -25,7 +25,7 @@ class History(commands.Cog):
 
     @app_commands.command(description="Your own pictures, newest first; only you see them")
     @app_commands.describe(
-        search="Words of the prompt", model="Only what this model drew", page="Which page, 1 is the newest"
+        search="Words from the prompt", model="Only pictures by this model", page="Which page; 1 is the newest"
     )
     async def history(
         self,

@@ -27,17 +27,17 @@ class Imagine(commands.Cog):
     @app_commands.command(description="Draw a picture from a prompt")
     @app_commands.describe(
         prompt="What the picture should show",
-        negative="What it should not show; only some models take it into account",
+        negative="What the picture should not show; only some models take this into account",
         model="Which model draws it",
-        aspect="Its shape, for example 3:2, or its size, for example 512x768",
+        aspect="The picture's shape, for example 3:2, or its size, for example 512x768",
         width="Width in pixels",
         height="Height in pixels",
         count="How many pictures",
-        steps="How many steps; few are enough",
+        steps="How many steps; a few are enough",
         guidance="How closely to follow the prompt; the range depends on the model",
         seed="The same seed gives the same picture; random if left out",
         lora="A LoRA to draw with",
-        strength="How strongly the LoRA acts; 1 is as it was trained",
+        strength="How strongly to apply the LoRA; 1 is as it was trained",
         spoiler="Cover the picture until it is clicked",
     )
     @app_commands.rename(strength="lora_strength")

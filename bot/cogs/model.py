@@ -51,7 +51,7 @@ class Model(commands.GroupCog, group_name="model", group_description="Which mode
     async def reset(self, interaction: discord.Interaction, scope: str = Scope.USER.value) -> None:
         await self._bot.choosing.reset(interaction, scope=Scope(scope))
 
-    @app_commands.command(description="Which model would draw here, and why")
+    @app_commands.command(description="Which model draws here, and why")
     async def which(self, interaction: discord.Interaction) -> None:
         await self._bot.choosing.which(interaction)
 

@@ -18,7 +18,7 @@ class Queue(commands.Cog):
     def __init__(self, bot: PictureBot) -> None:
         self._bot = bot
 
-    @app_commands.command(description="What is being drawn and who waits")
+    @app_commands.command(description="What is being drawn, and who is waiting")
     async def queue(self, interaction: discord.Interaction) -> None:
         await self._bot.line.show(interaction)
 

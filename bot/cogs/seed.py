@@ -44,11 +44,11 @@ class Seed(commands.GroupCog, group_name="seed", group_description="Your seeds: 
     async def random(self, interaction: discord.Interaction) -> None:
         await self._bot.seed_book.random(interaction)
 
-    @app_commands.command(description="Lock the seed after your present one")
+    @app_commands.command(description="Lock the seed that follows your current one")
     async def next(self, interaction: discord.Interaction) -> None:
         await self._bot.seed_book.next(interaction)
 
-    @app_commands.command(description="Keep a seed in your book")
+    @app_commands.command(description="Save a seed in your seed book")
     @app_commands.describe(
         name="What to call it",
         seed="The seed; if left out, your locked one, or that of your last order's first picture",
@@ -63,16 +63,16 @@ class Seed(commands.GroupCog, group_name="seed", group_description="Your seeds: 
     ) -> None:
         await self._bot.seed_book.save(interaction, name, seed, picture)
 
-    @app_commands.command(description="Lock a seed of your book")
+    @app_commands.command(description="Lock a seed from your seed book")
     @app_commands.describe(name="Which one")
     async def use(self, interaction: discord.Interaction, name: str) -> None:
         await self._bot.seed_book.use(interaction, name)
 
-    @app_commands.command(name="list", description="Your book of seeds")
+    @app_commands.command(name="list", description="Your seed book")
     async def list_(self, interaction: discord.Interaction) -> None:
         await self._bot.seed_book.show_list(interaction)
 
-    @app_commands.command(description="Remove a seed from your book")
+    @app_commands.command(description="Remove a seed from your seed book")
     @app_commands.describe(name="Which one")
     async def forget(self, interaction: discord.Interaction, name: str) -> None:
         await self._bot.seed_book.forget(interaction, name)

@@ -31,7 +31,7 @@ class Settings(commands.GroupCog, group_name="settings", group_description="How 
     async def show(self, interaction: discord.Interaction) -> None:
         await self._bot.house.show(interaction)
 
-    @app_commands.command(description="Which model draws where neither a channel nor a person has chosen")
+    @app_commands.command(description="Which model draws where neither the channel nor the person has chosen one")
     @app_commands.describe(name="Which model")
     async def model(self, interaction: discord.Interaction, name: str) -> None:
         await self._bot.choosing.use(interaction, name=name, scope=Scope.SERVER)
@@ -65,8 +65,8 @@ class Settings(commands.GroupCog, group_name="settings", group_description="How 
             interaction, waiting_limit=waiting, largest_side=side, most_steps=steps, most_pictures=pictures
         )
 
-    @app_commands.command(name="channel-models", description="Who may choose the model of a channel")
-    @app_commands.describe(who="Who may")
+    @app_commands.command(name="channel-models", description="Who may choose a channel's model")
+    @app_commands.describe(who="Who may choose it")
     @app_commands.choices(
         who=[
             app_commands.Choice(name="anyone who can manage channels", value=ChannelModels.MODERATORS.value),

@@ -98,7 +98,7 @@ class Delivery:
             except discord.HTTPException as error:
                 log.info("job %s: one way to deliver is closed: %s", job.id, error)
             except TakenAway:
-                log.info("job %s: somebody took its card away; it waits in the history", job.id)
+                log.info("job %s: somebody removed its card; it is still in the history", job.id)
                 return None
             except (DiscordAway, sqlite3.Error):
                 raise

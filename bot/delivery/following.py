@@ -189,7 +189,7 @@ class Follower:
                 try:
                     await self._endings.show(job.id)
                 except (DiscordAway, sqlite3.OperationalError) as error:
-                    log.warning("job %s is shown later: %s", job.id, error)
+                    log.warning("job %s will be shown later: %s", job.id, error)
                     await asyncio.sleep(AWAY_S)
                 else:
                     return
@@ -205,5 +205,5 @@ async def _patiently(job: Job, record: Callable[[], Awaitable[T]]) -> T:
         try:
             return await record()
         except sqlite3.OperationalError as error:
-            log.warning("job %s is recorded later: %s", job.id, error)
+            log.warning("job %s will be recorded later: %s", job.id, error)
             await asyncio.sleep(LOCKED_S)

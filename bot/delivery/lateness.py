@@ -25,6 +25,6 @@ def late_note(job: Job, event: Standing) -> str | None:
     if time.time() + eta_s < job.place.token_expires_at - TOKEN_MARGIN_S:
         return None
     return _(
-        "This takes longer than Discord lets me edit this message. I will send you the pictures; you also find them in "
-        "`/history`."
+        "This will take longer than Discord lets me edit this message. I will send you the pictures; you will also "
+        "find them in `/history`."
     )

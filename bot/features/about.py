@@ -19,7 +19,7 @@ def about(catalog: Catalog) -> str:
             "**" + _("Pictures from words, in a few steps") + "**",
             _("I draw what you describe, with Latent Consistency Models, on this community's own machine."),
             _("{models} models · version {version} · open source, MIT", models=len(catalog), version=_version()),
-            _("`/imagine` draws, `/help` lists everything, `/privacy` is about what I remember about you."),
+            _("`/imagine` draws, `/help` lists everything, `/privacy` covers what I remember about you."),
         ]
     )
 
@@ -31,7 +31,7 @@ def help_text(tree: app_commands.CommandTree[Any]) -> str:
     if menus:
         names = ", ".join(f"**{_(name)}**" for name in menus)
         lines.append(_("On any message, under Apps: {menus}", menus=names))
-    lines.append(_("In a prompt, `--ar 3:2 --seed 5 --no blur --steps 6` work as well."))
+    lines.append(_("Flags such as `--ar 3:2 --seed 5 --no blur --steps 6` also work in a prompt."))
     lines.append(
         _("`(red:1.3)` gives a word more weight, `(red:0.7)` less; `(red)` a little more, `[red]` a little less.")
     )

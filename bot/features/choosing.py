@@ -81,7 +81,7 @@ class Choosing:
         for scope in (Scope.CHANNEL, Scope.USER, Scope.SERVER, Scope.CATALOGUE):
             mark = "✅" if scope is winner.scope else "·"
             lines.append(f"-# {mark} {_(_SCOPES[scope])}: {inert(found.get(scope, '')) or '–'}")
-        lines.append("-# " + _("A model named in `/imagine` comes before all of these."))
+        lines.append("-# " + _("A model named in `/imagine` takes precedence over all of these."))
         await interaction.response.send_message("\n".join(lines), ephemeral=True, allowed_mentions=NOBODY)
 
 
@@ -90,7 +90,7 @@ class Use(Pressable, ui.DynamicItem[ui.Button[ui.LayoutView]], template=r"use_mo
 
     def __init__(self, model: str) -> None:
         self.model = model
-        super().__init__(ui.Button(label=_("Use it for me"), emoji="🖌️", custom_id=f"use_model:{model}"[:100]))
+        super().__init__(ui.Button(label=_("Use this model"), emoji="🖌️", custom_id=f"use_model:{model}"[:100]))
 
     @classmethod
     async def from_custom_id(
@@ -105,7 +105,9 @@ class Use(Pressable, ui.DynamicItem[ui.Button[ui.LayoutView]], template=r"use_mo
 _CHOSEN = {
     Scope.USER: N_("From now on, {model} draws for you wherever a channel has no model of its own."),
     Scope.CHANNEL: N_("From now on, {model} draws in this channel."),
-    Scope.SERVER: N_("From now on, {model} draws on this server where neither a channel nor a person has chosen."),
+    Scope.SERVER: N_(
+        "From now on, {model} draws on this server where neither the channel nor the person has chosen one."
+    ),
 }
 _REASONS = {
     Scope.CALL: N_("you named it"),

@@ -195,7 +195,7 @@ class Act(Pressable, ui.DynamicItem[ui.Select[ui.LayoutView]], template=rf"histo
                 (f"delete:{(page or Page()).written}", _("Delete"), "🗑️"),
             )
         ]
-        placeholder = _("What to do with it…")
+        placeholder = _("Choose an action…")
         super().__init__(ui.Select(custom_id=f"history_act:{job_id}", placeholder=placeholder, options=options))
 
     async def press(self, interaction: discord.Interaction[PictureBot]) -> None:
@@ -224,7 +224,7 @@ class Act(Pressable, ui.DynamicItem[ui.Select[ui.LayoutView]], template=rf"histo
 class ReallyDelete(VerbButton, template=rf"history_delete:{ID}"):
     """Confirms the deletion of an order. It returns to the page that the button beside it leads back to."""
 
-    verb, emoji, words = "history_delete", "🗑️", N_("Really delete it?")
+    verb, emoji, words = "history_delete", "🗑️", N_("Delete for good")
     style = discord.ButtonStyle.danger
 
     async def press(self, interaction: discord.Interaction[PictureBot]) -> None:
@@ -259,7 +259,8 @@ def _add_entry(
     elif names is None:
         container.add_item(ui.TextDisplay(text))
     elif name is None:
-        container.add_item(ui.TextDisplay(f"{text}\n-# " + _("The picture is no longer on this machine; its seed is.")))
+        gone = _("The picture is no longer on this machine, but its seed is.")
+        container.add_item(ui.TextDisplay(f"{text}\n-# {gone}"))
     else:
         description = request.prompt[:1024]
         covered = shown is Showing.COVERED

@@ -37,7 +37,7 @@ class House:
         rules, entry = self._rules(interaction), self._catalog.find(name)
         hidden = rules.hidden_models | {entry.name}
         if all(other.name in hidden for other in self._catalog):
-            raise Refused(_("At least one model must not be hidden."))
+            raise Refused(_("At least one model must stay visible."))
         await self._change(interaction, replace(rules, hidden_models=hidden))
 
     async def allow(self, interaction: discord.Interaction, name: str) -> None:
@@ -106,13 +106,13 @@ def _sheet(rules: Rules, model: str) -> str:
         "⚙️ **" + _("Settings of this server") + "**",
         _("Model: {model}", model=inert(model)),
         _("Hidden models: {models}", models=_listed(sorted(rules.hidden_models)) or "–"),
-        _("Waiting orders of one person: {limit}", limit=limit(rules.waiting_limit)),
-        _("Largest side in pixels: {limit}", limit=limit(rules.largest_side)),
+        _("Waiting orders per person: {limit}", limit=limit(rules.waiting_limit)),
+        _("Longest side in pixels: {limit}", limit=limit(rules.largest_side)),
         _("Steps per picture: {limit}", limit=limit(rules.most_steps)),
         _("Pictures per order: {limit}", limit=limit(rules.most_pictures)),
-        _("Who may choose the model of a channel: {who}", who=_(_WHO[rules.channel_models])),
+        _("Who may choose a channel's model: {who}", who=_(_WHO[rules.channel_models])),
         _(
-            "Pictures that may be explicit, outside of age-restricted channels: {policy}",
+            "Possibly explicit pictures outside age-restricted channels: {policy}",
             policy=_(_POLICY[rules.explicit]),
         ),
     ]

@@ -75,7 +75,7 @@ class Line:
             lines.append("-# " + _("and {count} more", count=more))
         if elsewhere := len(found) - len(here):
             lines.append("-# " + _("{count} from elsewhere", count=elsewhere))
-        heading = "**" + _("In line") + "**"
+        heading = "**" + _("Queue") + "**"
         container = ui.Container[ui.LayoutView]()
         container.add_item(ui.TextDisplay("\n".join([heading, *(lines or [_("Nobody is waiting.")])])))
         container.add_item(ui.Separator())
@@ -96,7 +96,7 @@ class Line:
         else:
             chosen = [open_.job for open_ in found if open_.job.id == order and _may(open_.job, interaction)]
         if not chosen:
-            raise Refused(_("There is nothing to cancel: no such order waits or is being drawn."))
+            raise Refused(_("There is nothing to cancel: no such order is waiting or being drawn."))
         gone = [job for job in chosen if self._dispatcher.cancel(job.id)]
         lines = [f"- {inert(job.request.prompt, 80)}" for job in gone[:MOST_CANCELLED]]
         if len(gone) > MOST_CANCELLED:
@@ -109,7 +109,7 @@ class Line:
         found = [order for order in await self._open() if _may(order.job, interaction)]
         labels = [(f"{order.mark} · {order.job.request.prompt}", order.job.id) for order in found]
         if sum(order.job.user_id == interaction.user.id for order in found) > 1:
-            labels.insert(0, (_("All of mine"), ALL_OF_MINE))
+            labels.insert(0, (_("All my orders"), ALL_OF_MINE))
         return choices(labels, typed)
 
     async def _open(self) -> list[Open]:

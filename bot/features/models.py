@@ -194,7 +194,7 @@ class Page(Pressable, ui.DynamicItem[ui.Button[ui.LayoutView]], template=r"model
 _KINDS = {
     Kind.NATIVE: N_("{family}, native LCM"),
     Kind.LORA: N_("{family} with LCM-LoRA"),
-    Kind.MERGED: N_("{family}, distilled already"),
+    Kind.MERGED: N_("{family}, already distilled"),
 }
 
 

@@ -80,13 +80,13 @@ class Privacy:
     async def keep(self, interaction: discord.Interaction, user_id: int) -> None:
         """Withdraw the question."""
         _require_same(interaction, user_id)
-        view = layout(GREY, [_("Everything is kept.")], rows=[])
+        view = layout(GREY, [_("Nothing was deleted.")], rows=[])
         await interaction.response.edit_message(view=view, allowed_mentions=NOBODY)
 
     async def _known(self, user_id: int) -> Person:
         person = await self._people.get(user_id)
         if not person:
-            raise Refused(_("I hold nothing about you: no orders, no pictures, no seeds, no choices."))
+            raise Refused(_("I have no data about you: no orders, no pictures, no seeds, no choices."))
         return person
 
 
@@ -128,16 +128,16 @@ async def _send_part(
 def _part_line(number: int, count: int, *, is_last: bool) -> str:
     text = "📦 " + _("Part {number} of {count}", number=number, count=count)
     if is_last and number < count:
-        text += "\n" + _("`/privacy export part:{next}` gives the next ones.", next=number + 1)
+        text += "\n" + _("For the next parts, use `/privacy export part:{next}`.", next=number + 1)
     return text
 
 
 def _warning(person: Person) -> list[str]:
     return [
-        "⚠️ **" + _("This deletes, for good:") + "**",
+        "⚠️ **" + _("This will permanently delete:") + "**",
         *(f"- {line}" for line in _counted(person)),
-        _("Your cards in chat are removed as far as I can reach them. What others drew from yours stays theirs."),
-        "-# " + _("`/privacy export` gives you a copy of everything first."),
+        _("I will remove your cards from chat wherever I can. Anything that others drew from yours stays theirs."),
+        "-# " + _("To get a copy of everything first, use `/privacy export`."),
     ]
 
 
@@ -148,9 +148,9 @@ def _counted(person: Person) -> list[str]:
         (len(person.jobs), _("orders: {count}", count=len(person.jobs))),
         (waiting, _("orders among these that are unfinished and will not be drawn: {count}", count=waiting)),
         (len(person.pictures), _("pictures: {count}", count=len(person.pictures))),
-        (len(person.seeds), _("seeds in your book: {count}", count=len(person.seeds))),
+        (len(person.seeds), _("seeds in your seed book: {count}", count=len(person.seeds))),
         (person.locked_seed is not None, _("your locked seed, {seed}", seed=person.locked_seed)),
-        (person.model is not None, _("your choice of a model, {model}", model=person.model)),
+        (person.model is not None, _("your choice of model, {model}", model=person.model)),
         (
             len(person.choices) - bool(person.model),
             _("the record that you chose a model for a channel or a server (the model stays chosen)"),

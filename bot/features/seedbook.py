@@ -64,7 +64,7 @@ class SeedBook:
         await _thinking(interaction)
         user, name = interaction.user.id, " ".join(name.split())
         if not name:
-            raise Refused(_("The name is empty. Call the seed something."))
+            raise Refused(_("The name is empty. Give the seed a name."))
         kept = await self._seeds.all(user)
         if len(kept) >= MOST_SEEDS and await self._seeds.get(user, name) is None:
             raise Refused(_("Your seed book is full ({most} seeds). `/seed forget` makes room.", most=MOST_SEEDS))
@@ -85,7 +85,7 @@ class SeedBook:
         await _thinking(interaction)
         kept = await self._seeds.all(interaction.user.id)
         if not kept:
-            raise Refused(_("Your seed book is empty. `/seed save` keeps your present seed."))
+            raise Refused(_("Your seed book is empty. `/seed save` saves your current seed."))
         lines = [f"- {inert(name, NAME_CHARACTERS)} · `{seed}`" for name, seed in kept.items()]
         text = "\n".join(["📒 **" + _("Your seeds") + "**", *lines])
         await _answer(interaction, text if len(text) <= 2000 else text[:1990].rpartition("\n")[0] + "\n…")
@@ -109,7 +109,7 @@ class SeedBook:
 
     async def _lock(self, interaction: discord.Interaction, seed: int) -> None:
         await self._preferences.lock_seed(interaction.user.id, seed)
-        said = _("🔒 Everything that you `/imagine` uses `{seed}` until `/seed random`.", seed=seed)
+        said = _("🔒 Everything you `/imagine` now uses `{seed}`, until you use `/seed random`.", seed=seed)
         await _answer(interaction, said)
 
     async def _meant(self, user_id: int, seed: int | None, picture: int | None) -> int:
@@ -146,8 +146,8 @@ class SeedBook:
 def _seeds_of(last: ImageRequest) -> str:
     seeds = ", ".join(f"`{seed}`" for seed in last.seeds)
     if last.count == 1:
-        return _("Your last picture had {seed}.", seed=seeds)
-    return _("Your last pictures had {seeds}.", seeds=seeds)
+        return _("Your last picture used seed {seed}.", seed=seeds)
+    return _("Your last pictures used seeds {seeds}.", seeds=seeds)
 
 
 def _nothing_yet() -> Refused:
@@ -155,7 +155,7 @@ def _nothing_yet() -> Refused:
 
 
 def _unknown(name: str) -> Refused:
-    return Refused(_("There is no “{name}” in your seed book. `/seed list` shows it.", name=inert(name)))
+    return Refused(_("There is no “{name}” in your seed book. `/seed list` shows what is.", name=inert(name)))
 
 
 async def _thinking(interaction: discord.Interaction) -> None:

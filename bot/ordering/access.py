@@ -99,10 +99,10 @@ def require_within(rules: Rules, request: ImageRequest, *, title: str) -> None:
     if largest is not None and max(request.width, request.height) > largest:
         raise Refused(_("On this server no side may exceed {largest} pixels. Choose a smaller size.", largest=largest))
     if rules.most_steps is not None and request.steps > rules.most_steps:
-        raise Refused(_("Ask for fewer steps: on this server a picture has at most {most}.", most=rules.most_steps))
+        raise Refused(_("Ask for fewer steps: this server allows at most {most} per picture.", most=rules.most_steps))
     if rules.most_pictures is not None and request.count > rules.most_pictures:
         most = rules.most_pictures
-        raise Refused(_("Ask for fewer pictures: on this server an order has at most {most}.", most=most))
+        raise Refused(_("Ask for fewer pictures: this server allows at most {most} per order.", most=most))
 
 
 def showing(job: Job, pictures: Iterable[Judged], rules: Rules, entry: ModelEntry | None) -> Showing:

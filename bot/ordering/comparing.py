@@ -68,7 +68,7 @@ def variants(
         raise Refused(
             _(
                 "A comparison has 2 to {most} pictures; this would have {count}. "
-                "Name for example two models, or three numbers of steps.",
+                "For example, name two models, or three step counts.",
                 most=MOST,
                 count=f"{count:.5g}",
             )

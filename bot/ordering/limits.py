@@ -45,7 +45,7 @@ class Limits:
         if orders > most:
             raise Refused(
                 _(
-                    "{orders} orders at once are more than may be waiting here ({most}). Compare fewer.",
+                    "{orders} orders at once are too many: at most {most} may be waiting here. Compare fewer.",
                     orders=orders,
                     most=most,
                 )
@@ -74,7 +74,7 @@ class Limits:
         if limit is not None and self._dispatcher.waiting_for(str(user_id)) + orders > limit:
             raise Refused(
                 _(
-                    "You already have as many orders waiting as one person may on this server ({limit}). "
+                    "You have reached this server's limit of waiting orders per person ({limit}). "
                     "Try again {when}, or `/cancel` one.",
                     limit=limit,
                     when=self._when(),
@@ -83,7 +83,7 @@ class Limits:
         if guild_id is not None and self._dispatcher.waiting_in(str(guild_id)) + orders > self._server_limit:
             raise Refused(
                 _(
-                    "This server already has as many orders waiting as it may ({limit}). Try again {when}.",
+                    "This server has reached its limit of waiting orders ({limit}). Try again {when}.",
                     limit=self._server_limit,
                     when=self._when(),
                 )

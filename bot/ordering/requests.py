@@ -55,7 +55,7 @@ def imagine(
 
 def _variation(options: Options, seed: int) -> Variation | None:
     if options.vary is None and options.vary_seed is not None:
-        raise Refused(_("`--vary-seed` needs a strength beside it, for example `--vary 0.2`."))
+        raise Refused(_("`--vary-seed` also needs a strength, for example `--vary 0.2`."))
     if not options.vary:
         return None
     given = seed if options.vary_seed in (None, RANDOM) else options.vary_seed

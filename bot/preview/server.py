@@ -63,7 +63,7 @@ async def _opened(env: Any, channel: Any, person: Any, port: int) -> AsyncIterat
         await session.__aenter__()
     except _load_simcord().SetupError as error:
         raise PreviewError(
-            f"The local preview does not open: {error}. PREVIEW_PORT is {port}; with 0 it takes any free one."
+            f"The local preview cannot be opened: {error}. PREVIEW_PORT is {port}; 0 means any free port."
         ) from error
     try:
         yield Page(env, session)

@@ -68,10 +68,10 @@ class Database:
             try:
                 row = await self.fetch_one("PRAGMA wal_checkpoint(TRUNCATE)")
             except sqlite3.OperationalError as error:  # the rows are deleted all the same
-                log.warning("what was deleted may still be read in the database's files: %s", error)
+                log.warning("deleted data may still be readable in the database's files: %s", error)
             else:
                 if row is not None and row[0]:
-                    log.warning("what was deleted may still be read in the database's files: they are in use")
+                    log.warning("deleted data may still be readable in the database's files: they are in use")
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[aiosqlite.Connection]:
@@ -128,7 +128,7 @@ async def _connected(path: Path, migrations: Path) -> aiosqlite.Connection:
 def _unusable(path: Path, error: sqlite3.Error) -> DatabaseError:
     return DatabaseError(
         f"{path} cannot be used ({error}). If it is damaged, move it away together with {path.name}-wal and "
-        f"{path.name}-shm, and put a copy in its place if there is one; if it belongs to another user, mend "
+        f"{path.name}-shm, and put a copy in its place if you have one; if it belongs to another user, fix "
         "its permissions; if the disk is full, make room."
     )
 
@@ -145,8 +145,8 @@ def _lock(path: Path) -> sqlite3.Connection:
         if isinstance(error, sqlite3.Error) and error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
             raise DatabaseError(f"Another bot is using {path}. Stop it, or set DATA_DIR to another folder.") from error
         raise DatabaseError(
-            f"The data folder {path.parent} cannot be written ({error}). Mend its permissions, or set DATA_DIR to a "
-            "folder that this user may write."
+            f"The data folder {path.parent} cannot be written to ({error}). Fix its permissions, or set DATA_DIR to "
+            "a folder that this user can write to."
         ) from error
     return lock
 
@@ -205,8 +205,8 @@ def _way_back(path: Path, known: int) -> str:
     for copy in _copies(path):
         if int(copy.name[-4:]) <= known + 1:
             return (
-                f" {copy} is what it was before: it may take the place of {path.name}, {path.name}-wal and "
-                f"{path.name}-shm, but lacks what came since."
+                f" {copy} is a copy from before the upgrade: it can replace {path.name}, {path.name}-wal and "
+                f"{path.name}-shm, but lacks everything since then."
             )
     return ""
 

@@ -77,7 +77,7 @@ class OtherModel(Pressable, ui.DynamicItem[ui.Select[ui.LayoutView]], template=r
         super().__init__(
             ui.Select(
                 custom_id=f"other_model:{job_id}",
-                placeholder=_("Same seed, other model…"),
+                placeholder=_("Same seed, different model…"),
                 options=options[:MOST_OPTIONS],
             )
         )

@@ -72,7 +72,7 @@ class Finish:
 
 def accepted_card(job: Job) -> ui.LayoutView:
     """The job right after it was accepted, before its position in the queue is known."""
-    return layout(GREY, [title_of(job), "⏳ " + _("In line")], rows=[[Cancel(job.id)]])
+    return layout(GREY, [title_of(job), "⏳ " + _("Waiting")], rows=[[Cancel(job.id)]])
 
 
 def progress_card(job: Job, event: Standing, *, note: str | None = None, previews: Sequence[str] = ()) -> ui.LayoutView:
@@ -109,7 +109,7 @@ def withheld_card(job: Job) -> ui.LayoutView:
 
 def why_withheld() -> str:
     """Shown in place of a picture."""
-    return "🚫 " + _("This server does not show pictures that may be explicit, outside of age-restricted channels.")
+    return "🚫 " + _("Outside age-restricted channels, this server does not show pictures that may be explicit.")
 
 
 def failed_card(job: Job, *, words: Showing = Showing.PLAIN) -> ui.LayoutView:

@@ -45,7 +45,7 @@ async def withdraw(
         _require_may_remove(interaction, message)
         await bot.store.jobs.not_posted(message.id)
         person = f"<@{jobs[0].user_id}>"
-        return _("The message is gone. What was drawn stays with {person}, in their `/history`.", person=person)
+        return _("The message is gone. What was drawn is still in {person}'s `/history`.", person=person)
     elsewhere = [job for job in jobs if job.place.message_id != message.id]
     if elsewhere and len(jobs) == 1:
         await bot.store.jobs.not_posted(message.id)

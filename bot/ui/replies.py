@@ -45,7 +45,7 @@ async def answer_error(interaction: discord.Interaction, error: BaseException, *
     """
     cause = _cause(error)
     if isinstance(cause, discord.HTTPException) and cause.code == UNKNOWN_INTERACTION:
-        log.warning("Discord forgot an interaction before it was answered")
+        log.warning("an interaction expired before it was answered")
         return
     try:
         await _answer(interaction, _with(_sentence(cause), typed or getattr(interaction.namespace, "prompt", None)))

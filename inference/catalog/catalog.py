@@ -196,7 +196,7 @@ class Catalog:
         if checker.path is not None:
             return CheckerMissing(model=entry.name, where=str(checker.path))
         pull = entry.name if entry.checked is Checked.OWN else CLASSIFIER
-        return CheckerMissing(model=entry.name, where=f"{checker.hub} of the Hugging Face hub", pull=pull)
+        return CheckerMissing(model=entry.name, where=f"{checker.hub} on the Hugging Face hub", pull=pull)
 
     def to_be_checked(self) -> tuple[ModelEntry, ...]:
         """The models on this machine that are not harmless."""
@@ -231,7 +231,7 @@ class Catalog:
         for name in self._models.keys() & self._adapters.keys():
             raise CatalogError(f"[adapters.{name}]: a model has this name too; “pull” cannot tell them apart")
         if CLASSIFIER in {*self._models, *self._adapters}:
-            raise CatalogError(f"no model or LoRA may be called “{CLASSIFIER}”: “pull” means the classifier by it")
+            raise CatalogError(f"no model or LoRA may be called “{CLASSIFIER}”: “pull” uses it for the classifier")
         for entry in self:
             for style in entry.styles:
                 adapter = self._adapter_called(style.name)

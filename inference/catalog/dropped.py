@@ -195,23 +195,23 @@ def _kind(path: Path, info: FileInfo) -> Kind:
 
 def _checkpoint_family(info: FileInfo) -> Family:
     if info.what is What.LORA:
-        raise HeaderError(f"{info.words}: it belongs into the folder of LoRAs")
+        raise HeaderError(f"{info.words}: it belongs in the LoRA folder")
     if info.undrawable is not None:
         raise HeaderError(info.undrawable)
     if info.what is not What.CHECKPOINT or info.family is None or info.family not in SIDES:
-        raise HeaderError(f"{info.words}: no checkpoint of {_listed(SIDES)}")
+        raise HeaderError(f"{info.words}: not a checkpoint of {_listed(SIDES)}")
     return info.family
 
 
 def _lora_family(info: FileInfo) -> Family:
     if info.what is What.CHECKPOINT:
-        raise HeaderError(f"{info.words}: it belongs into the folder of checkpoints")
+        raise HeaderError(f"{info.words}: it belongs in the checkpoint folder")
     if info.what is not What.LORA or info.algorithm is not None:
         raise HeaderError(f"{info.words}: only LoRAs can be merged here")
     if info.undrawable is not None:
         raise HeaderError(info.undrawable)
     if info.family is None:
-        raise HeaderError(f"a LoRA for other models than {_listed(SIDES)}")
+        raise HeaderError(f"a LoRA for models other than {_listed(SIDES)}")
     return info.family
 
 

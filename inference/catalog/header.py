@@ -52,10 +52,10 @@ def read_header(path: Path) -> Header:
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > size - 8:
             raise HeaderError(
-                f"no safetensors file, or the beginning of one: {size:,} bytes, of which {length:,} header"
+                f"not a safetensors file, or only the start of one: {size:,} bytes, with a header of {length:,}"
             )
         if length > LARGEST_HEADER:
-            raise HeaderError(f"a header of {length:,} bytes; {LARGEST_HEADER:,} are the most that is read")
+            raise HeaderError(f"its header has {length:,} bytes; the limit is {LARGEST_HEADER:,}")
         text = file.read(length)
     table = _table(text)
     metadata = table.pop("__metadata__", {})
@@ -69,7 +69,7 @@ def _table(text: bytes) -> dict[str, Any]:
     try:
         table = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise HeaderError("the header is no JSON: the file is damaged or no safetensors file") from error
+        raise HeaderError("the header is not JSON: the file is damaged, or not a safetensors file") from error
     if not isinstance(table, dict):
         raise HeaderError("the header is no table of tensors")
     return table

@@ -48,7 +48,7 @@ CHECKPOINTS: tuple[tuple[Family, tuple[str, ...], tuple[str, ...]], ...] = (
 """Families of single-file checkpoints, the first match wins: prefixes of names that must exist, and that must not."""
 
 SD2_UNSAID = (
-    "this file of Stable Diffusion 2 does not say how it predicts: name it in the catalogue with "
+    "this Stable Diffusion 2 file does not state its prediction type: name it in the catalogue with "
     "prediction = “v_prediction” (trained for 768 pixels) or “epsilon” (512), or use its diffusers folder"
 )
 SAYS_VELOCITY = "v_pred"

@@ -16,7 +16,7 @@ NETWORK_CONFIG = "config.json"
 FILE = ".safetensors"
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 """Files that are recognised only to be refused."""
-PICKLE_REFUSED = f"“{{ending}}” files can run programs when opened; convert it to {FILE}, the only kind read"
+PICKLE_REFUSED = f"“{{ending}}” files can run arbitrary code when opened; convert it to {FILE}, the only kind read"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,7 @@ class Source:
         """Where the weights of the model or LoRA ``name`` should be and, if they are on the hub, how to get them."""
         if self.path is not None:
             return str(self.path)
-        return f"{self.hub} of the Hugging Face hub; “python -m inference pull {name}” fetches it"
+        return f"{self.hub} on the Hugging Face hub; “python -m inference pull {name}” fetches it"
 
     @property
     def is_one_file(self) -> bool:

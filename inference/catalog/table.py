@@ -77,7 +77,7 @@ class Table:
 
     def _chosen(self, key: str, value: str, options: type[Choice]) -> Choice:
         if value not in set(options):
-            raise self.error(key, f"“{value}” is none of {', '.join(options)}")
+            raise self.error(key, f"must be one of {', '.join(options)}, not “{value}”")
         return options(value)
 
     def inner(self, key: str, default: dict[str, Any] | None = None) -> Table:

@@ -166,7 +166,7 @@ def _model(name: str, table: Table, folder: Path) -> ModelEntry:
 
 def _check(entry: ModelEntry, table: Table) -> None:
     if (entry.lcm_lora is None) is (entry.kind is Kind.LORA):
-        raise table.error("lcm_lora", f"belongs to kind “{Kind.LORA}”, and only there")
+        raise table.error("lcm_lora", f"is needed for kind “{Kind.LORA}”, and allowed only there")
     if entry.checked is Checked.OWN and entry.harmless:
         raise table.error("safety", "a harmless model has none")
     if entry.checked is Checked.OWN and entry.weights.is_one_file:

@@ -26,7 +26,7 @@ def other_inputs(channels_in: int, channels_out: int) -> str | None:
     if channels_in == channels_out:
         return None
     task = TASKS.get(channels_in, "a model for another task")
-    return f"{task} ({channels_in} channels in, {channels_out} out), which a prompt alone is not enough for"
+    return f"{task} ({channels_in} channels in, {channels_out} out), which needs more than a prompt"
 
 
 def other_scheduler(name: str) -> str | None:

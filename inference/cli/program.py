@@ -101,14 +101,15 @@ def _or_random(seed: int | None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
-        prog="python -m inference", description="Draw pictures with Latent Consistency Models, without bot and queue."
+        prog="python -m inference",
+        description="Draw pictures with Latent Consistency Models, without the bot and its queue.",
     )
     parser.add_argument(
         "--catalog",
         type=Path,
         default=Path(os.environ.get("CATALOG") or CATALOG).expanduser(),
         metavar="FILE",
-        help=f"the models; unless said, those of the setting CATALOG, or {CATALOG}",
+        help=f"the catalogue of models; by default that of the setting CATALOG, or {CATALOG}",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_draw(
@@ -119,25 +120,26 @@ def _parser() -> argparse.ArgumentParser:
         "pull",
         help="download models from the hub",
         description="Download models or LoRAs of the catalogue from the Hugging Face hub into its cache. An "
-        "interrupted download resumes where it stopped. HF_TOKEN, HF_HOME and HF_ENDPOINT work as everywhere, and may "
-        "stand in .env.",
+        "interrupted download resumes where it stopped. HF_TOKEN, HF_HOME and HF_ENDPOINT work as usual, and can be "
+        "set in .env.",
     )
     pull.add_argument(
         "models",
         nargs="+",
         metavar="NAME",
-        help="one of those that “models” lists, of their LoRAs, or “safety”, the checker; all are tried",
+        help="a model or LoRA that “models” lists, or “safety” for the checker; if one fails, the rest are still tried",
     )
     commands.add_parser(
         "check",
-        help="load every model and LoRA that is here",
-        description="Load every model and LoRA that is on this machine, one after the other, in float32 on the "
-        "processor, and say what is wrong with those that cannot be used. Exit status 0: all can; 1: some cannot.",
+        help="load every model and LoRA that is on this machine",
+        description="Load every model and LoRA that is on this machine, one after the other, in float32 on the CPU, "
+        "and say what is wrong with those that cannot be used. Exit status 0: all can be used; 1: some cannot.",
     )
     redraw = commands.add_parser(
         "redraw",
         help="draw a picture again from its own recipe",
-        description="Draw a picture again from its own recipe. Exit status 0: every pixel is identical; 1: not.",
+        description="Draw a picture again from its own recipe. Exit status 0: the pixels are identical; "
+        "1: they differ.",
     )
     redraw.add_argument("picture", type=Path, help="a PNG drawn by this program")
     _add_hardware(redraw, "as in the recipe")
@@ -147,37 +149,37 @@ def _parser() -> argparse.ArgumentParser:
 def _add_draw(draw: argparse.ArgumentParser) -> None:
     draw.add_argument("prompt", help="what the picture should show")
     draw.add_argument(
-        "--model", metavar="NAME", help="one of those that “models” lists; the catalogue's default unless said"
+        "--model", metavar="NAME", help="a model that “models” lists; by default the catalogue's default model"
     )
     draw.add_argument(
         "--seed",
         type=partial(parse_whole, "seed"),
-        help=f"0 to {MAX_SEED}; picture i gets seed + i; random unless said",
+        help=f"0 to {MAX_SEED}, by default random; picture i gets seed + i",
     )
     draw.add_argument(
         "--variation-strength",
         type=partial(parse_real, "variation strength"),
         default=0.0,
         metavar="STRENGTH",
-        help="0 to 1: how far the pictures depart from that of the seed, which then stays; 0 unless said",
+        help="0 to 1, by default 0: how far to depart from the seed's picture; above 0, all pictures share the seed",
     )
     draw.add_argument(
         "--variation-seed",
         type=partial(parse_whole, "variation seed"),
         metavar="SEED",
-        help="where they depart to; picture i gets it + i; random unless said; acts only with a strength",
+        help="which variation, by default random; picture i gets this + i; has no effect without a strength",
     )
     draw.add_argument("--count", type=partial(parse_whole, "count"), default=1, help=f"1 to {MAX_COUNT} pictures")
-    draw.add_argument("--steps", type=partial(parse_whole, "number of steps"), help="the model's own unless said")
-    draw.add_argument("--guidance", type=partial(parse_real, "guidance"), help="the model's own unless said")
+    draw.add_argument("--steps", type=partial(parse_whole, "number of steps"), help="by default the model's own")
+    draw.add_argument("--guidance", type=partial(parse_real, "guidance"), help="by default the model's own")
     draw.add_argument(
-        "--size", type=parse_size, metavar="WxH", help="in pixels, multiples of 8; the model's own unless said"
+        "--size", type=parse_size, metavar="WxH", help="in pixels, multiples of 8; by default the model's own"
     )
     draw.add_argument(
         "--negative",
         default="",
         metavar="TEXT",
-        help="what to avoid; acts only above guidance 1, and never with a native LCM",
+        help="what to avoid; works only with guidance above 1, and never with a native LCM",
     )
     draw.add_argument(
         "--lora",
@@ -185,23 +187,23 @@ def _add_draw(draw: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME:STRENGTH",
-        help="a style on top; may be repeated",
+        help="a LoRA to add; may be repeated",
     )
     draw.add_argument(
-        "--bucket", type=partial(parse_whole, "bucket"), help="pad the batch to so many rows, as an earlier drawing had"
+        "--bucket", type=partial(parse_whole, "bucket"), help="pad the batch to this many rows, as an earlier one was"
     )
     draw.add_argument(
         "--guided-bucket",
         type=partial(parse_whole, "guided bucket"),
-        help="the same for its second pass, above guidance 1",
+        help="the same for the second pass that guidance above 1 needs",
     )
     draw.add_argument(
-        "-o", "--out", type=Path, default=Path("out"), metavar="FOLDER", help="where to save; out/ unless said"
+        "-o", "--out", type=Path, default=Path("out"), metavar="FOLDER", help="where to save; by default out/"
     )
-    draw.add_argument("--no-safety-check", action="store_true", help="do not look whether the pictures are explicit")
-    _add_hardware(draw, "chosen by itself")
+    draw.add_argument("--no-safety-check", action="store_true", help="do not check whether the pictures are explicit")
+    _add_hardware(draw, "chosen automatically")
 
 
 def _add_hardware(parser: argparse.ArgumentParser, otherwise: str) -> None:
-    parser.add_argument("--device", default="auto", help=f"cuda, cuda:1, xpu, mps, cpu; {otherwise} unless said")
-    parser.add_argument("--precision", default="auto", help=f"fp32, fp16, bf16; {otherwise} unless said")
+    parser.add_argument("--device", default="auto", help=f"cuda, cuda:1, xpu, mps, cpu; by default {otherwise}")
+    parser.add_argument("--precision", default="auto", help=f"fp32, fp16, bf16; by default {otherwise}")

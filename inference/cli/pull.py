@@ -35,7 +35,7 @@ def _pull(catalog: Catalog, name: str, say: Say) -> None:
     try:
         _pull_with_bar(catalog, name)
     except KeyboardInterrupt:
-        kept = f"Interrupted. What has arrived is kept: “python -m inference pull {name}” goes on from there."
+        kept = f"Interrupted. What was downloaded is kept: “python -m inference pull {name}” resumes the download."
         raise KeyboardInterrupt(kept) from None
     say(f"{name} is on this machine now.")
 

@@ -132,7 +132,7 @@ class Dispatcher:
             self.to_fetch(request)
         ticket = self._orders.open(job_id, attempts=attempts)
         if attempts >= MOST_ATTEMPTS:
-            self._orders.settle(job_id, Failed(failure=WorkerDied(reason="the whole bot ended with it")))
+            self._orders.settle(job_id, Failed(failure=WorkerDied(reason="the whole bot went down with it")))
         else:
             self._take_in(Entry(job_id=job_id, owner=owner, group=group, request=request, alone=attempts > 0))
         return ticket

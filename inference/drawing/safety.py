@@ -101,4 +101,4 @@ def _try(checker: Checker, device: torch.device) -> None:
     """Run it on a black picture: better to learn now that it cannot compute than while somebody waits."""
     (verdict,) = checker.judge(torch.zeros(1, 64, 64, 3, dtype=torch.uint8, device=device))
     if isnan(verdict.score):
-        raise UnsupportedError("it computes no numbers")
+        raise UnsupportedError("its scores are not numbers (NaN)")

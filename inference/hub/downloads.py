@@ -53,7 +53,7 @@ def pull(catalog: Catalog, name: str, on_progress: OnProgress, *, checked: bool 
     try:
         _bring(name, [preview], lambda here, total: None)
     except InferenceError as error:
-        log.warning("There will be no previews of “%s” while it is drawn: %s", name, error)
+        log.warning("There will be no previews while “%s” draws: %s", name, error)
 
 
 def _bring(name: str, sources: Sequence[Source], on_progress: OnProgress) -> None:

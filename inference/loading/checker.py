@@ -102,7 +102,7 @@ def load_classifier(entry: SafetyEntry, folder: Path) -> Classifier:
     known = {str(label).casefold(): int(index) for index, label in network.config.id2label.items()}
     unknown = [label for label in entry.labels if label.casefold() not in known]
     if unknown:
-        raise UnsupportedError(f"it knows the labels {', '.join(known)}, and not “{unknown[0]}”")
+        raise UnsupportedError(f"its labels are {', '.join(known)}; “{unknown[0]}” is not one of them")
     return Classifier(
         network=network,
         prepare=Preprocessing.open(folder),

@@ -130,7 +130,8 @@ def load_network(kind: Any, folder: Path, variant: str | None, **options: Any) -
         others = ", ".join(path.name for path in sorted(folder.glob("*.*")) if path.suffix != ".json") or "nothing"
         ending = f".{variant}.safetensors" if variant else ".safetensors"
         raise UnsupportedError(
-            f"no model{ending} or diffusion_pytorch_model{ending} in “{folder.name}”, the only kind read here: {others}"
+            f"“{folder.name}” has no model{ending} or diffusion_pytorch_model{ending}, the only kind read here; "
+            f"it has: {others}"
         )
     for path in files:
         read_header(path)
@@ -171,7 +172,7 @@ def _check_index(kind: Any, folder: Path, variant: str | None, files: set[str]) 
         strangers = {str(name) for name in listed} - files
         if strangers:
             raise UnsupportedError(
-                f"{index.name} names {min(strangers)}, which is no .safetensors of this network here"
+                f"{index.name} names {min(strangers)}, which is not a .safetensors file of this network"
             )
 
 

@@ -15,7 +15,7 @@ def schedule_of(scheduler: Any) -> Schedule:
         raise UnsupportedError("dynamic thresholding is not meant for latent diffusion")
     alphas = tuple(scheduler.alphas_cumprod.tolist())
     if config.prediction_type == "epsilon" and min(alphas) == 0:
-        raise UnsupportedError("it predicts noise, which says nothing where there is nothing but noise")
+        raise UnsupportedError("it predicts noise, which is of no use at a timestep that is nothing but noise")
     return Schedule(
         alphas=alphas,
         prediction=config.prediction_type,

@@ -296,4 +296,4 @@ def _reason(error: Exception) -> str:
         return "there is no such file"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return "it is no PNG, or a damaged one"
+    return "it is not a PNG file, or a damaged one"

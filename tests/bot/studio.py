@@ -252,7 +252,7 @@ def menu_of(message: Any, verb: str) -> str:
 async def delete_newest(who: Any, shown: Any) -> Any:
     """Choose Delete in a history's first menu, and mean it; returns what is shown then."""
     asked = await who.select(shown, values=[choice_of(shown, "delete")], custom_id=menu_of(shown, "history_act"))
-    return (await who.click(asked.response, label="Really delete it?")).response
+    return (await who.click(asked.response, label="Delete for good")).response
 
 
 def choice_of(message: Any, verb: str) -> str:

@@ -166,7 +166,7 @@ async def test_chinese_commas_part_what_is_compared(studio: Studio) -> None:
         ({"models": "quick, nope"}, "no model “nope”"),
         ({"steps": "2, many"}, "“many” is not one"),
         ({"steps": "2, 2.5"}, "“2.5” is not one"),
-        ({"guidance": "3, 99"}, "must lie between"),
+        ({"guidance": "3, 99"}, "must be between"),
         ({"loras": "-, paint"}, "no LoRA “paint”"),
     ],
 )
@@ -192,7 +192,7 @@ async def test_a_comparison_counts_as_so_many_orders(studio: Studio) -> None:
 async def test_a_comparison_that_never_has_room_is_told_what_has(settings: Settings, catalog: Catalog) -> None:
     async with open_studio(replace(settings, queue_limit_per_user=3), catalog) as studio:
         answer = await studio.ann.slash(studio.channel, "compare", prompt="a fox", steps="1,2,3,4")
-        assert "4 orders at once are more than may be waiting here (3). Compare fewer." in said(answer)
+        assert "4 orders at once are too many: at most 3 may be waiting here. Compare fewer." in said(answer)
 
 
 async def test_a_comparison_is_taken_whole_or_not_at_all(

@@ -63,7 +63,7 @@ async def test_a_moderator_takes_the_message_and_the_pictures_stay_with_their_ow
     orders = len(await studio.jobs())
     told = await delete(studio, studio.mod, card, by=by)
     assert studio.cards() == []
-    assert f"stays with <@{studio.ann.id}>" in said(told)
+    assert f"is still in <@{studio.ann.id}>'s" in said(told)
     assert len(await studio.jobs()) == file_count(studio) == orders
     shown = (await studio.ann.slash(studio.channel, "history")).response
     assert len(shown.attachments) == orders

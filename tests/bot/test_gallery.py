@@ -76,7 +76,7 @@ async def test_pictures_outlive_a_database_that_was_moved_away(
     for _ in range(2):
         await sweep(settings)
     assert path.exists()
-    assert f"1 files in {settings.pictures_dir} are pictures that {settings.database_path} does not know" in caplog.text
+    assert f"1 pictures in {settings.pictures_dir} are unknown to {settings.database_path}" in caplog.text
 
 
 async def test_pictures_outlive_an_older_copy_of_their_database(

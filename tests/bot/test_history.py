@@ -157,7 +157,7 @@ async def test_nothing_is_deleted_unasked_and_the_page_and_the_search_stay(studi
     second = (await studio.ann.click(await the_history(studio, search="apple"), label="Page 2")).response
     asked = (await do(studio, second, choice_of(second, "delete"))).response
     assert len(await studio.jobs()) == 8
-    assert labels_of(asked) == ["Really delete it?", "Keep it"]
+    assert labels_of(asked) == ["Delete for good", "Keep it"]
     if restarted:
         await studio.restart()
     kept = (await studio.ann.click(asked, label="Keep it")).response
@@ -173,7 +173,7 @@ async def test_the_longest_search_has_room_in_every_id(studio: Studio) -> None:
     await studio.ann.slash(studio.channel, "imagine", prompt="x" * 40, seed=5)
     await studio.pictures()
     asked = await do(studio, shown := await the_history(studio, search="x" * 40), choice_of(shown, "delete"))
-    assert labels_of(asked.response) == ["Really delete it?", "Keep it"]
+    assert labels_of(asked.response) == ["Delete for good", "Keep it"]
 
 
 async def test_what_was_deleted_meanwhile_cannot_be_used(studio: Studio) -> None:

@@ -112,8 +112,8 @@ async def test_discord_itself_is_told_what_is_possible(studio: Studio, options: 
         ({"prompt": "x", "aspect": "60x64"}, "Try 64×64"),
         ({"prompt": "x", "aspect": "4096x4096"}, "Try 128×128"),
         ({"prompt": "x", "aspect": "huge"}, "for example 512x512"),
-        ({"prompt": "x", "steps": 50}, "must lie between 1 and 8"),
-        ({"prompt": "x", "guidance": 20.0}, "must lie between 3 and 13"),
+        ({"prompt": "x", "steps": 50}, "must be between 1 and 8"),
+        ({"prompt": "x", "guidance": 20.0}, "must be between 3 and 13"),
     ],
 )
 async def test_what_cannot_be_drawn_is_refused_to_the_asker_alone(
@@ -150,7 +150,7 @@ async def test_one_person_cannot_fill_the_queue(settings: Settings, catalog: Cat
         refused = await studio.ann.slash(studio.channel, "imagine", prompt="a fox")
         assert refused.ephemeral
         assert refused.response is not None
-        assert "You already have as many orders waiting as one person may (1)" in refused.response.content
+        assert "You have reached the limit of waiting orders per person (1)" in refused.response.content
         assert "```\na fox\n```" in refused.response.content
         await studio.ben.slash(studio.channel, "imagine", prompt="a cat")
         studio.let_go()

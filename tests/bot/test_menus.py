@@ -158,14 +158,14 @@ async def test_a_seed_that_is_too_large_is_shown_and_not_promised(studio: Studio
     text = PARAMETERS.replace("Seed: 11", f"Seed: {seed}")
     result = await chose(studio, studio.ann, "Show recipe", await posted(studio, png(text)))
     assert f"`{seed}`" in said(result)
-    assert ("keeps prompt, seed and shape" in said(result)) is (seed <= MAX_SEED)
-    assert ("keeps prompt and shape" in said(result)) is (seed > MAX_SEED)
+    assert ("keeps the prompt, the seed and the shape" in said(result)) is (seed <= MAX_SEED)
+    assert ("keeps the prompt and the shape" in said(result)) is (seed > MAX_SEED)
 
 
 async def test_of_a_picture_without_a_seed_nothing_is_said_of_seeds(studio: Studio) -> None:
     message = await posted(studio, png(PARAMETERS.replace("Seed: 11, ", "")))
     result = await chose(studio, studio.ann, "Show recipe", message)
-    assert said(result).endswith("keeps prompt and shape.")
+    assert said(result).endswith("keeps the prompt and the shape.")
 
 
 async def test_a_model_that_another_program_calls_by_its_file_is_here(studio: Studio) -> None:
@@ -375,7 +375,7 @@ async def test_what_cannot_be_drawn_is_refused_with_a_reason(studio: Studio) -> 
     message = await posted(studio, png(recipe=a_recipe(steps=40)))
     result = await chose(studio, studio.ann, "Draw again", message)
     assert result.ephemeral
-    assert "must lie between 1 and 8" in said(result)
+    assert "must be between 1 and 8" in said(result)
     assert await studio.jobs() == []
     assert studio.env.errors
 

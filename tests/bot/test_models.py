@@ -256,10 +256,10 @@ def ephemeral(studio: Studio, message_id: int) -> Any:
 async def test_a_model_is_chosen_from_its_card(studio: Studio, restarted: bool) -> None:
     shown = await studio.ann.slash(studio.channel, "model info", name="guided")
     assert shown.response is not None
-    assert labels_of(shown.response) == ["Use it for me"]
+    assert labels_of(shown.response) == ["Use this model"]
     if restarted:
         await studio.restart()
-    await studio.ann.click(shown.response, label="Use it for me")
+    await studio.ann.click(shown.response, label="Use this model")
     assert await model_of_a_new_picture(studio) == "guided"
 
 

@@ -203,7 +203,7 @@ async def test_everything_of_a_person_goes_and_nothing_of_others(studio: Studio,
         await preferred(studio, who)
     await studio.store.preferences.choose_model(Scope.SERVER, studio.ann.guild.id, "guided", chosen_by=studio.ann.id)
     question = await asked(studio, studio.ann)
-    for words in ("orders: 1", "pictures: 2", "seeds in your book: 1", "your locked seed, 5", "model, guided"):
+    for words in ("orders: 1", "pictures: 2", "seeds in your seed book: 1", "your locked seed, 5", "model, guided"):
         assert words in text_of(question)
     if restarted:
         await studio.restart()
@@ -249,7 +249,7 @@ async def test_nothing_is_deleted_by_keeping(studio: Studio, restarted: bool) ->
     if restarted:
         await studio.restart()
     result = await studio.ann.click(question, label="Keep everything")
-    assert "Everything is kept" in text_of(result.response)
+    assert "Nothing was deleted" in text_of(result.response)
     assert labels_of(result.response) == []
     assert len(await studio.jobs()) == len(files_of(studio)) == 1
 

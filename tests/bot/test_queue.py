@@ -110,7 +110,7 @@ async def test_the_newest_order_is_taken_back_where_none_is_named(studio: Studio
 async def test_all_of_ones_own_orders_are_taken_back_running_ones_too(studio: Studio) -> None:
     await a_queue(studio)
     offered = await studio.ann.autocomplete(studio.channel, "cancel", "order", "")
-    assert [choice["name"] for choice in offered] == ["All of mine", "🎨 · wait", "2 · a fox"]
+    assert [choice["name"] for choice in offered] == ["All my orders", "🎨 · wait", "2 · a fox"]
     worded = await studio.ann.autocomplete(studio.channel, "cancel", "order", "FOX 2")
     assert [choice["name"] for choice in worded] == ["2 · a fox"]
     answer = await studio.ann.slash(studio.channel, "cancel", order=offered[0]["value"])
@@ -184,7 +184,7 @@ async def test_a_server_has_its_share_of_the_queue(settings: Settings, catalog: 
         await studio.ann.slash(studio.channel, "imagine", prompt="wait")
         await studio.card(saying="Drawing", index=0)
         await studio.ann.slash(studio.channel, "imagine", prompt="an owl")
-        await refused(studio, studio.ben, "This server already has as many orders waiting as it may (1). Try again in")
+        await refused(studio, studio.ben, "This server has reached its limit of waiting orders (1). Try again in")
 
 
 async def test_after_an_order_there_is_a_pause_where_it_is_set(settings: Settings, catalog: Catalog) -> None:
@@ -202,7 +202,7 @@ async def test_after_an_order_there_is_a_pause_where_it_is_set(settings: Setting
     ("limits", "words"),
     [
         ({"cooldown_s": 99.0}, "Please wait"),
-        ({"queue_limit_per_server": 1}, "This server already has as many orders waiting"),
+        ({"queue_limit_per_server": 1}, "This server has reached its limit of waiting orders"),
     ],
 )
 async def test_presses_that_overtake_each_other_are_within_the_limits(

@@ -149,7 +149,7 @@ async def test_what_was_drawn_while_the_database_was_locked_is_shown_afterwards(
     with closing(sqlite3.connect(studio.settings.database_path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         studio.let_go()
-        await until(lambda: "is recorded later: database is locked" in caplog.text, lambda: caplog.text)
+        await until(lambda: "will be recorded later: database is locked" in caplog.text, lambda: caplog.text)
         other.rollback()
     [picture] = await studio.pictures()
     assert picture.tobytes() == pixels(4, 64, 64)

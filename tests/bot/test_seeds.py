@@ -74,7 +74,7 @@ async def test_next_goes_on_from_the_lock_or_the_last_picture(studio: Studio) ->
 async def test_next_goes_on_after_the_last_of_several_pictures(studio: Studio) -> None:
     await studio.ann.slash(studio.channel, "imagine", prompt="a fox", seed=10, count=4)
     await studio.settled(JobState.DONE)
-    assert "pictures had `10`, `11`, `12`, `13`" in await ask(studio, "show")
+    assert "pictures used seeds `10`, `11`, `12`, `13`" in await ask(studio, "show")
     assert "uses `14`" in await ask(studio, "next")
     assert "uses `15`" in await ask(studio, "next")
 
@@ -82,7 +82,7 @@ async def test_next_goes_on_after_the_last_of_several_pictures(studio: Studio) -
 async def test_variations_have_one_seed_and_next_goes_on_after_that(studio: Studio) -> None:
     await studio.ann.slash(studio.channel, "imagine", prompt="a fox --vary 0.2", seed=10, count=4)
     await studio.settled(JobState.DONE)
-    assert "pictures had `10`." in await ask(studio, "show")
+    assert "pictures used seeds `10`." in await ask(studio, "show")
     assert "uses `11`" in await ask(studio, "next")
 
 

@@ -28,15 +28,13 @@ async def imagine(studio: Studio, **options: Any) -> str:
 async def test_limits_are_kept_until_they_are_taken_away(studio: Studio, boss: Any, restarted: bool) -> None:
     shown = await boss.slash(studio.channel, "settings limits", side=48, steps=2, pictures=1, waiting=1)
     assert shown.ephemeral
-    for line in ("one person: 1", "pixels: 48", "Steps per picture: 2", "Pictures per order: 1"):
+    for line in ("per person: 1", "pixels: 48", "Steps per picture: 2", "Pictures per order: 1"):
         assert line in said(shown)
     if restarted:
         await studio.restart()
-    assert "at most 48 pixels" in await imagine(studio)
-    assert "fewer steps: on this server a picture has at most 2" in await imagine(studio, aspect="48x48", steps=3)
-    assert "fewer pictures: on this server an order has at most 1" in await imagine(
-        studio, aspect="48x48", steps=2, count=2
-    )
+    assert "may exceed 48 pixels" in await imagine(studio)
+    assert "fewer steps: this server allows at most 2" in await imagine(studio, aspect="48x48", steps=3)
+    assert "fewer pictures: this server allows at most 1" in await imagine(studio, aspect="48x48", steps=2, count=2)
     await boss.slash(studio.channel, "settings limits", side=0, steps=0, pictures=0)
     await imagine(studio, count=2)
     await studio.pictures(count=2)
@@ -55,7 +53,7 @@ async def test_a_card_from_before_obeys_as_well(studio: Studio, boss: Any) -> No
     await imagine(studio)
     await studio.pictures()
     await boss.slash(studio.channel, "settings limits", side=48)
-    assert "at most 48 pixels" in said(await studio.ann.click(studio.cards()[0], label="Reroll"))
+    assert "may exceed 48 pixels" in said(await studio.ann.click(studio.cards()[0], label="Reroll"))
 
 
 async def test_one_person_may_have_few_orders_waiting(studio: Studio, boss: Any) -> None:
@@ -64,7 +62,7 @@ async def test_one_person_may_have_few_orders_waiting(studio: Studio, boss: Any)
     await studio.card(saying="Drawing")
     await imagine(studio)
     refusal = await imagine(studio)
-    assert "as many orders waiting as one person may on this server (1)" in refusal
+    assert "this server's limit of waiting orders per person (1)" in refusal
     assert "/cancel" in refusal
 
 

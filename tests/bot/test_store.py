@@ -231,7 +231,7 @@ async def test_whoever_else_reads_the_database_keeps_nothing_from_being_deleted(
             assert other.execute("SELECT id FROM jobs").fetchall() == [(job.id,)]
             await store.jobs.delete(job.id)
         assert await store.jobs.get(job.id) is None
-    assert "may still be read" in caplog.text
+    assert "may still be readable" in caplog.text
 
 
 async def test_small_facts_are_kept(path: Path) -> None:
@@ -379,7 +379,7 @@ async def test_an_upgrade_can_be_undone(path: Path, tmp_path: Path) -> None:
         connection.execute("INSERT INTO remembered VALUES ('commands', 'a')")
     await open_and_close(path, newer)
     copy = path.with_name("bot.sqlite3.before-0004")
-    with pytest.raises(DatabaseError, match=f"{copy} is what it was before"):
+    with pytest.raises(DatabaseError, match=f"{copy} is a copy from before the upgrade"):
         await open_and_close(path, older)
     for name in ("bot.sqlite3-wal", "bot.sqlite3-shm"):
         path.with_name(name).unlink(missing_ok=True)

@@ -104,7 +104,7 @@ def test_every_field_that_an_error_may_name_can_be_translated() -> None:
         given += [keyword.value for call in calls for keyword in call.keywords if keyword.arg == "field"]
         named |= {ast.unparse(value) for value in given if isinstance(value, ast.Constant | ast.JoinedStr)}
     assert named - set(map(repr, FIELDS)) == set()
-    assert set(map(repr, ("seed", "guided bucket", "lora strength"))) <= named
+    assert set(map(repr, ("seed", "guided bucket", "LoRA strength"))) <= named
 
 
 def takes_a_field(node: ast.AST) -> TypeGuard[ast.FunctionDef]:

@@ -204,7 +204,7 @@ def test_previews_leave_the_picture_as_it_is(models: Path) -> None:
 @pytest.mark.parametrize(
     ("table", "complaint"),
     [
-        ('sd9 = { path = "x" }', "“sd9” is none of"),
+        ('sd9 = { path = "x" }', "not “sd9”"),
         ('emoji = { path = "x.safetensors" }', "must be a folder"),
         ('emoji = "x"', "must be a table"),
     ],

@@ -292,13 +292,13 @@ def cropped_beyond_its_edge(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (only_pickles, "the only kind read here: pytorch_model.bin"),
+        (only_pickles, "the only kind read here; it has: pytorch_model.bin"),
         (cut_off, "the file is cut off"),
         (not_finite, "not finite"),
         (incomplete, "missing keys"),
         (config_damaged, "config"),
         (brings_a_program, "model type `mine`"),
-        (other_labels, "it knows the labels cat, dog, and not “nsfw”"),
+        (other_labels, "its labels are cat, dog; “nsfw” is not one of them"),
         (unprepared, "no preprocessor_config.json"),
         (strangely_prepared, "ConvNextImageProcessor are not supported"),
         (cropped_beyond_its_edge, "too small for a crop"),
@@ -314,7 +314,7 @@ def test_a_classifier_that_cannot_be_used_is_refused_with_the_reason(
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (only_pickles, "the only kind read here: pytorch_model.bin"),
+        (only_pickles, "the only kind read here; it has: pytorch_model.bin"),
         (cut_off, "the file is cut off"),
         (not_finite, "not finite"),
         (incomplete, "missing keys"),

@@ -61,7 +61,7 @@ def test_a_fetched_model_is_drawn_with_and_checked(catalog: Catalog, tmp_path: P
 def test_the_classifier_is_fetched_by_its_own_name(catalog: Catalog, tmp_path: Path) -> None:
     fetch(catalog, "tiny", checked=False)
     missing = catalog.missing_checker(catalog["tiny"])
-    assert missing == CheckerMissing(model="tiny", where="someone/classifier of the Hugging Face hub", pull="safety")
+    assert missing == CheckerMissing(model="tiny", where="someone/classifier on the Hugging Face hub", pull="safety")
     assert main(["--catalog", str(tmp_path / "models.toml"), "pull", "safety"]) == 0
     assert catalog.missing_checker(catalog["tiny"]) is None
 

@@ -181,7 +181,7 @@ def test_what_makes_previews_keeps_no_model_away(
     fetch(catalog)
     assert catalog.missing("tiny") == ()
     assert catalog.missing_preview("tiny") is not None
-    assert "no previews of “tiny”" in caplog.text
+    assert "no previews while “tiny”" in caplog.text
 
 
 LORAS = """
@@ -577,7 +577,7 @@ def test_ctrl_c_keeps_what_has_arrived_and_says_so(hub: Hub, tmp_path: Path) -> 
     fetching.send_signal(signal.SIGINT)
     err = last_words(fetching)
     assert fetching.returncode == 130
-    assert "“python -m inference pull tiny” goes on from there." in err
+    assert "“python -m inference pull tiny” resumes the download." in err
     hub.go.set()
     again = command(path, "pull", "tiny")
     again.communicate(timeout=60)

@@ -122,7 +122,7 @@ def test_a_single_file_of_stable_diffusion_2_draws_once_it_is_said_how_it_predic
     kind: Kind, layout: Callable[[Any, Path], str], tmp_path: Path
 ) -> None:
     sources = layout(model(Family.SD21, kind), tmp_path)
-    with pytest.raises(InferenceError, match="does not say how it predicts"):
+    with pytest.raises(InferenceError, match="does not state its prediction type"):
         ours(tmp_path, Family.SD21, kind, sources)
     said = sources + '\nprediction = "v_prediction"'
     assert_same(ours(tmp_path, Family.SD21, kind, said), reference(Family.SD21, kind))
@@ -157,7 +157,7 @@ def test_how_a_model_predicts_is_part_of_what_it_is(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("line", "complaint"),
-    [('prediction = "v"', "“v” is none of"), ('prediction = "epsilon"', "a diffusers folder says")],
+    [('prediction = "v"', "not “v”"), ('prediction = "epsilon"', "a diffusers folder says")],
 )
 def test_what_is_said_of_the_prediction_is_checked(line: str, complaint: str, tmp_path: Path) -> None:
     with pytest.raises(CatalogError, match=complaint):
