@@ -119,7 +119,8 @@ class Studio:
         """Wait until every order has ended like this."""
 
         async def ended() -> bool:
-            jobs = await self.jobs()
+            async with self.store._database.transaction():  # or else half of somebody else's might be seen
+                jobs = await self.jobs()
             return bool(jobs) and all(job.state is state for job in jobs)
 
         await eventually(ended, self._what_is_there)

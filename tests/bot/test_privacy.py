@@ -117,7 +117,7 @@ async def test_somebody_unknown_is_told_so(studio: Studio, command: str) -> None
     await drawn(studio, studio.ben, prompt="an owl", seed=1)
     result = await studio.ann.slash(studio.channel, command)
     assert result.ephemeral
-    assert "nothing about you" in said(result)
+    assert "no data about you" in said(result)
     assert studio.env.errors
 
 

@@ -97,7 +97,7 @@ async def test_the_seed_of_any_picture_of_the_last_order_is_kept_and_locked(stud
     assert "no seed yet" in await ask(studio, "save", name="owl", picture=1)
     await studio.ann.slash(studio.channel, "imagine", prompt="a fox", seed=10, count=3)
     await studio.settled(JobState.DONE)
-    assert "`12` is kept" in await ask(studio, "save", name="owl", picture=3)
+    assert "`12` was saved" in await ask(studio, "save", name="owl", picture=3)
     assert "uses `11`" in await ask(studio, "lock", picture=2)
     assert "uses `10`" in await ask(studio, "lock")
     assert "no picture 4; it has 3" in await ask(studio, "save", name="owl", picture=4)
@@ -137,7 +137,7 @@ async def test_a_book_has_an_end(studio: Studio, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(seedbook, "MOST_SEEDS", 1)
     await ask(studio, "save", name="owl", seed=9)
     assert "is full (1 seeds)" in await ask(studio, "save", name="fox", seed=9)
-    assert "is kept" in await ask(studio, "save", name="owl", seed=10)
+    assert "was saved" in await ask(studio, "save", name="owl", seed=10)
 
 
 async def test_a_long_book_still_fits_a_message(studio: Studio) -> None:

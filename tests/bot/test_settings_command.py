@@ -82,7 +82,7 @@ async def test_mistakes_with_models_are_named(studio: Studio, boss: Any) -> None
     assert "at least one limit" in said(await boss.slash(studio.channel, "settings limits")).lower()
     for model in ("quick", "guided"):
         await boss.slash(studio.channel, "settings hide", model=model)
-    assert "has to stay" in said(await boss.slash(studio.channel, "settings hide", model="absent"))
+    assert "must stay visible" in said(await boss.slash(studio.channel, "settings hide", model="absent"))
 
 
 async def test_the_servers_model_is_chosen_here_too(studio: Studio, boss: Any) -> None:
