@@ -81,7 +81,7 @@ CPU = Recipe(
     lora=Stage(steps=500, batch=24, rate=1e-3, warmup=30, average=0.97),
     style=Stage(steps=600, batch=32, rate=2e-3, warmup=30, average=0.97),
 )
-"""About three hours on two cores with AVX512-BF16."""
+"""About two hours on two cores with AVX512-BF16."""
 
 GPU = Recipe(
     name="gpu",

@@ -59,7 +59,7 @@ def test_a_row_that_is_not_known_is_refused(capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_its_rows_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--gpu"]) == 2
-    assert "no GPU" in capsys.readouterr().err
+    assert "no usable GPU" in capsys.readouterr().err
 
 
 def test_the_plot_shows_how_the_cost_grows(tmp_path: Path) -> None:
