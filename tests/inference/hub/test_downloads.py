@@ -516,7 +516,7 @@ def test_a_disk_that_fills_meanwhile_is_told_with_what_is_still_needed(
     assert isinstance(failure, NoRoom)
     assert (failure.path, failure.free_bytes) == (str(tmp_path / "home" / "hub"), 0)
     assert failure.needed_bytes >= len(contents)
-    assert "0 B are free and" in str(InferenceError(failure))
+    assert "Only 0 B is free there, and" in str(InferenceError(failure))
     part.unlink()
     fetch(catalog)
 
