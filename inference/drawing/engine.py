@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
@@ -40,6 +41,7 @@ from inference.memory.model import LoadedModel
 from inference.pictures.recipe import Recipe, library_versions
 
 OnProgress = Callable[[Progress], None]
+T = TypeVar("T")
 
 
 class Engine:
@@ -125,7 +127,8 @@ class Engine:
         Prompts that are longer than the model reads at once are drawn apart from shorter ones (recipes say so).
 
         When memory runs out, graphs are dropped; then the batch is halved, down to single pictures (their recipes say
-        so); then other models are evicted; then the picture is decoded in tiles.
+        so); then other models are evicted. Decoding is done picture by picture, so there nothing is halved or sampled
+        again: graphs are dropped; then other models are evicted; then the pictures are decoded in tiles.
 
         ``on_progress`` is called now and then while a model loads, at every step, and before decoding every picture;
         whatever it raises there propagates, and nothing of the batch remains.
@@ -138,31 +141,32 @@ class Engine:
             raise ValueError(f"{len(batch.rows)} rows do not fit a bucket of {batch.bucket}")
         if (guided := sum(row.guided for row in batch.rows)) > batch.guided_bucket:
             raise ValueError(f"{guided} guided rows do not fit a guided bucket of {batch.guided_bucket}")
-        drawn = self._try(batch, on_progress)
+        draw = partial(self._draw, batch, on_progress)
+        drawn = self._unless_short(draw)
         if drawn is None and self._give_back_graphs():
-            drawn = self._try(batch, on_progress)
+            drawn = self._unless_short(draw)
         if drawn is None and batch.bucket > 1:
             parts = [self.draw(half, on_progress) for half in halves(batch)]
             return joined(parts)
         if drawn is None:
             self._make_room(batch)
-            drawn = self._try(batch, on_progress) or self._try(batch, on_progress, tiled=True)
+            drawn = self._unless_short(draw)
         if drawn is None:
-            raise InferenceError(OutOfMemory(model=batch.model, width=batch.width, height=batch.height))
+            raise InferenceError(_out_of_memory(batch))
         return drawn
 
-    def _try(self, batch: Batch, on_progress: OnProgress, *, tiled: bool = False) -> Drawn | None:
-        """Draw; None if memory runs out."""
+    def _unless_short(self, work: Callable[[], T]) -> T | None:
+        """The result of ``work``; None if memory runs out."""
         try:
-            return self._draw(batch, on_progress, tiled=tiled)
+            return work()
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-        # Outside the handler: the exception would keep the failed drawing's frames, and so its tensors, alive.
+        # Outside the handler: the exception would keep the frames of what failed, and so its tensors, alive.
         self._sweep()
         return None
 
-    def _draw(self, batch: Batch, on_progress: OnProgress, *, tiled: bool) -> Drawn:
+    def _draw(self, batch: Batch, on_progress: OnProgress) -> Drawn:
         started = time.perf_counter()
         with (
             self._models.use(_key(batch), _parts_of(on_progress)) as model,
@@ -172,19 +176,18 @@ class Engine:
             alike = by_length(model, self._prompts, batch.rows)
             read_s = time.perf_counter() - loaded
             parts = [batch] if len(alike) == 1 else [part_of(batch, places) for places in alike]
-            drawn = [self._draw_even(model, checker, part, on_progress, tiled=tiled) for part in parts]
+            drawn = [self._draw_even(model, checker, part, on_progress) for part in parts]
             whole = drawn[0] if len(drawn) == 1 else ordered(joined(drawn), alike)
             return replace(whole, load_s=whole.load_s + loaded - started, draw_s=whole.draw_s + read_s)
 
-    def _draw_even(
-        self, model: LoadedModel, checker: Checker | None, batch: Batch, on_progress: OnProgress, *, tiled: bool
-    ) -> Drawn:
+    def _draw_even(self, model: LoadedModel, checker: Checker | None, batch: Batch, on_progress: OnProgress) -> Drawn:
         started = time.perf_counter()
         self._compile_for(model, batch, on_progress)
         loaded = time.perf_counter()
         on_step = self._steps(batch, model, checker, on_progress)
         latents = draw_latents(model, self._prompts, batch, on_step, self._loop)
-        pictures, finite = decode(model, latents[: len(batch.rows)], self._pictures(on_progress), tiled=tiled)
+        left_unread = tuple(unread(model, self._prompts, row) for row in batch.rows)
+        pictures, finite = self._decoded(model, batch, latents[: len(batch.rows)], self._pictures(on_progress))
         verdicts = checker.judge(pictures) if checker else (None,) * len(batch.rows)
         pixels = pictures.cpu().numpy()
         too_large = NumbersTooLarge(model=batch.model, precision=self.precision_name)
@@ -192,11 +195,26 @@ class Engine:
             pixels=pixels,
             recipes=tuple(self._recipe(model, batch, row) for row in batch.rows),
             verdicts=verdicts,
-            unread=tuple(unread(model, self._prompts, row) for row in batch.rows),
+            unread=left_unread,
             faults=tuple(None if is_finite else too_large for is_finite in finite.tolist()),
             load_s=loaded - started,
             draw_s=time.perf_counter() - loaded,
         )
+
+    def _decoded(
+        self, model: LoadedModel, batch: Batch, latents: Tensor, on_picture: Callable[[int], None] = lambda done: None
+    ) -> tuple[Tensor, Tensor]:
+        """What ``decode`` returns, by whatever means there is memory for."""
+        whole = partial(decode, model, latents, on_picture)
+        decoded = self._unless_short(whole)
+        if decoded is None and self._give_back_graphs():
+            decoded = self._unless_short(whole)
+        if decoded is None:
+            self._make_room(batch)
+            decoded = self._unless_short(whole) or self._unless_short(partial(whole, tiled=True))
+        if decoded is None:
+            raise InferenceError(_out_of_memory(batch))
+        return decoded
 
     def _compile_for(self, model: LoadedModel, batch: Batch, on_progress: OnProgress) -> None:
         """Compile when a live network sees its first batch of a shape; counts as loading."""
@@ -208,7 +226,7 @@ class Engine:
         if not all(shape in shapes for shapes in known):
             on_progress(Progress(phase=Phase.LOADING))
             once = draw_latents(model, self._prompts, replace(batch, steps=1), lambda step, estimate: None)
-            decode(model, once[:1])
+            self._decoded(model, batch, once[:1])
             for shapes in known:
                 shapes.add(shape)
 
@@ -293,6 +311,10 @@ class Engine:
 
 def _key(batch: Batch) -> ModelKey:
     return batch.model, batch.adapters
+
+
+def _out_of_memory(batch: Batch) -> OutOfMemory:
+    return OutOfMemory(model=batch.model, width=batch.width, height=batch.height)
 
 
 def _parts_of(on_progress: OnProgress) -> Callable[[int], None]:

@@ -431,6 +431,32 @@ def test_a_picture_too_large_for_the_autoencoder_is_decoded_in_tiles(engine: Eng
     assert small.pixels.shape[1:3] == (64, 64)
 
 
+def test_where_only_decoding_lacks_memory_nothing_is_sampled_again(engine: Engine) -> None:
+    engine.draw(batch(model="tiny-flat"), silent)
+    rows = tuple(row(index, seed=index) for index in range(3))
+    order = batch(*rows, bucket=4, width=256, height=256)
+    whole = engine.draw(order, silent)
+    short_of_memory(engine, side=16)
+    heard: list[Progress] = []
+    tiled = engine.draw(order, heard.append)
+    assert [news.step for news in heard if news.phase is Phase.DRAWING] == [0, 1, 2]
+    assert [recipe.bucket for recipe in tiled.recipes] == [4, 4, 4]
+    assert all(psnr(one, other) > 15 for one, other in zip(whole.pixels, tiled.pixels, strict=True))
+    assert engine.resident == ("tiny",), "others give way before seams are risked"
+    assert tiled.unread == whole.unread
+
+
+def test_a_picture_that_cannot_be_decoded_in_tiles_either_is_sampled_once(engine: Engine) -> None:
+    short_of_memory(engine, side=8)
+    heard: list[Progress] = []
+    with pytest.raises(InferenceError) as refusal:
+        engine.draw(batch(row(0), row(1), bucket=2, width=256, height=256), heard.append)
+    assert refusal.value.failure == OutOfMemory(model="tiny", width=256, height=256)
+    assert refusal.value.__context__ is None
+    assert [news.step for news in heard if news.phase is Phase.DRAWING] == [0, 1, 2]
+    assert engine.draw(batch(), silent).pixels.std() > 0
+
+
 def assert_tiled(engine: Engine) -> None:
     """Tiles of 128 pixels serve where there is no room for more, and show what the whole picture does."""
     whole = engine.draw(batch(width=256, height=256), silent)
