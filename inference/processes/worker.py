@@ -154,9 +154,10 @@ class Worker:
         faults = {row.job_id: fault for row, fault in zip(batch.rows, drawn.faults, strict=True) if fault}
         for job_id, fault in faults.items():
             self._send(JobFailed(job_id=job_id, failure=fault))
+        unsaved = self._unwanted | faults.keys()
         rows = zip(batch.rows, drawn.pixels, drawn.recipes, drawn.verdicts, drawn.unread, strict=True)
         for row, pixels, recipe, verdict, unread in rows:
-            if row.job_id not in self._unwanted | faults.keys():
+            if row.job_id not in unsaved:
                 explicit = verdict.explicit if verdict else None
                 future = self._writer.write(row, pixels, recipe, explicit=explicit, unread=unread)
                 by_job.setdefault(row.job_id, []).append(future)
