@@ -14,7 +14,7 @@ import torch._dynamo
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from torch import Tensor, nn
 
-from inference.memory.group_norm import normalise_rows_alone
+from inference.memory.group_norm import normalise_evenly
 from inference.memory.layout import Architecture
 from inference.memory.packing import convolve_packed
 from inference.memory.part import Copy, Part
@@ -38,7 +38,7 @@ class Slot:
         self.holds: str | None = None
         self._pointed = pointed
         if device.type == "cpu":
-            normalise_rows_alone(self.network)
+            normalise_evenly(self.network)
         sizes = [] if self._pointed else [piece.stop - piece.start for piece in architecture.pieces]
         self._memory = [torch.zeros(size, dtype=torch.uint8, device=device) for size in sizes]
         self._nothing = {

@@ -21,7 +21,7 @@ from inference.contract import Adapter
 from inference.drawing.models import load_model
 from inference.errors import AdapterUnfit, InferenceError, WeightsMissing, WeightsUnreadable
 from inference.loading.lora import Factors, LoraError, Target, merge_lora, read_lora
-from inference.memory.group_norm import normalise_rows_alone
+from inference.memory.group_norm import normalise_evenly
 from inference.memory.model import LoadedModel
 from tests.checkpoints import TinyModels, lora_targets
 
@@ -131,17 +131,23 @@ def test_a_single_network_replaces_the_pipelines_own(tiny_models: TinyModels) ->
 
 
 @pytest.mark.parametrize("side", [8, 32, 48])
-def test_group_norm_gives_a_row_the_same_bits_wherever_it_stands(side: int) -> None:
-    norm, before = torch.nn.GroupNorm(8, 32), torch.get_num_threads()
-    normalise_rows_alone(norm)
-    row = torch.randn(1, 32, side, side).to(memory_format=torch.channels_last)
+@pytest.mark.parametrize("channels", [32, 128])
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_group_norm_gives_a_row_the_same_bits_wherever_it_stands(
+    precision: torch.dtype, channels: int, side: int
+) -> None:
+    norm, before = torch.nn.GroupNorm(8, channels).to(precision), torch.get_num_threads()
+    normalise_evenly(norm)
+    row = torch.randn(1, channels, side, side).to(precision, memory_format=torch.channels_last)
     torch.set_num_threads(3)
     try:
         normalised = norm(row.repeat(4, 1, 1, 1).to(memory_format=torch.channels_last))
     finally:
         torch.set_num_threads(before)
     assert all(torch.equal(normalised[0], other) for other in normalised[1:])
-    assert torch.allclose(normalised[:1], torch.nn.functional.group_norm(row, 8), atol=1e-5)
+    exact = torch.nn.functional.group_norm(row.double(), 8)
+    assert torch.allclose(normalised[:1].double(), exact, rtol=torch.finfo(precision).eps, atol=1e-5)
+    assert normalised.is_contiguous(memory_format=torch.channels_last)
 
 
 # -- LoRAs -------------------------------------------------------------------------------------------------------------
