@@ -21,7 +21,8 @@ def normalise_evenly(network: torch.nn.Module) -> None:
     sums. With three threads, the second row is split at other positions than the first, and so is rounded differently.
 
     Below that, it reads the channels of one group at a position at once. In bf16, where these are fewer than ``THIN``,
-    converting the tensor to the contiguous layout and back is up to ten times faster.
+    converting the tensor to the contiguous layout and back is up to ten times faster. Compiled code has kernels of its
+    own.
     """
     for module in network.modules():
         if isinstance(module, torch.nn.GroupNorm):
@@ -38,4 +39,5 @@ def _forward(norm: torch.nn.GroupNorm, input: Tensor) -> Tensor:  # noqa: A002 (
 
 
 def _is_thin(norm: torch.nn.GroupNorm, precision: torch.dtype) -> bool:
-    return precision is torch.bfloat16 and norm.num_channels // norm.num_groups < THIN
+    channels = norm.num_channels // norm.num_groups
+    return channels < THIN and precision is torch.bfloat16 and not torch.compiler.is_compiling()
