@@ -42,7 +42,7 @@ def draw_latents(
     shape = (model.latent_channels, batch.height // model.vae_factor, batch.width // model.vae_factor)
     variations = [row.variation for row in rows]
     noise = draw_noise([row.seed for row in rows], batch.steps, shape, variations).to(model.unet.device)
-    chunks = prompts.chunks(model, rows[0])
+    chunks = prompts.read(model, rows[0])
     conditions = _conditions(batch, [prompts.embed(model, row.prompt, chunks=chunks) for row in rows])
     guidance = _guidance(model, prompts, batch, rows, chunks)
     return sample(model.unet, model.schedule, noise, conditions, guidance, on_step, loop)
@@ -106,13 +106,13 @@ def to_uint8(pictures: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def by_length(model: LoadedModel, prompts: PromptCache, rows: Sequence[Row]) -> list[list[int]]:
-    """Group the rows: lists of indices of rows whose prompts have the same number of chunks.
+    """Read the prompts, and group the rows: lists of indices of rows whose prompts have the same number of chunks.
 
     Shorter prompts are not padded to match their neighbours: their pictures would depend on them.
     """
     places: dict[int, list[int]] = {}
     for place, row in enumerate(rows):
-        places.setdefault(prompts.chunks(model, row), []).append(place)
+        places.setdefault(prompts.read(model, row), []).append(place)
     return list(places.values())
 
 

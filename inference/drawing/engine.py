@@ -1,47 +1,39 @@
-"""The engine: one batch in, pixels out. Resolves the model, embeds the prompts, samples, decodes; decides nothing."""
+"""The engine: one batch in, pixels out. Finds the model and takes the batch through its stages; decides nothing."""
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
 
-from inference.batching import halves, part_of
 from inference.catalog import Catalog
 from inference.contract import Adapter, Batch, Phase, Progress, Row
 from inference.devices import (
     AUTO,
     choose_device,
     choose_precision,
-    is_out_of_memory,
     name_of,
     siblings,
     steady_threads,
 )
-from inference.drawing.batch import by_length, decode, draw_latents
-from inference.drawing.drawn import Drawn, joined, ordered
+from inference.drawing.drawn import Drawn
 from inference.drawing.graphs import GraphedLoop, can_capture
 from inference.drawing.models import ModelKey, model_store
 from inference.drawing.previews import Previews
+from inference.drawing.remedies import Remedies
 from inference.drawing.safety import Safety
-from inference.drawing.sampler import Loop, OnStep, iterate
+from inference.drawing.sampler import Loop, iterate
+from inference.drawing.stages import OnProgress, Stages, Tools, out_of_memory
 from inference.drawing.text import PromptCache, unread
-from inference.errors import Failure, InferenceError, NumbersTooLarge, OutOfMemory
+from inference.errors import Failure, InferenceError, NumbersTooLarge
 from inference.loading.checker import Checker
 from inference.memory.budgets import Budgets
 from inference.memory.model import LoadedModel
 from inference.pictures.recipe import Recipe, library_versions
-
-OnProgress = Callable[[Progress], None]
-T = TypeVar("T")
 
 
 class Engine:
@@ -74,8 +66,6 @@ class Engine:
         self._device = choose_device(device)
         self._precision = choose_precision(self._device, precision)
         self._safety = Safety(catalog=catalog, device=self._device, precision=self._precision) if safety_check else None
-        self._previews = Previews(catalog=catalog, device=self._device, precision=self._precision) if previews else None
-        self._prompts = PromptCache()
         if self._device.type == "cpu":
             torch.set_num_threads(threads or steady_threads())
         if self._device.type == "cuda" and torch.version.hip is None:
@@ -83,9 +73,16 @@ class Engine:
         self._models = model_store(
             catalog, device=self._device, precision=self._precision, budgets=budgets or Budgets(), compiler=compiler
         )
-        self._loop: Loop = GraphedLoop(self._device) if can_capture(self._device) else iterate
-        self._compiles = compiler is not None
-        self._compiled: WeakKeyDictionary[Any, set[tuple[int, ...]]] = WeakKeyDictionary()
+        loop: Loop = GraphedLoop(self._device) if can_capture(self._device) else iterate
+        sketched = Previews(catalog=catalog, device=self._device, precision=self._precision) if previews else None
+        self._tools = Tools(
+            device=self._device,
+            prompts=PromptCache(),
+            loop=loop,
+            previews=sketched,
+            remedies=Remedies(self._device, models=self._models, loop=loop, safety=self._safety, previews=sketched),
+            compiled=None if compiler is None else WeakKeyDictionary(),
+        )
         self._versions = library_versions()
 
     @property
@@ -127,8 +124,9 @@ class Engine:
         Prompts that are longer than the model reads at once are drawn apart from shorter ones (recipes say so).
 
         When memory runs out, graphs are dropped; then the batch is halved, down to single pictures (their recipes say
-        so); then other models are evicted. Decoding is done picture by picture, so there nothing is halved or sampled
-        again: graphs are dropped; then other models are evicted; then the pictures are decoded in tiles.
+        so); then other models are evicted, and the text encoders make room for the denoiser. Decoding is done picture
+        by picture, so there nothing is halved or sampled again: graphs are dropped; then other models are evicted, and
+        the denoiser makes room as well; then the pictures are decoded in tiles.
 
         ``on_progress`` is called now and then while a model loads, at every step, and before decoding every picture;
         whatever it raises there propagates, and nothing of the batch remains.
@@ -142,29 +140,10 @@ class Engine:
         if (guided := sum(row.guided for row in batch.rows)) > batch.guided_bucket:
             raise ValueError(f"{guided} guided rows do not fit a guided bucket of {batch.guided_bucket}")
         draw = partial(self._draw, batch, on_progress)
-        drawn = self._unless_short(draw)
-        if drawn is None and self._give_back_graphs():
-            drawn = self._unless_short(draw)
-        if drawn is None and batch.bucket > 1:
-            parts = [self.draw(half, on_progress) for half in halves(batch)]
-            return joined(parts)
+        drawn = self._tools.remedies.attempt(draw, partial(self._tools.remedies.start_over, _key(batch)))
         if drawn is None:
-            self._make_room(batch)
-            drawn = self._unless_short(draw)
-        if drawn is None:
-            raise InferenceError(_out_of_memory(batch))
+            raise InferenceError(out_of_memory(batch))
         return drawn
-
-    def _unless_short(self, work: Callable[[], T]) -> T | None:
-        """The result of ``work``; None if memory runs out."""
-        try:
-            return work()
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-        # Outside the handler: the exception would keep the frames of what failed, and so its tensors, alive.
-        self._sweep()
-        return None
 
     def _draw(self, batch: Batch, on_progress: OnProgress) -> Drawn:
         started = time.perf_counter()
@@ -172,86 +151,27 @@ class Engine:
             self._models.use(_key(batch), _parts_of(on_progress)) as model,
             self._checker(batch, on_progress) as checker,
         ):
+            stages = Stages(self._tools, model, checker, batch, on_progress)
             loaded = time.perf_counter()
-            alike = by_length(model, self._prompts, batch.rows)
-            read_s = time.perf_counter() - loaded
-            parts = [batch] if len(alike) == 1 else [part_of(batch, places) for places in alike]
-            drawn = [self._draw_even(model, checker, part, on_progress) for part in parts]
-            whole = drawn[0] if len(drawn) == 1 else ordered(joined(drawn), alike)
-            return replace(whole, load_s=whole.load_s + loaded - started, draw_s=whole.draw_s + read_s)
-
-    def _draw_even(self, model: LoadedModel, checker: Checker | None, batch: Batch, on_progress: OnProgress) -> Drawn:
-        started = time.perf_counter()
-        self._compile_for(model, batch, on_progress)
-        loaded = time.perf_counter()
-        on_step = self._steps(batch, model, checker, on_progress)
-        latents = draw_latents(model, self._prompts, batch, on_step, self._loop)
-        left_unread = tuple(unread(model, self._prompts, row) for row in batch.rows)
-        pictures, finite = self._decoded(model, batch, latents[: len(batch.rows)], self._pictures(on_progress))
-        verdicts = checker.judge(pictures) if checker else (None,) * len(batch.rows)
-        pixels = pictures.cpu().numpy()
-        too_large = NumbersTooLarge(model=batch.model, precision=self.precision_name)
-        return Drawn(
-            pixels=pixels,
-            recipes=tuple(self._recipe(model, batch, row) for row in batch.rows),
-            verdicts=verdicts,
-            unread=left_unread,
-            faults=tuple(None if is_finite else too_large for is_finite in finite.tolist()),
-            load_s=loaded - started,
-            draw_s=time.perf_counter() - loaded,
-        )
-
-    def _decoded(
-        self, model: LoadedModel, batch: Batch, latents: Tensor, on_picture: Callable[[int], None] = lambda done: None
-    ) -> tuple[Tensor, Tensor]:
-        """What ``decode`` returns, by whatever means there is memory for."""
-        whole = partial(decode, model, latents, on_picture)
-        decoded = self._unless_short(whole)
-        if decoded is None and self._give_back_graphs():
-            decoded = self._unless_short(whole)
-        if decoded is None:
-            self._make_room(batch)
-            decoded = self._unless_short(whole) or self._unless_short(partial(whole, tiled=True))
-        if decoded is None:
-            raise InferenceError(_out_of_memory(batch))
-        return decoded
-
-    def _compile_for(self, model: LoadedModel, batch: Batch, on_progress: OnProgress) -> None:
-        """Compile when a live network sees its first batch of a shape; counts as loading."""
-        if not self._compiles:
-            return
-        chunks = self._prompts.chunks(model, batch.rows[0])
-        shape = (batch.bucket, batch.guided_bucket, batch.width, batch.height, chunks)
-        known = [self._compiled.setdefault(network, set()) for network in (model.unet, model.vae)]
-        if not all(shape in shapes for shapes in known):
-            on_progress(Progress(phase=Phase.LOADING))
-            once = draw_latents(model, self._prompts, replace(batch, steps=1), lambda step, estimate: None)
-            self._decoded(model, batch, once[:1])
-            for shapes in known:
-                shapes.add(shape)
-
-    def _steps(self, batch: Batch, model: LoadedModel, checker: Checker | None, on_progress: OnProgress) -> OnStep:
-        sketches = self._previews.of(batch, model.vae, checker) if self._previews else None
-
-        def on_step(step: int, estimate: Tensor | None) -> None:
-            self._catch_up()
-            made = sketches.after(step, estimate) if sketches else ()
-            on_progress(Progress(phase=Phase.DRAWING, step=step, steps=batch.steps, previews=made))
-
-        return on_step
-
-    def _pictures(self, on_progress: OnProgress) -> Callable[[int], None]:
-        def on_picture(done: int) -> None:
-            self._catch_up()
-            on_progress(Progress(phase=Phase.DECODING, step=done))
-
-        return on_picture
-
-    def _catch_up(self) -> None:
-        """On devices that queue any number of steps at once, wait until what was queued is done: otherwise all steps
-        would be reported, and could no longer be stopped, before the first one is done."""
-        if self._device.type in {"mps", "xpu"}:
-            torch.accelerator.synchronize(self._device)
+            alike = stages.read()
+            read = time.perf_counter()
+            stages.bring()
+            brought = time.perf_counter()
+            sampled = stages.sample(alike)
+            pictures, finite = stages.decode(sampled.latents)
+            verdicts = stages.judge(pictures)
+            pixels = pictures.cpu().numpy()
+            load_s = loaded - started + brought - read + stages.compile_s
+            too_large = NumbersTooLarge(model=batch.model, precision=self.precision_name)
+            return Drawn(
+                pixels=pixels,
+                recipes=tuple(map(partial(self._recipe, model), sampled.parts, batch.rows)),
+                verdicts=verdicts,
+                unread=tuple(unread(model, self._tools.prompts, row) for row in batch.rows),
+                faults=tuple(None if is_finite else too_large for is_finite in finite.tolist()),
+                load_s=load_s,
+                draw_s=time.perf_counter() - started - load_s,
+            )
 
     @contextmanager
     def _checker(self, batch: Batch, on_progress: OnProgress) -> Iterator[Checker | None]:
@@ -284,37 +204,9 @@ class Engine:
             versions=self._versions,
         )
 
-    def _make_room(self, batch: Batch) -> None:
-        """Free everything that ``batch`` does not need."""
-        self._models.free(keep=_key(batch))
-        self._prompts.clear()
-        if self._safety is not None:
-            self._safety.clear()
-        if self._previews is not None:
-            self._previews.clear()
-        self._sweep()
-
-    def _give_back_graphs(self) -> bool:
-        """Free all graphs, whose memory serves nothing else; returns whether there were any."""
-        if not isinstance(self._loop, GraphedLoop) or not len(self._loop):
-            return False
-        self._loop.clear()
-        self._sweep()
-        return True
-
-    def _sweep(self) -> None:
-        """Free what the failed batch held."""
-        gc.collect()
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
-
 
 def _key(batch: Batch) -> ModelKey:
     return batch.model, batch.adapters
-
-
-def _out_of_memory(batch: Batch) -> OutOfMemory:
-    return OutOfMemory(model=batch.model, width=batch.width, height=batch.height)
 
 
 def _parts_of(on_progress: OnProgress) -> Callable[[int], None]:

@@ -91,7 +91,11 @@ def load_model(
     manifest = files.manifest({name: part.label for name, part in parts.items()})
     shelves = Shelves(device, device_bytes=sys.maxsize, host_bytes=sys.maxsize)
     shelves.keep(parts.values(), seconds=0.0)
-    return LoadedModel(manifest, lambda part: shelves.live(manifest.parts[part], {}))
+    return LoadedModel(
+        manifest,
+        live=lambda part: shelves.live(manifest.parts[part], {}),
+        put_away=lambda parts, *, lose=False: shelves.put_away([manifest.parts[part] for part in parts], {}, lose=lose),
+    )
 
 
 def layout_on(

@@ -24,6 +24,7 @@ from inference.loading.checker import Checker
 from inference.loading.damage import check_finite
 from inference.loading.folder import NetworkFolder
 from inference.loading.unsupported import UnsupportedError
+from inference.memory.model import LoadedModel
 
 log = logging.getLogger(__name__)
 
@@ -120,9 +121,9 @@ class Previews:
         self._precision = precision
         self._loaded: dict[Path, Any | None] = {}
 
-    def of(self, batch: Batch, vae: Any, checker: Checker | None) -> Sketches:
-        """The previews of a batch whose pictures ``vae`` decodes and ``checker`` judges."""
-        return Sketches(batch, checker, lambda: vae if isinstance(vae, AutoencoderTiny) else self._find(batch.model))
+    def of(self, batch: Batch, model: LoadedModel, checker: Checker | None) -> Sketches:
+        """The previews of a batch that ``model`` draws and ``checker`` judges."""
+        return Sketches(batch, checker, lambda: model.vae if model.has_tiny_vae else self._find(batch.model))
 
     def clear(self) -> None:
         """Free the memory."""

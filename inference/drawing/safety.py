@@ -63,6 +63,12 @@ class Safety:
         """Free the memory of checkers that are not in use."""
         self._checkers.clear()
 
+    def put_away(self) -> None:
+        """Move checkers that are in use to host memory until they judge."""
+        for folder in self._checkers.keys:
+            if checker := self._checkers.peek(folder):
+                torch.nn.Module.to(checker.network, device="cpu")
+
     def _fault(self, entry: ModelEntry) -> Failure | None:
         try:
             with self.checker(entry, on_part=lambda: None):

@@ -56,14 +56,16 @@ class PromptCache:
             return embedding
         return replace(embedding, tokens=torch.zeros_like(embedding.tokens), pooled=torch.zeros_like(embedding.pooled))
 
-    def chunks(self, model: LoadedModel, row: Row) -> int:
-        """Number of chunks for a row's prompts, the larger of the two: both passes take the same number."""
-        prompts = (row.prompt, row.negative) if _negative_acts(model, row) else (row.prompt,)
-        return max(self._found(model, prompt).chunks for prompt in prompts)
+    def read(self, model: LoadedModel, row: Row) -> int:
+        """Embed all that a row needs, so that the text encoders are not needed for it any more.
 
-    def clear(self) -> None:
-        """Free the memory."""
-        self._kept.clear()
+        Returns the number of chunks for its prompts, the larger of the two: both passes take the same number.
+        """
+        prompts = (row.prompt, row.negative) if _negative_acts(model, row) else (row.prompt,)
+        counts = [self._found(model, prompt).chunks for prompt in prompts]
+        if len(set(counts)) > 1:
+            self._found(model, "")
+        return max(counts)
 
     def _found(self, model: LoadedModel, prompt: str) -> Embedding:
         key = (*(stage.digest for stage in model.text), prompt)

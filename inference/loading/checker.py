@@ -47,7 +47,8 @@ class Checker(ABC):
 
     @torch.inference_mode()
     def judge(self, pictures: Tensor) -> tuple[Verdict, ...]:
-        """A verdict for each of ``pictures``, (B, H, W, 3) in uint8 on the network's device."""
+        """A verdict for each of ``pictures``, (B, H, W, 3) in uint8; the network comes to their device."""
+        torch.nn.Module.to(self.network, device=pictures.device)
         return self._judge(self.prepare(pictures).to(self.network.dtype))
 
     @abstractmethod

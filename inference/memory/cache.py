@@ -107,8 +107,11 @@ class ByteCache(Generic[Key, Value]):
                 kept.holders -= 1
 
     def drop(self, key: Key) -> None:
-        """Remove one value."""
-        self._on_leave(key, self._kept.pop(key).value)
+        """Remove one value, held or not; nobody keeps it alive by having held it."""
+        kept = self._kept.pop(key)
+        value = kept.value
+        del kept.value
+        self._on_leave(key, value)
 
     def clear(self) -> None:
         """Remove everything that is not held."""

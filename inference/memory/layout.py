@@ -114,6 +114,12 @@ class Architecture:
         return cls(**{**fields, "tensors": tuple(specs)})
 
     @cached_property
+    def settings(self) -> Mapping[str, Any]:
+        """``config``, read."""
+        read: Mapping[str, Any] = json.loads(self.config)
+        return read
+
+    @cached_property
     def json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True)
 
@@ -155,7 +161,7 @@ class Architecture:
 
     def build(self) -> nn.Module:
         """The network in evaluation mode, its parameters on the meta device."""
-        kind, config = CLASSES[self.kind], json.loads(self.config)
+        kind, config = CLASSES[self.kind], dict(self.settings)
         with ONE_AT_A_TIME, init_empty_weights():
             built = kind(CLIPTextConfig.from_dict(config)) if kind in TRANSFORMERS else kind.from_config(config)
         network: nn.Module = built

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
+
+from diffusers import AutoencoderTiny
 
 from inference.memory.part import Label
 from inference.schedule import Schedule
@@ -40,6 +42,12 @@ class TextStage:
         return self._encoder()
 
 
+class PutAway(Protocol):
+    def __call__(self, parts: Iterable[str], *, lose: bool = False) -> bool:
+        """Remove parts from the device until they are requested again; returns whether any were there. Without
+        ``lose``, those stay that are nowhere else; with it, they must not be requested again."""
+
+
 class LoadedModel:
     """Networks on their device with this model's weights in them, adapters merged, ready to draw.
 
@@ -47,9 +55,10 @@ class LoadedModel:
     requested cost nothing.
     """
 
-    def __init__(self, manifest: Manifest, live: Callable[[str], Any]) -> None:
+    def __init__(self, manifest: Manifest, live: Callable[[str], Any], put_away: PutAway) -> None:
         self._manifest = manifest
         self._live = live
+        self.put_away = put_away
 
     @property
     def bytes(self) -> int:
@@ -76,6 +85,11 @@ class LoadedModel:
         return tuple(self._stage(part, tokenizer) for part, tokenizer in self._manifest.tokenizers.items())
 
     @property
+    def text_parts(self) -> tuple[str, ...]:
+        """Names of the text encoders."""
+        return tuple(self._manifest.tokenizers)
+
+    @property
     def unet(self) -> Any:
         """The denoiser, of diffusers' class."""
         return self._live("unet")
@@ -86,6 +100,11 @@ class LoadedModel:
         return self._live("vae")
 
     @property
+    def has_tiny_vae(self) -> bool:
+        """Whether its autoencoder is as small as one for previews."""
+        return bool(self._manifest.parts["vae"].architecture.kind == AutoencoderTiny.__name__)
+
+    @property
     def two_encoders(self) -> bool:
         """Whether it is like SDXL, whose conditions include a pooled embedding and the size."""
         return len(self._manifest.tokenizers) == 2
@@ -93,18 +112,21 @@ class LoadedModel:
     @property
     def guidance_dim(self) -> int | None:
         """Size of the guidance embedding of a native LCM, None for any other model."""
-        dim: int | None = self.unet.config.time_cond_proj_dim
+        dim: int | None = self._settings("unet")["time_cond_proj_dim"]
         return dim
 
     @property
     def latent_channels(self) -> int:
         """Channels of the latents that the denoiser takes."""
-        return int(self.unet.config.in_channels)
+        return int(self._settings("unet")["in_channels"])
 
     @property
     def vae_factor(self) -> int:
         """Pixels per latent along each side."""
-        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
+        return int(2 ** (len(self._settings("vae")["block_out_channels"]) - 1))
+
+    def _settings(self, part: str) -> Mapping[str, Any]:
+        return self._manifest.parts[part].architecture.settings
 
     def _stage(self, part: str, tokenizer: Any) -> TextStage:
         told = f"{self._manifest.parts[part].digest} {tokenizer.pad_token} {tokenizer.model_max_length}"

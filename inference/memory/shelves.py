@@ -11,6 +11,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from inference.devices import is_out_of_memory
 from inference.memory.cache import ByteCache
 from inference.memory.layout import Architecture
 from inference.memory.page_locked import take_exact_sizes
@@ -43,11 +44,12 @@ class Shelves:
         self._device = device
         self._compiler = compiler
         self.enter_thread()
-        self._apart = device.type != "cpu" if apart is None else apart
+        self.apart = device.type != "cpu" if apart is None else apart
         self._lock = threading.RLock()
         self._slots: dict[str, Slot] = {}
         self._on_device: ByteCache[str, Slot | Part | Copy] = ByteCache(device_bytes, self._left)
-        self._on_host: ByteCache[str, Part] = ByteCache(host_bytes if self._apart else 0)
+        self._on_host: ByteCache[str, Part] = ByteCache(host_bytes if self.apart else 0)
+        self._used: ExitStack | None = None
         self._side: torch.cuda.Stream | None = None
         if device.type == "cuda":
             self._side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
@@ -79,16 +81,32 @@ class Shelves:
     def make_room(self, needed: int) -> bool:
         """Make room for ``needed`` bytes before they are read from disk; whether they can be kept where they arrive."""
         with self._lock:
-            if self._apart and needed > self._on_host.budget:
+            if self.apart and needed > self._on_host.budget:
                 return False
-            return (self._on_host if self._apart else self._on_device).make_room(needed)
+            return (self._on_host if self.apart else self._on_device).make_room(needed)
+
+    def make_room_for(self, sizes: Mapping[str, int]) -> frozenset[str]:
+        """Make room for a model's parts, given by name with their bytes; returns which can be kept where they arrive.
+
+        If a model is too large to be kept beside its device, its smallest parts are, as far as nothing has to leave for
+        them: text encoders and autoencoders, which the device can then do without for a while (see ``put_away``).
+        """
+        with self._lock:
+            if self.make_room(sum(sizes.values())):
+                return frozenset(sizes)
+            stay, free = set(), self._on_host.budget - self._on_host.bytes
+            for name in sorted(sizes, key=lambda name: sizes[name]):
+                if sizes[name] <= free:
+                    stay.add(name)
+                    free -= sizes[name]
+            return frozenset(stay)
 
     def keep(self, parts: Iterable[Part], *, seconds: float) -> None:
         """Keep parts that have been read and for which there is room. ``seconds``: how long reading them all took."""
         parts = list(parts)
         total = sum(part.bytes for part in parts)
         with self._lock:
-            shelf: ByteCache[str, Part] = self._on_host if self._apart else self._on_device  # type: ignore[assignment]
+            shelf: ByteCache[str, Part] = self._on_host if self.apart else self._on_device  # type: ignore[assignment]
             for part in parts:
                 if part.label.digest not in shelf:
                     shelf.put(part.label.digest, part, bytes=part.bytes, cost=seconds * part.bytes / max(1, total))
@@ -96,31 +114,29 @@ class Shelves:
     def peek(self, label: Label) -> Part | None:
         """The part if it is in host memory; does not count as a use."""
         with self._lock:
-            part = (self._on_host if self._apart else self._on_device).peek(label.digest)
+            part = (self._on_host if self.apart else self._on_device).peek(label.digest)
             return part if isinstance(part, Part) else None
 
     @contextmanager
     def hold(self, labels: Iterable[Label]) -> Iterator[None]:
-        """Use these weights: none of them is evicted during the block, and each has its live network."""
-        labels = tuple(labels)
-        held = ExitStack()
+        """Use these weights: during the block, neither they nor the live networks that they are in are evicted."""
+        with self._lock:
+            self._used = used = ExitStack()
+            for label in labels:
+                live = _slot_key(label.architecture)
+                for shelf, key in (
+                    (self._on_device, label.digest),
+                    (self._on_device, live),
+                    (self._on_host, label.digest),
+                ):
+                    shelf.get(key)
+                    used.enter_context(shelf.hold(key))
         try:
-            with self._lock:
-                for label in labels:
-                    live = _slot_key(label.architecture)
-                    for shelf, key in (
-                        (self._on_device, label.digest),
-                        (self._on_device, live),
-                        (self._on_host, label.digest),
-                    ):
-                        shelf.get(key)
-                        held.enter_context(shelf.hold(key))
-                self._build(label.architecture for label in labels if label.architecture.digest not in self._slots)
-                held.enter_context(self._on_device.hold(*(_slot_key(label.architecture) for label in labels)))
             yield
         finally:
             with self._lock:
-                held.close()
+                self._used = None
+                used.close()
 
     def live(self, label: Label, arriving: Mapping[str, Part]) -> nn.Module:
         """The network of this architecture with these weights in it, which the caller must hold. ``arriving``: parts
@@ -142,35 +158,54 @@ class Shelves:
     def lift(self, parts: Iterable[Part]) -> None:
         """Copy parts to the device if it has its own memory, as far as there is room and they are not there yet."""
         for part in parts:
-            if self._apart:
+            if self.apart:
                 self._lift(part)
 
     def free(self, keep: Iterable[Label] = ()) -> None:
         """Remove everything from the device that is not held, except for ``keep``, of which no second copy stays."""
         with self._lock:
             keep = tuple(keep)
-            alone = [label.digest for label in keep if not (self._apart and self._in_slot(label))]
-            with self._on_device.hold(*alone, *(_slot_key(label.architecture) for label in keep)):
+            for label in keep:
+                if self.apart and self._in_slot(label) and label.digest in self._on_device:
+                    self._on_device.drop(label.digest)
+            kept = [key for label in keep for key in (label.digest, _slot_key(label.architecture))]
+            with self._on_device.hold(*kept):
                 self._on_device.clear()
 
-    def _build(self, architectures: Iterable[Architecture]) -> None:
-        """Build live networks. If the budget has no room for them beside what is in use, everything else is evicted."""
-        lacking = {architecture.digest: architecture for architecture in architectures}
-        needed = sum(architecture.bytes for architecture in lacking.values())
-        if self._apart and lacking and not self._on_device.make_room(needed):
-            self._on_device.clear()
-        for architecture in lacking.values():
-            self._slot(architecture)
+    def put_away(self, labels: Iterable[Label], arriving: Mapping[str, Part], *, lose: bool) -> bool:
+        """Remove weights from the device, live networks and all, though they are held; returns whether there were any.
+
+        They come back when they are asked for, from host memory or ``arriving`` (see ``live``). Those that are in
+        neither stay, unless ``lose``. Compiled networks always stay: compiling them again takes minutes.
+        """
+        with self._lock:
+            before = len(self._on_device)
+            for label in labels:
+                slot = self._slots.get(label.architecture.digest)
+                may_go = lose or label.digest in self._on_host or label.digest in arriving
+                if self.apart and may_go and not (slot and slot.is_compiled):
+                    for key in (label.digest, _slot_key(label.architecture)):
+                        if key in self._on_device:
+                            self._on_device.drop(key)
+            return len(self._on_device) < before
 
     def _slot(self, architecture: Architecture) -> Slot:
         slot = self._slots.get(architecture.digest)
         if slot is None:
-            started = time.perf_counter()
-            slot = Slot(architecture, self._device, self._compiler, pointed=not self._apart)
-            self._slots[architecture.digest] = slot
-            if self._apart:
-                seconds = time.perf_counter() - started
-                self._on_device.put(_slot_key(architecture), slot, bytes=slot.bytes, cost=seconds)
+            slot = self._slots[architecture.digest] = self._build(architecture)
+        return slot
+
+    def _build(self, architecture: Architecture) -> Slot:
+        """A live network. If the budget has no room for it beside what is in use, everything else is evicted."""
+        if not self.apart:
+            return Slot(architecture, self._device, self._compiler)
+        if not self._on_device.make_room(architecture.bytes):
+            self._on_device.clear()
+        key, started = _slot_key(architecture), time.perf_counter()
+        slot = Slot(architecture, self._device, self._compiler, pointed=False)
+        self._on_device.put(key, slot, bytes=slot.bytes, cost=time.perf_counter() - started)
+        if self._used:
+            self._used.enter_context(self._on_device.hold(key))
         return slot
 
     def _in_slot(self, label: Label) -> bool:
@@ -182,17 +217,22 @@ class Shelves:
         if isinstance(near, Part | Copy):
             return near
         part = self._on_host.peek(label.digest) or arriving[label.digest]
-        lifted = self._lift(part) if self._apart and taking_turns else None
+        lifted = self._lift(part) if self.apart and taking_turns else None
         return lifted or part
 
     def _lift(self, part: Part) -> Copy | None:
-        """A copy on the device; None if there is one already, or no room."""
+        """A copy on the device; None if there is one already, or no room, or no memory."""
         with self._lock:
             known = part.label.digest in self._on_device or self._in_slot(part.label)
             fits = part.bytes <= self._on_device.budget
             if known or not fits or not self._on_device.make_room(part.bytes):
                 return None
-            lifted = self._copied(part)
+            try:
+                lifted = self._copied(part)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):  # the budget promised more than there is
+                    raise
+                return None
             self._on_device.put(part.label.digest, lifted, bytes=part.bytes, cost=part.bytes / BUS_BYTES_PER_S)
             return lifted
 

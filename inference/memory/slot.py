@@ -24,7 +24,7 @@ SHAPES = 64
 
 
 class Slot:
-    """A live network. ``holds`` is the digest of the weights that are in it.
+    """A live network. ``holds`` is the digest of the weights that are in it; ``is_compiled``: whether calls compile it.
 
     ``pointed``: whether its tensors point into the parts' memory; otherwise parts are copied into memory of its own.
     ``compiler``: a ``torch.compile`` backend for what computes most, the denoiser and the decoder; None: eager code.
@@ -45,9 +45,7 @@ class Slot:
             spec.name: torch.empty(0, dtype=getattr(torch, spec.dtype), device=device) for spec in architecture.tensors
         }
         self._tensors = _give_memory(self.network, self._nothing if self._pointed else architecture.views(self._memory))
-        self._compiles = compiler is not None
-        if compiler is not None:
-            _compile(self.network, compiler)
+        self.is_compiled = compiler is not None and _compile(self.network, compiler)
         self._convolutions = {
             spec.name: self.network.get_submodule(spec.name.removesuffix(".weight")) for spec in architecture.packed
         }
@@ -80,7 +78,7 @@ class Slot:
     def leave(self) -> None:
         """Release the network. Compiled code has reference cycles, so only the garbage collector frees its memory."""
         del self.network
-        if self._compiles:
+        if self.is_compiled:
             gc.collect()
 
     def _point(self, views: dict[str, Tensor]) -> None:
@@ -106,11 +104,17 @@ def _give_memory(network: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Te
     return given
 
 
-def _compile(network: Any, compiler: str) -> None:
-    """Compile one static graph per batch shape: assuming a dynamic size costs more than compiling again."""
+def _compile(network: Any, compiler: str) -> bool:
+    """Compile one static graph per batch shape: assuming a dynamic size costs more than compiling again.
+
+    Returns False for a network that computes too little to be worth it.
+    """
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, SHAPES)
     match network:
         case UNet2DConditionModel():
             network.compile(backend=compiler, dynamic=False)
         case AutoencoderKL() | AutoencoderTiny():
             network.decoder.compile(backend=compiler, dynamic=False)
+        case _:
+            return False
+    return True

@@ -11,7 +11,7 @@ import contextlib
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
 from dataclasses import dataclass, field
@@ -130,6 +130,11 @@ class ModelStore(Generic[Key]):
         manifest = self._manifests.get(keep)
         self._shelves.free(manifest.parts.values() if manifest else ())
 
+    def start_over(self, key: Key) -> None:
+        """Remove everything from the device while nothing is in use; one that computes in host memory keeps ``key``."""
+        manifest = self._manifests.get(key)
+        self._shelves.free(manifest.parts.values() if manifest and not self._shelves.apart else ())
+
     def close(self) -> None:
         """Wait for pending reads and writes."""
         for reader in list(self._readers):
@@ -149,11 +154,17 @@ class ModelStore(Generic[Key]):
         return all(map(self._shelves.has, manifest.parts.values()))
 
     def _model(self, manifest: Manifest, arriving: dict[str, Part]) -> LoadedModel:
-        model = LoadedModel(manifest, lambda part: self._shelves.live(manifest.parts[part], arriving))
-        _ = model.unet, model.vae  # text encoders follow if a prompt is not cached
-        for part in ("unet", "vae"):
-            arriving.pop(manifest.parts[part].digest, None)
-        return model
+        def live(part: str) -> nn.Module:
+            label = manifest.parts[part]
+            network = self._shelves.live(label, arriving)
+            if part in ("unet", "vae"):  # the large ones
+                arriving.pop(label.digest, None)
+            return network
+
+        def put_away(parts: Iterable[str], *, lose: bool = False) -> bool:
+            return self._shelves.put_away([manifest.parts[part] for part in parts], arriving, lose=lose)
+
+        return LoadedModel(manifest, live, put_away)
 
     def _start(self, key: Key, *, ahead: bool) -> _Load:
         with self._lock:
@@ -222,17 +233,16 @@ class ModelStore(Generic[Key]):
             if load.ahead and not room:
                 return {}
         source = _FromDisk(kept) if kept else _FromFiles(load, self._lay_out)
-        room = self._shelves.make_room(source.bytes)
-        if load.ahead and not room:
+        if load.ahead and not self._shelves.make_room(sum(source.sizes.values())):
             return {}
-        parts = source.parts(pinned=room and self._shelves.pinned)
+        stay = self._shelves.make_room_for(source.sizes)
+        parts = source.parts(pinned=stay if self._shelves.pinned else frozenset())
         labels = {name: part.label for name, part in parts.items()}
-        if room:
-            self._shelves.keep(parts.values(), seconds=time.perf_counter() - started)
+        self._shelves.keep([parts[name] for name in stay], seconds=time.perf_counter() - started)
         self._note(key, load.files.manifest(labels))
         if load.ahead:
             self._shelves.lift(parts.values())
-        arriving = {} if room else {part.label.digest: part for part in parts.values()}
+        arriving = {part.label.digest: part for name, part in parts.items() if name not in stay}
         if self._disk and not kept:
             self._in_a_thread(self._write, load.files.key, labels, dict(arriving))
         return arriving
@@ -265,12 +275,12 @@ class _FromFiles:
 
         self._networks = load.files.networks(on_part)
         self._architectures = lay_out(self._networks)
-        self.bytes = sum(architecture.bytes for architecture in self._architectures.values())
+        self.sizes = {name: architecture.bytes for name, architecture in self._architectures.items()}
 
-    def parts(self, *, pinned: bool) -> dict[str, Part]:
+    def parts(self, *, pinned: Container[str]) -> dict[str, Part]:
         """Flatten the networks; each is freed as soon as its weights are copied."""
         return {
-            name: flatten(self._networks.pop(name), architecture, pinned=pinned)
+            name: flatten(self._networks.pop(name), architecture, pinned=name in pinned)
             for name, architecture in self._architectures.items()
         }
 
@@ -280,8 +290,8 @@ class _FromDisk:
 
     def __init__(self, parts: Mapping[str, Part]) -> None:
         self._parts = parts
-        self.bytes = sum(part.bytes for part in parts.values())
+        self.sizes = {name: part.bytes for name, part in parts.items()}
 
-    def parts(self, *, pinned: bool) -> dict[str, Part]:
+    def parts(self, *, pinned: Container[str]) -> dict[str, Part]:
         """Copies in memory of their own: mapped files may be truncated meanwhile, and are not aligned."""
-        return {name: part.settled(pinned=pinned) for name, part in self._parts.items()}
+        return {name: part.settled(pinned=name in pinned) for name, part in self._parts.items()}

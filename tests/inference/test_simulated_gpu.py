@@ -12,7 +12,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
-FILES = ("drawing/test_graphs.py", "memory/test_shelves.py")
+FILES = ("drawing/test_graphs.py", "drawing/test_safety.py", "memory/test_shelves.py")
 REAL = ("given_back", "own_numbers", "arrive", "page_locked")
 """Words in the names of tests that ask how a real one keeps memory and works ahead."""
 

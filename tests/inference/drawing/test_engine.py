@@ -2,44 +2,38 @@
 
 from __future__ import annotations
 
-import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from inference.batching import bucket_for, guided_bucket_for
 from inference.catalog import Catalog
-from inference.catalog.entries import Family
 from inference.contract import Adapter, Batch, Phase, Progress, Unread
 from inference.drawing import sampler
-from inference.drawing.batch import tile_side
 from inference.drawing.drawn import Drawn
 from inference.drawing.engine import Engine
 from inference.drawing.text import MOST_CHUNKS
 from inference.errors import (
     InferenceError,
     NumbersTooLarge,
-    OutOfMemory,
     UnknownAdapter,
     UnknownModel,
     WeightsMissing,
     describe,
 )
 from inference.memory.budgets import Budgets
-from inference.memory.slot import Slot
 from tests.checkpoints import TinyModels
 from tests.inference.batches import batch, row, silent
 from tests.inference.likeness import psnr
 from tests.inference.tensors import alive
-from tests.layouts import pipeline, save_single_file
 
 PRECISIONS = ("fp32", "bf16")
 MODELS = {"tiny": (3.0, 8.0, 13.0), "tiny-lora": (1.0, 1.5, 2.0), "tiny-xl": (8.0,), "tiny-xl-merged": (1.0, 2.0)}
@@ -165,7 +159,7 @@ def test_of_a_device_that_runs_ahead_is_told_what_it_has_done(
 ) -> None:
     engine.draw(batch(), silent)
     heard: list[object] = []
-    monkeypatch.setattr(engine, "_device", torch.device(kind))
+    monkeypatch.setattr(engine, "_tools", replace(engine._tools, device=torch.device(kind)))
     monkeypatch.setattr(torch.accelerator, "synchronize", lambda device: heard.append(device.type))
     engine.draw(batch(row(0), row(1)), lambda progress: heard.append((progress.phase, progress.step)))
     steps = [*((Phase.DRAWING, step) for step in range(3)), *((Phase.DECODING, step) for step in range(2))]
@@ -357,152 +351,6 @@ def test_more_rows_than_the_bucket_are_a_mistake_of_the_caller(engine: Engine) -
         engine.draw(batch(row(0), row(1), guided_bucket=1), silent)
 
 
-def test_running_out_of_memory_fails_in_words_and_gives_everything_back(engine: Engine) -> None:
-    engine.draw(batch(), silent)
-    with pytest.raises(InferenceError) as refusal:
-        engine.draw(batch(width=2**25, height=2**25), silent)
-    assert refusal.value.failure == OutOfMemory(model="tiny", width=2**25, height=2**25)
-    assert refusal.value.__context__ is None, "the failed drawing's frames would keep its tensors"
-    assert engine.resident == ("tiny",), "others give way, it does not"
-    assert engine.draw(batch(), silent).pixels.std() > 0
-
-
-def live_networks(engine: Engine) -> list[Slot]:
-    return list(engine._models._shelves._slots.values())
-
-
-def short_of_memory(engine: Engine, *, rows: int = 10**6, side: int = 10**6) -> None:
-    """From now on, the engine's networks behave as on a device without room for more than this."""
-    engine.draw(batch(), silent)
-
-    def refuse(_network: Any, inputs: tuple[Any, ...], given: dict[str, Any]) -> None:
-        sample = inputs[0] if inputs else given["sample"]
-        if len(sample) > rows:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-
-    def refuse_large(_network: Any, inputs: tuple[Any, ...]) -> None:
-        if max(inputs[0].shape[-2:]) > side:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-
-    for slot in live_networks(engine):
-        match slot.network:
-            case UNet2DConditionModel():
-                slot.network.register_forward_pre_hook(refuse, with_kwargs=True)
-            case AutoencoderKL():
-                slot.network.decoder.register_forward_pre_hook(refuse_large)
-
-
-@pytest.mark.parametrize("limit", [1, 2, 3])
-def test_a_batch_that_does_not_fit_is_halved_and_its_recipes_say_so(engine: Engine, limit: int) -> None:
-    rows = tuple(row(index, seed=index) for index in range(5))
-    whole = engine.draw(batch(*rows, bucket=8), silent)
-    short_of_memory(engine, rows=limit)
-    halved = engine.draw(batch(*rows, bucket=8), silent)
-    assert [recipe.seed for recipe in halved.recipes] == [0, 1, 2, 3, 4]
-    assert {recipe.bucket for recipe in halved.recipes} == {2 if limit > 1 else 1}
-    assert psnr(whole.pixels, halved.pixels) > 40
-
-
-def test_other_models_give_way_only_where_a_single_picture_does_not_fit(engine: Engine) -> None:
-    engine.draw(batch(model="tiny-flat"), silent)
-    short_of_memory(engine, rows=1)
-    engine.draw(batch(row(0), row(1), bucket=2), silent)
-    assert set(engine.resident) == {"tiny-flat", "tiny"}
-    short_of_memory(engine, rows=0)
-    with pytest.raises(InferenceError):
-        engine.draw(batch(row(0), row(1), bucket=2), silent)
-    assert engine.resident == ("tiny",)
-
-
-def test_each_half_counts_its_own_guided_rows(engine: Engine) -> None:
-    rows = [row(index, seed=index, guidance=guidance) for index, guidance in enumerate((1.0, 1.5, 2.0, 2.0, 1.0))]
-    engine.draw(batch(model="tiny-lora"), silent)
-    short_of_memory(engine, rows=4)
-    halved = engine.draw(batch(*rows, model="tiny-lora", bucket=8), silent)
-    assert [(recipe.bucket, recipe.guided_bucket) for recipe in halved.recipes] == [(4, 0), *[(4, 4)] * 3, (4, 0)]
-    short_of_memory(engine, rows=2)
-    quartered = engine.draw(batch(*rows, model="tiny-lora", bucket=8), silent)
-    assert [recipe.guided_bucket for recipe in quartered.recipes] == [0, 1, 2, 2, 0]
-
-
-def test_a_picture_too_large_for_the_autoencoder_is_decoded_in_tiles(engine: Engine) -> None:
-    assert_tiled(engine)
-    small = engine.draw(batch(), silent)
-    assert small.pixels.shape[1:3] == (64, 64)
-
-
-def test_where_only_decoding_lacks_memory_nothing_is_sampled_again(engine: Engine) -> None:
-    engine.draw(batch(model="tiny-flat"), silent)
-    rows = tuple(row(index, seed=index) for index in range(3))
-    order = batch(*rows, bucket=4, width=256, height=256)
-    whole = engine.draw(order, silent)
-    short_of_memory(engine, side=16)
-    heard: list[Progress] = []
-    tiled = engine.draw(order, heard.append)
-    assert [news.step for news in heard if news.phase is Phase.DRAWING] == [0, 1, 2]
-    assert [recipe.bucket for recipe in tiled.recipes] == [4, 4, 4]
-    assert all(psnr(one, other) > 15 for one, other in zip(whole.pixels, tiled.pixels, strict=True))
-    assert engine.resident == ("tiny",), "others give way before seams are risked"
-    assert tiled.unread == whole.unread
-
-
-def test_a_picture_that_cannot_be_decoded_in_tiles_either_is_sampled_once(engine: Engine) -> None:
-    short_of_memory(engine, side=8)
-    heard: list[Progress] = []
-    with pytest.raises(InferenceError) as refusal:
-        engine.draw(batch(row(0), row(1), bucket=2, width=256, height=256), heard.append)
-    assert refusal.value.failure == OutOfMemory(model="tiny", width=256, height=256)
-    assert refusal.value.__context__ is None
-    assert [news.step for news in heard if news.phase is Phase.DRAWING] == [0, 1, 2]
-    assert engine.draw(batch(), silent).pixels.std() > 0
-
-
-def assert_tiled(engine: Engine) -> None:
-    """Tiles of 128 pixels serve where there is no room for more, and show what the whole picture does."""
-    whole = engine.draw(batch(width=256, height=256), silent)
-    short_of_memory(engine, side=16)
-    sides: list[int] = []
-    (vae,) = [slot.network for slot in live_networks(engine) if isinstance(slot.network, AutoencoderKL)]
-    vae.decoder.register_forward_pre_hook(lambda _, inputs: sides.append(max(inputs[0].shape[-2:])))
-    tiled = engine.draw(batch(width=256, height=256), silent)
-    assert psnr(whole.pixels, tiled.pixels) > 15
-    assert max(sides) == 16
-
-
-def test_tiles_are_no_matter_of_the_size_that_an_autoencoder_was_trained_with(
-    tiny_models: TinyModels, tmp_path: Path
-) -> None:
-    models = TinyModels(shutil.copytree(tiny_models.folder, tmp_path / "models"))
-    config = models.native / "vae" / "config.json"
-    config.write_text(json.dumps(json.loads(config.read_text(encoding="utf-8")) | {"sample_size": 1024}))
-    assert_tiled(Engine(catalog=Catalog.load(models.catalog), device="cpu", precision="fp32"))
-
-
-SINGLE = """
-default = "tiny"
-[models.tiny]
-family = "sd15"
-kind = "merged"
-weights = { path = "tiny.safetensors" }
-size = [64, 64]
-sides = [64, 256]
-harmless = true
-"""
-
-
-def test_tiles_of_a_single_file_which_says_nothing_of_sizes_are_as_large_as_others(tmp_path: Path) -> None:
-    save_single_file(pipeline(Family.SD15), tmp_path / "tiny.safetensors")
-    (tmp_path / "models.toml").write_text(SINGLE)
-    assert_tiled(Engine(catalog=Catalog.load(tmp_path / "models.toml"), device="cpu", precision="fp32"))
-
-
-@pytest.mark.parametrize(
-    ("size", "side"), [((32, 32), 16), ((64, 64), 32), ((96, 64), 48), ((104, 152), 64), ((90, 70), 44)]
-)
-def test_tiles_are_half_a_picture_and_overlap_by_whole_latents(size: tuple[int, int], side: int) -> None:
-    assert tile_side(*size) == side
-
-
 def test_numbers_that_overflow_are_no_picture_and_the_order_fails_in_words(
     tiny_models: TinyModels, tmp_path: Path
 ) -> None:
@@ -518,13 +366,6 @@ def test_numbers_that_overflow_are_no_picture_and_the_order_fails_in_words(
     assert "PRECISION=bfloat16" not in describe(fault)
     assert "PRECISION=bfloat16" in describe(NumbersTooLarge(model="tiny", precision="float16"))
     assert engine.draw(batch(model="tiny-lora"), silent).pixels.std() > 0
-
-
-def test_where_nothing_helps_it_is_said(engine: Engine) -> None:
-    short_of_memory(engine, rows=0)
-    with pytest.raises(InferenceError) as refusal:
-        engine.draw(batch(), silent)
-    assert refusal.value.failure == OutOfMemory(model="tiny", width=64, height=64)
 
 
 def test_nothing_of_a_batch_is_kept_after_it(engine: Engine) -> None:

@@ -57,8 +57,8 @@ def test_graphs_are_told_apart_by_all_that_is_fixed_in_them_and_by_no_value() ->
 
 def graphs_of(engine: Engine) -> int:
     """How many there are."""
-    assert isinstance(engine._loop, GraphedLoop)
-    return len(engine._loop)
+    assert isinstance(engine._tools.loop, GraphedLoop)
+    return len(engine._tools.loop)
 
 
 @needs_gpu

@@ -140,7 +140,7 @@ def test_on_any_device_a_row_is_the_same_at_any_place_and_after_its_model_has_le
     low, middle, high = guidances
     mine, guided = row(guidance=high), row(1, prompt="a rocket", seed=1, guidance=middle)
     others = [row(index, prompt=PROMPTS[index], seed=index, guidance=low) for index in (1, 2)]
-    away, loop = batch(model="emoji-flat"), any_easel.engine._loop
+    away, loop = batch(model="emoji-flat"), any_easel.engine._tools.loop
     times, graphs = (3, loop) if isinstance(loop, GraphedLoop) else (1, None)
     for _ in range(2):
         for rows in ((mine,), (guided, mine), (*others, guided, mine), (mine, guided, *others)):
@@ -149,7 +149,7 @@ def test_on_any_device_a_row_is_the_same_at_any_place_and_after_its_model_has_le
                 assert drawn == any_easel.alone(mine, recipe)
             assert graphs is None or len(graphs) > 0
         any_easel.draw(away)
-        any_easel.engine._make_room(away)
+        any_easel.engine._models.free(keep=(away.model, ()))
         assert model not in any_easel.engine.resident
 
 

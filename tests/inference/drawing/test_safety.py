@@ -26,6 +26,7 @@ from inference.loading.preprocessing import Preprocessing
 from tests.checkers import CLIP, VIT, save_classifier, save_own_checker
 from tests.checkpoints import TinyModels
 from tests.inference.batches import batch, row, silent
+from tests.inference.gpu import needs_gpu
 
 MODEL = 'family = "emoji"\nkind = "native"\nweights = { path = "tiny-lcm" }\nsize = [64, 64]\nsides = [32, 128]\n'
 CATALOG = f"""
@@ -39,7 +40,7 @@ weights = {{ path = "classifier" }}
 [models.own]
 {MODEL}safety = "own"
 """
-CPU = torch.device("cpu")
+CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 
 
 @pytest.fixture
@@ -232,6 +233,22 @@ def test_checkers_give_way_where_memory_is_short(models: Path) -> None:
         engine.draw(batch(width=2**25, height=2**25), silent)
     assert all(checkers.peek(key) is not checker for key, checker in before.items()), "they were loaded again"
     assert engine.draw(batch(), silent).verdicts != (None,)
+
+
+@needs_gpu
+@pytest.mark.parametrize("name", ["tiny", "own"])
+def test_a_checker_in_use_waits_beside_a_gpu_that_is_short_of_memory_and_comes_back_to_judge(
+    models: Path, name: str
+) -> None:
+    safety = Safety(catalog=catalog_in(models), device=GPU, precision=torch.float32)
+    pictures = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8).to(GPU)
+    with safety.checker(entry(models, name), on_part=lambda: None) as checker:
+        assert checker is not None
+        before = checker.judge(pictures)
+        safety.put_away()
+        assert {tensor.device.type for tensor in checker.network.state_dict().values()} == {"cpu"}
+        assert checker.judge(pictures) == before
+        assert {tensor.device for tensor in checker.network.state_dict().values()} == {GPU}
 
 
 # -- what is wrong with a checker --------------------------------------------------------------------------------------

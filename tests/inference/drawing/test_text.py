@@ -10,13 +10,16 @@ from torch import Tensor
 
 from inference.catalog import Catalog
 from inference.catalog.entries import Family
+from inference.contract import Unread
 from inference.drawing import text
+from inference.drawing.batch import by_length, draw_latents
 from inference.drawing.models import load_model
-from inference.drawing.text import MOST_CHUNKS, Embedding, PromptCache, embed
+from inference.drawing.text import MOST_CHUNKS, Embedding, PromptCache, embed, unread
 from inference.loading.clip_words import clip_tokenizer
 from inference.memory.model import LoadedModel
 from inference.prompts import read_weights
 from tests.checkpoints import TinyModels
+from tests.inference.batches import batch, row
 from tests.layouts import WIDTH, pipeline, save_single_file
 
 
@@ -26,6 +29,29 @@ def model(request: pytest.FixtureRequest, tiny_models: TinyModels) -> LoadedMode
     catalog = Catalog.load(tiny_models.catalog)
     entry = catalog[request.param]
     return load_model(catalog, entry, (), device=torch.device("cpu"), precision=torch.float32, on_part=lambda: None)
+
+
+@pytest.mark.parametrize("name", ["tiny-lora", "tiny-xl-merged"])
+def test_once_the_prompts_are_read_the_text_encoders_are_not_needed(
+    tiny_models: TinyModels, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog = Catalog.load(tiny_models.catalog)
+    model = load_model(catalog, catalog[name], (), device=torch.device("cpu"), precision=torch.float32)
+    rows = [
+        row(prompt="a" * 30, negative="b", guidance=2.0),
+        row(prompt="(a:1.2) b", negative="c", guidance=2.0),
+        row(prompt="a", negative="of no effect", guidance=1.0),
+    ]
+    prompts = PromptCache()
+    assert by_length(model, prompts, rows) == [[0], [1, 2]]
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a text encoder was asked")
+
+    monkeypatch.setattr(text, "_encode", refuse)
+    for each in rows:
+        assert draw_latents(model, prompts, batch(each, model=name), lambda step, estimate: None).std() > 0
+        assert unread(model, prompts, each) == Unread()
 
 
 def read(model: LoadedModel, prompt: str) -> Embedding:

@@ -221,6 +221,71 @@ def test_a_model_that_is_larger_than_the_budget_has_the_device_to_itself(
         assert shelves._on_device.bytes == total(large)
 
 
+def test_what_is_put_away_leaves_though_it_is_in_use_and_comes_back_when_it_is_asked_for(
+    parts: dict[str, dict[str, Part]], apart: Apart
+) -> None:
+    shelves, (one, other) = apart(), parts.values()
+    for model in (other, one):
+        with used(shelves, model) as live:
+            live("unet"), live("vae")
+            gone = weakref.ref(live("unet"))
+            assert shelves.put_away([model["unet"].label], {}, lose=False)
+            assert gone() is None
+            assert shelves._on_device.bytes == model["vae"].bytes
+            assert not shelves.put_away([model["unet"].label], {}, lose=False)
+            assert_holds(live("unet"), model["unet"])
+            shelves.free()
+            assert_holds(live("unet"), model["unet"])
+            assert shelves._on_device.bytes == model["unet"].bytes + model["vae"].bytes, "and is in use again"
+
+
+def test_the_last_copy_is_put_away_only_to_be_lost(parts: dict[str, dict[str, Part]], apart: Apart) -> None:
+    shelves, one = apart(host=1), parts["tiny"]
+    label = one["unet"].label
+    with used(shelves, one, kept=False) as live:
+        live("unet")
+        assert not shelves.put_away([label], {}, lose=False)
+        assert shelves.put_away([label], {label.digest: one["unet"]}, lose=False), "it could come back"
+        live("unet")
+        assert shelves.put_away([label], {}, lose=True)
+    assert not shelves.has(label)
+
+
+def test_compiled_networks_are_not_put_away(parts: dict[str, dict[str, Part]]) -> None:
+    torch._dynamo.reset()
+    shelves = Shelves(CPU, device_bytes=ROOMY, host_bytes=ROOMY, compiler="eager", apart=True)
+    one = parts["tiny"]
+    with used(shelves, one) as live:
+        networks = {name: live(name) for name in one}
+        assert shelves.put_away([part.label for part in one.values()], {}, lose=True)
+        for name in ("unet", "vae"):
+            assert live(name) is networks[name]
+        assert live("text_encoder") is not networks["text_encoder"]
+
+
+def test_where_weights_are_computed_with_in_host_memory_nothing_is_put_away(parts: dict[str, dict[str, Part]]) -> None:
+    shelves, one = Shelves(CPU, device_bytes=ROOMY, host_bytes=0), parts["tiny"]
+    with used(shelves, one) as live:
+        live("unet")
+        assert not shelves.put_away([part.label for part in one.values()], {}, lose=True)
+        assert_holds(live("unet"), one["unet"])
+
+
+def test_of_a_model_too_large_to_be_kept_beside_its_device_the_smaller_parts_are_where_nothing_leaves_for_them(
+    parts: dict[str, dict[str, Part]],
+) -> None:
+    one, other = parts.values()
+    sizes = {name: part.bytes for name, part in one.items()}
+    small = sizes["text_encoder"] + sizes["vae"]
+    shelves = Shelves(CPU, device_bytes=ROOMY, host_bytes=small, apart=True)
+    assert shelves.make_room_for(sizes) == {"text_encoder", "vae"}
+    shelves.keep([other["text_encoder"]], seconds=1.0)
+    assert shelves.make_room_for(sizes) == {"text_encoder"}
+    assert shelves.has(other["text_encoder"].label)
+    assert Shelves(CPU, device_bytes=ROOMY, host_bytes=total(one), apart=True).make_room_for(sizes) == set(one)
+    assert Shelves(CPU, device_bytes=1, host_bytes=0).make_room_for(sizes) == set(one), "by itself"
+
+
 @pytest.mark.parametrize("compiler", [None, "eager"])
 def test_a_live_network_that_leaves_is_gone_at_once_compiled_or_not(
     parts: dict[str, dict[str, Part]], compiler: str | None

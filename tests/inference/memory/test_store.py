@@ -58,20 +58,6 @@ def store(tiny_models: TinyModels) -> Iterator[ModelStore[ModelKey]]:
     store.close()
 
 
-@pytest.fixture
-def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the models whose files have been read, in order."""
-    names: list[str] = []
-    networks = load_module.ModelFiles.networks
-
-    def noted(files: load_module.ModelFiles, *args: object) -> object:
-        names.append(files.entry.name)
-        return networks(files, *args)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(load_module.ModelFiles, "networks", noted)
-    return names
-
-
 def use(store: ModelStore[ModelKey], key: ModelKey) -> tuple[float, int]:
     """A sum over the denoiser's weights, and the bytes of the model."""
     with store.use(key, silent) as model:
