@@ -28,21 +28,32 @@ QUICK_S = 2.0
 """Seconds; loops that take longer gain nothing from a graph."""
 KEPT = 16
 """Graphs kept per network: the inputs and results of each take megabytes."""
+PATIENCE = 16
+"""Quick drawings until a shape whose graph had to go gets one again. Where memory stays short, that graph has to go as
+well, and capturing takes as long as two drawings."""
 _KEEPS_SHARES = torch.__version__.partition("+")[0] == "2.13.0"
 Shape: TypeAlias = tuple[Schedule, tuple[tuple[torch.Size, torch.dtype], ...], int]
 
 
 @dataclass(slots=True)
 class _Known:
-    """State of one network: its graphs, most recently used last; shapes that were drawn quickly; and those of them for
-    whose graphs there was not enough memory."""
+    """State of one network: its graphs, most recently used last; how many quick drawings shapes without one still lack
+    for it; and the shapes for whose graphs there was not enough memory."""
 
     graphs: OrderedDict[Shape, _Captured] = field(default_factory=OrderedDict)
-    quick: set[Shape] = field(default_factory=set)
+    lacking: dict[Shape, int] = field(default_factory=dict)
     too_large: set[Shape] = field(default_factory=set)
 
     def wants_graph(self, shape: Shape) -> bool:
-        return shape in self.quick and shape not in self.too_large and shape not in self.graphs
+        return self.lacking.get(shape) == 0 and shape not in self.too_large and shape not in self.graphs
+
+    def was_quick(self, shape: Shape) -> None:
+        self.lacking[shape] = max(0, self.lacking.get(shape, 1) - 1)
+
+    def clear(self) -> None:
+        self.lacking.update(dict.fromkeys(self.graphs, PATIENCE))
+        self.too_large.clear()
+        self.graphs.clear()
 
 
 def can_capture(device: torch.device) -> bool:
@@ -68,8 +79,9 @@ class GraphedLoop:
         return sum(len(known.graphs) for known in self._known.values())
 
     def clear(self) -> None:
-        """Free the memory of all graphs."""
-        self._known.clear()
+        """Free the memory of all graphs, because it is needed."""
+        for known in self._known.values():
+            known.clear()
 
     def __call__(self, network: Any, schedule: Schedule, inputs: LoopInputs, on_step: OnStep) -> Tensor:
         known, shape = self._known.setdefault(network, _Known()), shape_of(schedule, inputs)
@@ -111,7 +123,7 @@ def _timed(
     latents = iterate(network, schedule, inputs, on_step)
     torch.cuda.synchronize(inputs.noise.device)
     if time.perf_counter() - started < QUICK_S:
-        known.quick.add(shape)
+        known.was_quick(shape)
     return latents
 
 

@@ -146,7 +146,22 @@ def test_a_graph_computes_with_the_weights_that_are_there_when_it_draws(network:
 
 
 @needs_gpu
-def test_after_all_graphs_have_gone_there_are_new_ones(network: Network) -> None:
+def test_a_graph_that_had_to_go_comes_back_only_after_a_while(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graphs_module, "PATIENCE", 3)
+    loop, inputs = GraphedLoop(GPU), loop_inputs(device="cuda")
+    plainly, by_its_graph = [0, 1, 2], [0, 2]
+    assert [heard_by(loop, network, inputs)[1] for _ in range(2)] == [plainly, by_its_graph]
+    for _ in range(2):
+        loop.clear()
+        steps = [heard_by(loop, network, inputs)[1] for _ in range(5)]
+        assert steps == [plainly, plainly, plainly, by_its_graph, by_its_graph]
+
+
+@needs_gpu
+def test_after_all_graphs_have_gone_there_are_new_ones(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graphs_module, "PATIENCE", 1)
     loop = GraphedLoop(GPU)
     for seed in range(3):
         inputs = loop_inputs(seed=seed, device="cuda")
