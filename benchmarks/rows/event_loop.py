@@ -25,7 +25,7 @@ def probe(what: str, *arguments: str) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.probe", what, *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     if done.returncode:
-        raise RuntimeError(done.stderr.strip().splitlines()[-1])
+        raise RuntimeError(done.stderr.strip()[-2000:])
     figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return figures
 
