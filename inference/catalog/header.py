@@ -26,10 +26,11 @@ class HeaderError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """The contents of a header: the shape of every tensor, and free text by key."""
+    """The contents of a header: the shape of every tensor, free text by key, and the types of the tensors' numbers."""
 
     shapes: Mapping[str, tuple[int, ...]]
     metadata: Mapping[str, str]
+    precisions: frozenset[str] = frozenset()
 
     def parameter_count(self, prefix: str = "") -> int:
         """The number of parameters in tensors whose names start with ``prefix``."""
@@ -62,7 +63,10 @@ def read_header(path: Path) -> Header:
     if not isinstance(metadata, dict):
         raise HeaderError("the header's metadata is no table")
     shapes = {name: _shape(name, value, size - 8 - length) for name, value in table.items()}
-    return Header(shapes=shapes, metadata={str(key): str(value) for key, value in metadata.items()})
+    precisions = frozenset(str(value["dtype"]) for value in table.values())
+    return Header(
+        shapes=shapes, precisions=precisions, metadata={str(key): str(value) for key, value in metadata.items()}
+    )
 
 
 def _table(text: bytes) -> dict[str, Any]:

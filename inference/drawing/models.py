@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
-from torch import nn
 
 from inference.catalog import Catalog
 from inference.catalog.entries import ModelEntry
@@ -18,6 +17,7 @@ from inference.memory.budgets import Budgets
 from inference.memory.disk import Disk, default_budget
 from inference.memory.layout import Architecture
 from inference.memory.model import LoadedModel
+from inference.memory.network import ReadNetwork
 from inference.memory.packing import is_packed
 from inference.memory.part import flatten
 from inference.memory.shelves import Shelves
@@ -88,6 +88,7 @@ def load_model(
     networks = files.networks(on_part)
     architectures = layout_on(device, precision, compiled=False)(networks)
     parts = {name: flatten(network, architectures[name]) for name, network in networks.items()}
+    files.check_unchanged()
     manifest = files.manifest({name: part.label for name, part in parts.items()})
     shelves = Shelves(device, device_bytes=sys.maxsize, host_bytes=sys.maxsize)
     shelves.keep(parts.values(), seconds=0.0)
@@ -100,7 +101,7 @@ def load_model(
 
 def layout_on(
     device: torch.device, precision: torch.dtype, *, compiled: bool
-) -> Callable[[Mapping[str, nn.Module]], dict[str, Architecture]]:
+) -> Callable[[Mapping[str, ReadNetwork]], dict[str, Architecture]]:
     """How the weights of a model's networks are laid out on ``device``.
 
     channels_last pays off on the CPU and in compiled code; in eager code on CUDA, GroupNorm undoes it at every step.
@@ -111,9 +112,9 @@ def layout_on(
     channels_last = device.type == "cpu" or compiled
     packs = is_packed if device.type == "cpu" and not compiled else None
 
-    def lay_out(networks: Mapping[str, nn.Module]) -> dict[str, Architecture]:
-        def precision_of(network: Any) -> torch.dtype:
-            overflows = "text_encoder_2" in networks and getattr(network.config, "force_upcast", False)
+    def lay_out(networks: Mapping[str, ReadNetwork]) -> dict[str, Architecture]:
+        def precision_of(network: ReadNetwork) -> torch.dtype:
+            overflows = "text_encoder_2" in networks and getattr(network.module.config, "force_upcast", False)
             return torch.float32 if precision is torch.float16 and overflows else precision
 
         return {

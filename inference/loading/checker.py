@@ -98,7 +98,13 @@ def load_classifier(entry: SafetyEntry, folder: Path) -> Classifier:
             also ``OSError``, ``ValueError`` and whatever else damaged files cause.
     """
     # Explicit, because the default is to ask on the terminal whether to run code that the folder contains.
-    network: Any = load_network(AutoModelForImageClassification, folder, entry.weights.variant, trust_remote_code=False)
+    network: Any = load_network(
+        AutoModelForImageClassification,
+        folder,
+        entry.weights.variant,
+        precision=torch.float32,
+        trust_remote_code=False,
+    )
     check_finite("classifier", network)
     known = {str(label).casefold(): int(index) for index, label in network.config.id2label.items()}
     unknown = [label for label in entry.labels if label.casefold() not in known]
@@ -114,7 +120,7 @@ def load_classifier(entry: SafetyEntry, folder: Path) -> Classifier:
 
 def load_own(folder: Path, variant: str | None) -> OwnChecker:
     """The pipeline's own checker in ``folder``, in float32 on the CPU; raises what ``load_classifier`` does."""
-    network = load_network(StableDiffusionSafetyChecker, folder, variant)
+    network = load_network(StableDiffusionSafetyChecker, folder, variant, precision=torch.float32)
     check_finite("safety checker", network)
     return OwnChecker(network=network, prepare=Preprocessing.open(folder.parent / "feature_extractor"))
 

@@ -32,5 +32,5 @@ def reason_of(error: BaseException) -> str:
 def check_finite(name: str, network: torch.nn.Module) -> None:
     """Raise ``UnsupportedError`` if the network called ``name`` has a weight that is not finite."""
     for weight, values in network.named_parameters():
-        if not bool(values.sum().isfinite()):
+        if not bool(values.sum(dtype=torch.float32).isfinite()):  # in half precision, sums overflow
             raise UnsupportedError(f"{weight} of the {name} holds values that are not finite")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ import transformers
 from diffusers import LCMScheduler, ModelMixin
 from transformers import CLIPTokenizer
 
-from inference.catalog.header import read_header
+from inference.catalog.header import Header, read_header
 from inference.catalog.parts import classes_named, is_weight_file
 from inference.catalog.sources import PIPELINE_INDEX
 from inference.catalog.undrawable import other_scheduler
@@ -31,6 +31,9 @@ PARTS = {"unet": ("UNet2DConditionModel",), "vae": ("AutoencoderKL", "Autoencode
 
 ADAPTER = "adapter_config.json"
 """Marks an adapter, which transformers would load on top of a network, from files that nobody has checked."""
+HALF = {"F16": torch.float16, "BF16": torch.bfloat16}
+WHOLE = ("I", "U", "BOOL")
+"""How the names of other types than floating-point numbers begin."""
 TEXT_STAGES = (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"))
 """Names of tokenizers and text encoders."""
 
@@ -69,7 +72,7 @@ class PipelineFolder:
         return CLIPTokenizer.from_pretrained(self.path / name, local_files_only=True)
 
     def network(self, name: str) -> torch.nn.Module:
-        """The part ``name`` in float32 on the CPU."""
+        """The part ``name`` on the CPU, in the precision of its files."""
         kind = self.classes.get(name, "nothing")
         if kind not in CLASSES:
             raise UnsupportedError(f"{name} is {kind}, which is not supported")
@@ -98,7 +101,7 @@ class NetworkFolder:
     variant: str | None
 
     def network(self, part: str) -> torch.nn.Module:
-        """The network in float32 on the CPU; raises ``UnsupportedError`` if its class cannot be ``part``."""
+        """The network on the CPU, in the files' precision; raises ``UnsupportedError`` if it cannot be ``part``."""
         config = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
         kind = config.get("_class_name") if isinstance(config, dict) else None
         if kind not in PARTS[part]:
@@ -114,10 +117,13 @@ class NetworkFolder:
         return hashes.of_folder(self.path, self.variant)
 
 
-def load_network(kind: Any, folder: Path, variant: str | None, **options: Any) -> torch.nn.Module:
-    """Load a network in float32 on the CPU, in evaluation mode, with every weight from the files.
+def load_network(
+    kind: Any, folder: Path, variant: str | None, *, precision: torch.dtype | None = None, **options: Any
+) -> torch.nn.Module:
+    """Load a network on the CPU, in evaluation mode, with every weight from the files.
 
-    ``options`` go to the library's ``from_pretrained``.
+    ``precision``: None keeps that of the files, or the widest of them. ``options`` go to the library's
+    ``from_pretrained``.
 
     Raises:
         UnsupportedError: there are only pickles or some in the index, there is an adapter beside the weights, or these
@@ -133,15 +139,14 @@ def load_network(kind: Any, folder: Path, variant: str | None, **options: Any) -
             f"“{folder.name}” has no model{ending} or diffusion_pytorch_model{ending}, the only kind read here; "
             f"it has: {others}"
         )
-    for path in files:
-        read_header(path)
+    headers = [read_header(path) for path in files]
     _check_index(kind, folder, variant, {path.name for path in files})
     with ONE_AT_A_TIME, _quietly():
         network, report = kind.from_pretrained(
             folder,
             variant=variant,
             use_safetensors=True,
-            dtype=torch.float32,
+            dtype=precision or _precision_of(headers),
             local_files_only=True,
             output_loading_info=True,
             **options,
@@ -156,6 +161,12 @@ def load_network(kind: Any, folder: Path, variant: str | None, **options: Any) -
 
 def _weights(folder: Path, variant: str | None) -> list[Path]:
     return [path for path in folder.glob("*.safetensors") if is_weight_file(path, variant)]
+
+
+def _precision_of(headers: Iterable[Header]) -> torch.dtype:
+    """Half precision if all numbers in the files are of the same one, or else float32, which holds both."""
+    present = {precision for header in headers for precision in header.precisions if not precision.startswith(WHOLE)}
+    return HALF[present.pop()] if len(present) == 1 and present <= HALF.keys() else torch.float32
 
 
 def _numbers(folder: Path, variant: str | None) -> int:

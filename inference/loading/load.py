@@ -1,4 +1,4 @@
-"""Reading a catalogue entry: its networks in float32 with LoRAs merged, and its manifest."""
+"""Reading a catalogue entry: its networks with what LoRAs add to them, and its manifest."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
-
-import torch
 
 from inference.catalog import Catalog
 from inference.catalog.entries import ModelEntry
@@ -27,6 +25,7 @@ from inference.loading.formats import Networks, Pipeline, open_part, open_pipeli
 from inference.loading.lora import UnfitError, merge_lora, read_lora
 from inference.loading.unsupported import UnsupportedError
 from inference.memory.model import Manifest
+from inference.memory.network import ReadNetwork
 from inference.memory.part import Label
 
 Opened = TypeVar("Opened", bound=Networks)
@@ -84,31 +83,38 @@ class ModelFiles:
             return sum(where.parameter_count(part) for part, where in self.parts.items())
         return 0
 
-    def networks(self, on_part: Callable[[], None]) -> dict[str, torch.nn.Module]:
-        """The networks by part, LoRAs merged, in float32 on the CPU; ``on_part`` is called before each network and each
-        LoRA is read, and may raise. The files are hashed at the same time.
+    def networks(self, on_part: Callable[[], None]) -> dict[str, ReadNetwork]:
+        """The networks by part, with what LoRAs add to them; ``on_part`` is called before each network and each LoRA is
+        read, and may raise. The files are hashed at the same time.
 
         Raises:
-            InferenceError: with WeightsUnreadable (also if a file was replaced meanwhile) or AdapterUnfit.
+            InferenceError: with WeightsUnreadable or AdapterUnfit.
         """
-        before = self._stamp
+        vars(self)["stamp_before"] = self._stamp
         with ThreadPoolExecutor(1, "files-hasher") as hasher:
             hasher.submit(lambda: self.key)  # errors are raised by the reading, or when the key is needed
-            networks = self._networks(on_part)
-        if self._stamp != before:
+            return self._networks(on_part)
+
+    def check_unchanged(self) -> None:
+        """To be called once the networks have been copied, whose weights are mapped from the files.
+
+        Raises:
+            InferenceError: with WeightsUnreadable, if a file was replaced since ``networks`` was called.
+        """
+        if self._stamp != vars(self)["stamp_before"]:
             reason = "it was replaced while it was being read; ask again"
             raise InferenceError(WeightsUnreadable(model=self.entry.name, path=str(self.pipeline.path), reason=reason))
-        return networks
 
-    def _networks(self, on_part: Callable[[], None]) -> dict[str, torch.nn.Module]:
+    def _networks(self, on_part: Callable[[], None]) -> dict[str, ReadNetwork]:
         networks = {}
         for part, where in self.parts.items():
             on_part()
             with _reading(self.entry.name, where.path):
-                networks[part] = where.network(part)
-                check_finite(part, networks[part])
+                network = where.network(part)
+                check_finite(part, network)
                 if part == "unet":
-                    _check_inputs(networks[part])
+                    _check_inputs(network)
+            networks[part] = ReadNetwork(network)
         for lora in self.loras:
             on_part()
             _merge(self.entry, networks, lora)
@@ -187,7 +193,7 @@ def _check_inputs(unet: Any) -> None:
         raise UnsupportedError(reason)
 
 
-def _merge(entry: ModelEntry, networks: dict[str, torch.nn.Module], lora: _Lora) -> None:
+def _merge(entry: ModelEntry, networks: dict[str, ReadNetwork], lora: _Lora) -> None:
     with _reading(entry.name, lora.path):
         try:
             merge_lora(networks, read_lora(lora.path), lora.strength)

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor
 from inference.catalog.header import read_header
 from inference.catalog.lora_names import parse_name
 from inference.loading.ldm import Names, unet_names
+from inference.memory.network import ReadNetwork, Update
 
 
 class LoraError(ValueError):
@@ -65,17 +67,16 @@ def read_lora(path: Path) -> dict[Target, Factors]:
     return {target: _factors(target, parts, scaling) for target, parts in found.items()}
 
 
-def merge_lora(networks: Mapping[str, torch.nn.Module], changes: Mapping[Target, Factors], strength: float) -> None:
-    """Add ``changes`` at ``strength`` to the float32 weights of ``networks`` (by component name), in place.
+def merge_lora(networks: Mapping[str, ReadNetwork], changes: Mapping[Target, Factors], strength: float) -> None:
+    """Make ``changes`` at ``strength`` updates of ``networks`` (by component name).
 
     Raises:
         LoraError: a layer is not in the networks or has another shape; nothing is changed then.
     """
     layers = _Layers.of(networks)
-    weights = {target: layers.fitting(target, factors) for target, factors in changes.items()}
-    with torch.no_grad():
-        for target, weight in weights.items():
-            changes[target].add_to(weight, strength)
+    found = [(layers.fitting(target, factors), factors) for target, factors in changes.items()]
+    for layer, factors in found:
+        layer.updates.append(partial(factors.add_to, strength=strength))
 
 
 def _parse(key: str) -> tuple[Target, str]:
@@ -92,37 +93,50 @@ def _flat(path: str) -> str:
     return f"{flat}_0" if flat.endswith("_to_out") else flat
 
 
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """A layer's weight: its shape, and where its updates are."""
+
+    shape: torch.Size
+    _updates: dict[str, list[Update]]
+    _name: str
+
+    @property
+    def updates(self) -> list[Update]:
+        return self._updates.setdefault(self._name, [])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Layers:
-    """The weights that may be changed; ``originals``: the denoiser's names in Stable Diffusion's code."""
+    """The layers that may be changed; ``originals``: the denoiser's names in Stable Diffusion's code."""
 
-    weights: Mapping[Target, Tensor]
+    layers: Mapping[Target, _Layer]
     originals: Names
 
     @classmethod
-    def of(cls, networks: Mapping[str, torch.nn.Module]) -> _Layers:
-        weights = {
-            Target(name, _flat(path)): layer.weight
+    def of(cls, networks: Mapping[str, ReadNetwork]) -> _Layers:
+        layers = {
+            Target(name, _flat(path)): _Layer(layer.weight.shape, network.updates, f"{path}.weight")
             for name, network in networks.items()
-            for path, layer in network.named_modules()
+            for path, layer in network.module.named_modules()
             if isinstance(layer, torch.nn.Linear | torch.nn.Conv2d)
         }
-        config: Any = getattr(networks.get("unet"), "config", None)
+        config: Any = networks["unet"].module.config if "unet" in networks else None
         names = unet_names(len(config.block_out_channels), config.layers_per_block) if config else Names(())
-        return cls(weights=weights, originals=names)
+        return cls(layers=layers, originals=names)
 
-    def fitting(self, target: Target, factors: Factors) -> Tensor:
-        """The weight that ``factors`` change; raises ``UnfitError`` if there is none or it has another shape."""
-        weight = self.weights.get(target)
-        if weight is None:
+    def fitting(self, target: Target, factors: Factors) -> _Layer:
+        """The layer that ``factors`` change; raises ``UnfitError`` if there is none or it has another shape."""
+        layer = self.layers.get(target)
+        if layer is None:
             renamed = self.originals.rename(target.layer, "_") if target.component == "unet" else None
-            weight = self.weights.get(Target(target.component, renamed or target.layer))
-        if weight is None:
+            layer = self.layers.get(Target(target.component, renamed or target.layer))
+        if layer is None:
             raise UnfitError(f"it changes {target.layer} of the {target.component}, which this model does not have")
-        changed = (factors.up.shape[0], factors.down[0].numel())
-        if changed != (weight.shape[0], weight[0].numel()) or factors.up[0].numel() != factors.down.shape[0]:
-            raise UnfitError(f"it changes {target.layer} in the shape {changed}; the model has {tuple(weight.shape)}")
-        return weight
+        changed, shape = (factors.up.shape[0], factors.down[0].numel()), tuple(layer.shape)
+        if changed != (shape[0], math.prod(shape[1:])) or factors.up[0].numel() != factors.down.shape[0]:
+            raise UnfitError(f"it changes {target.layer} in the shape {changed}; the model has {shape}")
+        return layer
 
 
 @dataclass(frozen=True, slots=True)

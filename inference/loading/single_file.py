@@ -57,6 +57,8 @@ class Section:
     without_last: bool = False
 
 
+KEPT = (torch.float16, torch.bfloat16, torch.float32)
+"""Precisions that weights are kept in; nothing can be computed with others, such as those of 8 bits."""
 SECTIONS = (
     Section(part="unet", prefix="model.diffusion_model.", mark="input_blocks.0.0.weight", names=unet_names_of),
     Section(part="unet", prefix="", mark="input_blocks.0.0.weight", names=unet_names_of),
@@ -168,7 +170,7 @@ class SingleFile:
         return 0 if section is None else self.header.parameter_count(section.prefix)
 
     def network(self, part: str) -> torch.nn.Module:
-        """The network ``part`` in float32 on the CPU, with every weight from the file."""
+        """The network ``part`` on the CPU with every weight from the file, in its precision."""
         section = self.sections.get(part)
         if section is None:
             raise UnsupportedError(f"there is no {part} in it, only {' and '.join(self.sections)}")
@@ -197,7 +199,9 @@ class SingleFile:
             for name, short in shorter.items():
                 translated = names.rename(short) if names else short
                 if translated is not None:
-                    tensor = file.get_tensor(name).float()
+                    tensor = file.get_tensor(name)
+                    if tensor.dtype not in KEPT:
+                        tensor = tensor.float()
                     weights[translated] = tensor.T.contiguous() if short == PROJECTION else tensor
         if section.without_last:
             weights = _without_last(weights)

@@ -19,6 +19,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from inference.devices import name_of
 from inference.memory.construction import ONE_AT_A_TIME
+from inference.memory.network import ReadNetwork
 
 ALIGNMENT = 64
 """Bytes that vector instructions load at once. Matrix products may round differently at other addresses."""
@@ -74,7 +75,7 @@ class Architecture:
     @classmethod
     def of(
         cls,
-        network: nn.Module,
+        network: ReadNetwork,
         precision: torch.dtype,
         *,
         channels_last: bool = False,
@@ -84,10 +85,11 @@ class Architecture:
 
         ``channels_last`` and ``is_packed`` concern convolution kernels; packed ones are laid out last.
         """
-        kernels = {f"{path}.weight" for path, module in network.named_modules() if isinstance(module, nn.Conv2d)}
+        module = network.module
+        kernels = {f"{path}.weight" for path, layer in module.named_modules() if isinstance(layer, nn.Conv2d)}
         plain: list[tuple[str, Tensor, torch.dtype]] = []
         packed: list[tuple[str, Tensor, torch.dtype]] = []
-        for name, tensor in named_tensors(network):
+        for name, tensor in named_tensors(module):
             dtype = precision if tensor.is_floating_point() else tensor.dtype
             last = is_packed is not None and name in kernels and is_packed(tuple(tensor.shape), dtype)
             (packed if last else plain).append((name, tensor, dtype))
@@ -99,7 +101,7 @@ class Architecture:
             stride = torch.empty(tensor.shape, device="meta", memory_format=order).stride()
             tensors.append(TensorSpec(name, name_of(dtype), (*tensor.shape,), stride, end, packed=last))
             end = _aligned(end + tensor.numel() * dtype.itemsize)
-        return cls(kind=type(network).__name__, config=_config_of(network), tensors=tuple(tensors), bytes=end)
+        return cls(kind=type(module).__name__, config=_config_of(module), tensors=tuple(tensors), bytes=end)
 
     @classmethod
     def from_json(cls, text: str) -> Architecture:

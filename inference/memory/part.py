@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from inference.memory.layout import Architecture, named_tensors
+from inference.memory.network import ReadNetwork
 from inference.memory.packing import pack, unpack
 from inference.memory.page_locked import host_memory
 
@@ -104,23 +105,24 @@ class Copy:
         return self.memory
 
 
-def flatten(network: nn.Module, architecture: Architecture, *, pinned: bool = False) -> Part:
-    """Copy the weights of ``network`` into the layout of ``architecture``; the network itself is left as it is.
+def flatten(network: ReadNetwork, architecture: Architecture, *, pinned: bool = False) -> Part:
+    """Copy the weights of ``network``, updated, into the layout of ``architecture``; the network is left as it is.
 
     Hashing takes longest, and runs alongside in its own thread.
     """
     flat = host_memory(architecture.plain_bytes, locked=pinned)
     packed: dict[str, Tensor] = {}
-    tensors = dict(named_tensors(network))
+    tensors = dict(named_tensors(network.module))
     told = hashlib.sha256(architecture.digest.encode())
     with ThreadPoolExecutor(1, "weights-hasher") as hasher:
         for spec, gap in architecture.with_gaps():
+            weight = network.updated(spec.name, tensors[spec.name])
             if not spec.packed:
-                spec.of(flat).copy_(tensors[spec.name])
+                spec.of(flat).copy_(weight)
                 flat[spec.end : spec.end + gap].zero_()
                 hasher.submit(told.update, flat[spec.offset : spec.end + gap].numpy().data)
             else:
-                kernel = tensors[spec.name].to(getattr(torch, spec.dtype)).contiguous()
+                kernel = weight.to(getattr(torch, spec.dtype)).contiguous()
                 packed[spec.name] = pack(kernel)
                 hasher.submit(told.update, kernel.flatten().view(torch.uint8).numpy().data)
                 hasher.submit(told.update, bytes(gap))

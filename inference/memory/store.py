@@ -23,11 +23,12 @@ from torch import nn
 from inference.memory.disk import Disk
 from inference.memory.layout import Architecture
 from inference.memory.model import LoadedModel, Manifest
+from inference.memory.network import ReadNetwork
 from inference.memory.part import Label, Part, flatten
 from inference.memory.shelves import Shelves
 
 Key = TypeVar("Key", bound=Hashable)
-LayOut: TypeAlias = Callable[[Mapping[str, nn.Module]], dict[str, Architecture]]
+LayOut: TypeAlias = Callable[[Mapping[str, ReadNetwork]], dict[str, Architecture]]
 LISTEN_S = 0.05
 """Seconds to wait for a load between two calls of ``on_wait``."""
 
@@ -47,8 +48,11 @@ class Files(Protocol):
     def parameter_count(self) -> int:
         """Approximate number of parameters, without reading them; 0 if unknown."""
 
-    def networks(self, on_part: Callable[[], None]) -> dict[str, nn.Module]:
-        """The networks by part, adapters merged, in float32 on the CPU; ``on_part`` is called before each is read."""
+    def networks(self, on_part: Callable[[], None]) -> dict[str, ReadNetwork]:
+        """The networks by part, with what adapters add to them; ``on_part`` is called before each is read."""
+
+    def check_unchanged(self) -> None:
+        """Raise an error if a file was replaced since ``networks`` was called."""
 
     def manifest(self, parts: Mapping[str, Label]) -> Manifest:
         """The model without its weights."""
@@ -273,16 +277,19 @@ class _FromFiles:
         def on_part() -> None:
             load.parts_read += 1
 
+        self._files = load.files
         self._networks = load.files.networks(on_part)
         self._architectures = lay_out(self._networks)
         self.sizes = {name: architecture.bytes for name, architecture in self._architectures.items()}
 
     def parts(self, *, pinned: Container[str]) -> dict[str, Part]:
         """Flatten the networks; each is freed as soon as its weights are copied."""
-        return {
+        parts = {
             name: flatten(self._networks.pop(name), architecture, pinned=name in pinned)
             for name, architecture in self._architectures.items()
         }
+        self._files.check_unchanged()
+        return parts
 
 
 class _FromDisk:

@@ -20,9 +20,11 @@ from inference.catalog import Catalog
 from inference.contract import Adapter
 from inference.drawing.models import load_model
 from inference.errors import AdapterUnfit, InferenceError, WeightsMissing, WeightsUnreadable
+from inference.loading import open_model
 from inference.loading.lora import Factors, LoraError, Target, merge_lora, read_lora
 from inference.memory.group_norm import normalise_evenly
 from inference.memory.model import LoadedModel
+from inference.memory.network import ReadNetwork
 from tests.checkpoints import TinyModels, lora_targets
 
 
@@ -67,6 +69,37 @@ def test_weights_are_cast_after_loading_and_their_bytes_counted(tiny_models: Tin
     full, half = load(tiny_models, "tiny"), load(tiny_models, "tiny", precision=torch.bfloat16)
     assert half.unet.dtype is torch.bfloat16
     assert half.bytes < 0.6 * full.bytes
+
+
+@pytest.mark.parametrize("stored", [torch.float16, torch.bfloat16])
+def test_weights_of_half_precision_stay_so_until_they_are_laid_out_and_merge_to_the_same_bits(
+    copy: TinyModels, tmp_path: Path, stored: torch.dtype
+) -> None:
+    wide = TinyModels(shutil.copytree(copy.folder, tmp_path / "wide"))
+    for path in copy.base.rglob("*.safetensors"):
+        half = {name: tensor.to(stored) for name, tensor in load_file(path).items()}
+        save_file(half, path, metadata={"format": "pt"})
+        save_wide = {name: tensor.float() for name, tensor in half.items()}
+        save_file(save_wide, wide.folder / path.relative_to(copy.folder), metadata={"format": "pt"})
+    style, catalog = Adapter(name="flat", strength=0.5), Catalog.load(copy.catalog)
+    read = open_model(catalog, catalog["tiny-lora"], (style,)).networks(lambda: None)
+    assert {weight.dtype for network in read.values() for weight in network.module.parameters()} == {stored}
+    for precision in (torch.float32, torch.float16, torch.bfloat16):
+        assert len({digests(load(models, "tiny-lora", style, precision=precision)) for models in (copy, wide)}) == 1
+
+
+def test_weights_of_several_precisions_are_read_in_one_that_holds_them_all(copy: TinyModels) -> None:
+    path = copy.base / "unet" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(path)
+    mixed = {name: tensor if name.startswith("conv_out") else tensor.half() for name, tensor in tensors.items()}
+    save_file(mixed, path, metadata={"format": "pt"})
+    unet = load(copy, "tiny-lora").unet
+    assert torch.equal(unet.conv_out.weight, tensors["conv_out.weight"])
+    assert torch.equal(unet.conv_in.weight, tensors["conv_in.weight"].half().float())
+
+
+def digests(model: LoadedModel) -> tuple[str, ...]:
+    return tuple(label.digest for label in model._manifest.parts.values())
 
 
 def test_only_a_native_lcm_has_a_guidance_embedding(tiny_models: TinyModels) -> None:
@@ -125,6 +158,17 @@ def test_a_file_that_is_replaced_while_it_is_read_is_not_taken_for_either(copy: 
     assert load(copy).fingerprint == load(copy).fingerprint
 
 
+def test_a_file_that_is_replaced_before_its_weights_are_copied_is_noticed(copy: TinyModels) -> None:
+    catalog = Catalog.load(copy.catalog)
+    files = open_model(catalog, catalog["tiny"], ())
+    files.networks(lambda: None)
+    files.check_unchanged()
+    path = copy.native / "vae" / "diffusion_pytorch_model.safetensors"
+    save_file({name: tensor * 1.01 for name, tensor in load_file(path).items()}, path)
+    with pytest.raises(InferenceError, match="replaced while it was being read"):
+        files.check_unchanged()
+
+
 def test_a_single_network_replaces_the_pipelines_own(tiny_models: TinyModels) -> None:
     assert load(tiny_models, "tiny-xl").guidance_dim == 24
     assert load(tiny_models, "tiny-xl-merged").guidance_dim is None
@@ -174,9 +218,10 @@ def test_a_lora_in_kohya_keys_merges_as_diffusers_fuses_it(tiny_models: TinyMode
     pipeline.fuse_lora(lora_scale=0.5)
     pipeline.unload_lora_weights()
     unet = StableDiffusionPipeline.from_pretrained(tiny_models.base, safety_checker=None).unet
-    merge_lora({"unet": unet}, read_lora(tmp_path / "style.safetensors"), 0.5)
+    read = ReadNetwork(unet)
+    merge_lora({"unet": read}, read_lora(tmp_path / "style.safetensors"), 0.5)
     for name, tensor in pipeline.unet.state_dict().items():
-        assert torch.allclose(unet.state_dict()[name], tensor, atol=1e-5), name
+        assert torch.allclose(read.updated(name, unet.state_dict()[name]), tensor, atol=1e-5), name
 
 
 def test_alpha_and_rank_of_every_layer_scale_its_change(tiny_models: TinyModels) -> None:
@@ -276,11 +321,11 @@ def test_a_lora_for_another_shape_is_refused_with_the_layer_and_changes_nothing(
     )
     assert "attn1_to_q" in misfit(copy, "tiny", Adapter(name="flat")).detail
     unet = StableDiffusionPipeline.from_pretrained(tiny_models.base, safety_checker=None).unet
-    before = {name: tensor.clone() for name, tensor in unet.state_dict().items()}
+    read = ReadNetwork(unet)
     mixed = {**read_lora(tiny_models.lcm_lora), **read_lora(copy.kohya)}
     with pytest.raises(LoraError):
-        merge_lora({"unet": unet}, mixed, 1.0)
-    assert all(torch.equal(before[name], tensor) for name, tensor in unet.state_dict().items())
+        merge_lora({"unet": read}, mixed, 1.0)
+    assert not read.updates
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
 
 from inference.catalog import Catalog
 from inference.loading import open_model
 from inference.memory import layout
 from inference.memory.layout import ALIGNMENT, CLASSES, Architecture
+from inference.memory.network import ReadNetwork
 from inference.memory.part import flatten
 from inference.memory.slot import Slot
 from tests.checkpoints import TinyModels
@@ -17,7 +17,7 @@ from tests.checkpoints import TinyModels
 CPU = torch.device("cpu")
 
 
-def networks(tiny_models: TinyModels, name: str) -> dict[str, nn.Module]:
+def networks(tiny_models: TinyModels, name: str) -> dict[str, ReadNetwork]:
     catalog = Catalog.load(tiny_models.catalog)
     return open_model(catalog, catalog[name], ()).networks(lambda: None)
 
@@ -32,13 +32,13 @@ def test_a_slot_holds_what_the_network_held(
         part = flatten(network, Architecture.of(network, precision, channels_last=channels_last))
         slot = Slot(part.label.architecture, CPU)
         slot.put(part)
-        mine, theirs = dict(slot.network.state_dict()), network.to(precision).state_dict()
+        mine, theirs = dict(slot.network.state_dict()), network.module.to(precision).state_dict()
         assert mine.keys() == theirs.keys()
         for name, tensor in theirs.items():
             assert torch.equal(mine[name], tensor), name
             if tensor.ndim == 4:
                 assert mine[name].is_contiguous(memory_format=torch.channels_last) or not channels_last
-        buffers = dict(network.named_buffers())
+        buffers = dict(network.module.named_buffers())
         assert {name: tensor.tolist() for name, tensor in slot.network.named_buffers()} == {
             name: tensor.tolist() for name, tensor in buffers.items()
         }
@@ -89,7 +89,7 @@ def test_what_tells_an_architecture_survives_being_written(tiny_models: TinyMode
         read = Architecture.from_json(architecture.json)
         assert read == architecture
         assert read.digest == architecture.digest
-        assert type(read.build()) is type(network)
+        assert type(read.build()) is type(network.module)
 
 
 def test_only_networks_that_are_known_here_are_built(tiny_models: TinyModels) -> None:
@@ -111,4 +111,4 @@ def test_a_slot_lets_weights_go_only_if_it_holds_them(tiny_models: TinyModels) -
     assert slot.holds is None
     assert sum(parameter.numel() for parameter in slot.network.parameters()) == 0
     slot.put(part)
-    assert torch.equal(slot.network.decoder.conv_in.weight, network.decoder.conv_in.weight)
+    assert torch.equal(slot.network.decoder.conv_in.weight, network.module.decoder.conv_in.weight)
