@@ -122,8 +122,8 @@ def load_network(
 ) -> torch.nn.Module:
     """Load a network on the CPU, in evaluation mode, with every weight from the files.
 
-    ``precision``: None keeps that of the files, or the widest of them. ``options`` go to the library's
-    ``from_pretrained``.
+    ``precision``: None keeps that of the files for diffusers' networks, which are the large ones; others are read in
+    float32. ``options`` go to the library's ``from_pretrained``.
 
     Raises:
         UnsupportedError: there are only pickles or some in the index, there is an adapter beside the weights, or these
@@ -141,12 +141,12 @@ def load_network(
         )
     headers = [read_header(path) for path in files]
     _check_index(kind, folder, variant, {path.name for path in files})
-    with ONE_AT_A_TIME, _quietly():
+    with ONE_AT_A_TIME, _quietly(), _with_the_default_precision():
         network, report = kind.from_pretrained(
             folder,
             variant=variant,
             use_safetensors=True,
-            dtype=precision or _precision_of(headers),
+            dtype=precision or (_precision_of(headers) if issubclass(kind, ModelMixin) else torch.float32),
             local_files_only=True,
             output_loading_info=True,
             **options,
@@ -201,6 +201,18 @@ def _check_noise(scheduler: str) -> None:
     reason = other_scheduler(scheduler)
     if reason is not None:
         raise UnsupportedError(reason)
+
+
+@contextmanager
+def _with_the_default_precision() -> Iterator[None]:
+    """While diffusers builds a network, it makes its precision the default of the whole process; other threads, which
+    draw meanwhile, would compute in it."""
+    set_default = torch.set_default_dtype
+    torch.set_default_dtype = lambda precision: None
+    try:
+        yield
+    finally:
+        torch.set_default_dtype = set_default
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -83,9 +84,26 @@ def test_weights_of_half_precision_stay_so_until_they_are_laid_out_and_merge_to_
         save_file(save_wide, wide.folder / path.relative_to(copy.folder), metadata={"format": "pt"})
     style, catalog = Adapter(name="flat", strength=0.5), Catalog.load(copy.catalog)
     read = open_model(catalog, catalog["tiny-lora"], (style,)).networks(lambda: None)
-    assert {weight.dtype for network in read.values() for weight in network.module.parameters()} == {stored}
+    assert {weight.dtype for part in ("unet", "vae") for weight in read[part].module.parameters()} == {stored}
     for precision in (torch.float32, torch.float16, torch.bfloat16):
         assert len({digests(load(models, "tiny-lora", style, precision=precision)) for models in (copy, wide)}) == 1
+
+
+def test_while_a_network_of_half_precision_is_read_others_are_drawn_in_the_default_one(
+    copy: TinyModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in copy.base.rglob("*.safetensors"):
+        save_file({name: tensor.half() for name, tensor in load_file(path).items()}, path, metadata={"format": "pt"})
+    defaults: set[torch.dtype] = set()
+    build = torch.nn.Linear.__init__
+
+    def noted(*arguments: Any, **options: Any) -> None:
+        defaults.add(torch.get_default_dtype())
+        build(*arguments, **options)
+
+    monkeypatch.setattr(torch.nn.Linear, "__init__", noted)
+    load(copy, "tiny-lora")
+    assert defaults == {torch.float32}
 
 
 def test_weights_of_several_precisions_are_read_in_one_that_holds_them_all(copy: TinyModels) -> None:
