@@ -24,7 +24,7 @@ class Networks(Protocol):
     def path(self) -> Path: ...
 
     def network(self, part: str) -> torch.nn.Module:
-        """The network in float32 on the CPU; raises ``ValueError``, ``OSError``, … for files that cannot be used."""
+        """The network on the CPU; raises ``ValueError``, ``OSError``, … for files that cannot be used."""
 
     def parameter_count(self, part: str) -> int:
         """Approximate number of parameters, from headers alone; raises ``ValueError`` or ``OSError``."""
