@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,6 +27,7 @@ from inference.loading.unsupported import UnsupportedError
 from inference.memory.model import Manifest
 from inference.memory.network import ReadNetwork
 from inference.memory.part import Label
+from inference.schedule import Schedule
 
 Opened = TypeVar("Opened", bound=Networks)
 
@@ -40,13 +41,20 @@ class _Lora:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFiles:
-    """The files of one model: ``parts`` by name, most of them from the ``pipeline`` itself."""
+    """The files of one model, as they were found: ``parts`` by name, most of them from the ``pipeline`` itself;
+    ``places`` of all sources; and their ``stamp``, which changes whenever a file is replaced, None if one is missing.
+    """
 
     entry: ModelEntry
     pipeline: Pipeline
     parts: dict[str, Networks]
     loras: tuple[_Lora, ...]
+    places: Mapping[Source, Path]
     hashes: FileHashes
+    stamp: str | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stamp", self._stamp())
 
     @cached_property
     def key(self) -> str:
@@ -61,8 +69,12 @@ class ModelFiles:
         return vars(self).get("key")
 
     @property
+    def is_current(self) -> bool:
+        """Whether none of them was replaced since they were found; True if some are gone. Reads no contents."""
+        moved = any(source.locate() not in (path, None) for source, path in self.places.items())
+        return not moved and self._stamp() in (self.stamp, None)
+
     def _stamp(self) -> str | None:
-        """Changes whenever a file is replaced; None if one is missing."""
         with contextlib.suppress(OSError):
             return self._key(FileStamps())
         return None
@@ -90,7 +102,7 @@ class ModelFiles:
         Raises:
             InferenceError: with WeightsUnreadable or AdapterUnfit.
         """
-        vars(self)["stamp_before"] = self._stamp
+        _ = self._small_parts  # what is wrong with them is found before anything large is read
         with ThreadPoolExecutor(1, "files-hasher") as hasher:
             hasher.submit(lambda: self.key)  # errors are raised by the reading, or when the key is needed
             return self._networks(on_part)
@@ -99,9 +111,9 @@ class ModelFiles:
         """To be called once the networks have been copied, whose weights are mapped from the files.
 
         Raises:
-            InferenceError: with WeightsUnreadable, if a file was replaced since ``networks`` was called.
+            InferenceError: with WeightsUnreadable, if a file was replaced since they were found.
         """
-        if self._stamp != vars(self)["stamp_before"]:
+        if self._stamp() != self.stamp:
             reason = "it was replaced while it was being read; ask again"
             raise InferenceError(WeightsUnreadable(model=self.entry.name, path=str(self.pipeline.path), reason=reason))
 
@@ -126,14 +138,21 @@ class ModelFiles:
         Raises:
             InferenceError: with WeightsUnreadable.
         """
+        tokenizers, schedule = self._small_parts
+        return Manifest(
+            parts=parts,
+            tokenizers=tokenizers,
+            schedule=schedule,
+            zero_empty_negative=self.pipeline.zero_empty_negative,
+            fingerprint=self.key,
+        )
+
+    @cached_property
+    def _small_parts(self) -> tuple[dict[str, Any], Schedule]:
+        """The tokenizers by text encoder, and the noise schedule."""
         with _reading(self.entry.name, self.pipeline.path):
-            return Manifest(
-                parts=parts,
-                tokenizers={encoder: self.pipeline.tokenizer(name) for name, encoder in self.pipeline.text_stages},
-                schedule=self.pipeline.schedule(),
-                zero_empty_negative=self.pipeline.zero_empty_negative,
-                fingerprint=self.key,
-            )
+            tokenizers = {encoder: self.pipeline.tokenizer(name) for name, encoder in self.pipeline.text_stages}
+            return tokenizers, self.pipeline.schedule()
 
 
 def open_model(
@@ -144,28 +163,34 @@ def open_model(
     Raises:
         InferenceError: with WeightsMissing, WeightsUnreadable or UnknownAdapter.
     """
-    pipeline = _open(entry, entry.weights, partial(open_pipeline, prediction=entry.prediction))
+    places: dict[Source, Path] = {}
+
+    def locate(source: Source, adapter: str | None = None) -> Path:
+        path = places[source] = _locate(entry, source, adapter)
+        return path
+
+    def opened(source: Source, open_at: Callable[[Path, str | None], Opened]) -> Opened:
+        path = locate(source)
+        with _reading(entry.name, path):
+            return open_at(path, source.variant)
+
+    pipeline = opened(entry.weights, partial(open_pipeline, prediction=entry.prediction))
     open_other = partial(open_part, sdxl=len(pipeline.text_stages) == 2)
     parts = (*(encoder for _, encoder in pipeline.text_stages), "vae", "unet")
     own: dict[str, Networks] = dict.fromkeys(parts, pipeline)
     others = {"unet": entry.unet, "vae": entry.vae}
-    loras = [_Lora("lcm_lora", _locate(entry, entry.lcm_lora), 1.0)] if entry.lcm_lora else []
+    loras = [_Lora("lcm_lora", locate(entry.lcm_lora), 1.0)] if entry.lcm_lora else []
     for style in (*entry.styles, *adapters):
         source = catalog.adapter(style.name, entry.family).weights
-        loras.append(_Lora(style.name, _locate(entry, source, style.name), style.strength))
+        loras.append(_Lora(style.name, locate(source, style.name), style.strength))
     return ModelFiles(
         entry=entry,
         pipeline=pipeline,
-        parts=own | {part: _open(entry, source, open_other) for part, source in others.items() if source},
+        parts=own | {part: opened(source, open_other) for part, source in others.items() if source},
         loras=tuple(loras),
+        places=places,
         hashes=hashes or FileHashes(),
     )
-
-
-def _open(entry: ModelEntry, source: Source, open_at: Callable[[Path, str | None], Opened]) -> Opened:
-    path = _locate(entry, source)
-    with _reading(entry.name, path):
-        return open_at(path, source.variant)
 
 
 def _locate(entry: ModelEntry, source: Source, adapter: str | None = None) -> Path:

@@ -172,6 +172,15 @@ class Shelves:
             with self._on_device.hold(*kept):
                 self._on_device.clear()
 
+    def start_over(self, keep: Iterable[Label]) -> None:
+        """Remove everything that is not held, except for what is in host memory of ``keep``."""
+        with self._lock:
+            kept = [label.digest for label in keep]
+            with self._on_host.hold(*kept):
+                self._on_host.clear()
+            with self._on_device.hold(*([] if self.apart else kept)):
+                self._on_device.clear()
+
     def put_away(self, labels: Iterable[Label], arriving: Mapping[str, Part], *, lose: bool) -> bool:
         """Remove weights from the device, live networks and all, though they are held; returns whether there were any.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
@@ -48,14 +49,26 @@ class Files(Protocol):
     def parameter_count(self) -> int:
         """Approximate number of parameters, without reading them; 0 if unknown."""
 
+    @property
+    def is_current(self) -> bool:
+        """Whether none of them was replaced since they were found; True if some are gone. Reads no contents."""
+
     def networks(self, on_part: Callable[[], None]) -> dict[str, ReadNetwork]:
         """The networks by part, with what adapters add to them; ``on_part`` is called before each is read."""
 
     def check_unchanged(self) -> None:
-        """Raise an error if a file was replaced since ``networks`` was called."""
+        """Raise an error if a file was replaced since they were found."""
 
     def manifest(self, parts: Mapping[str, Label]) -> Manifest:
         """The model without its weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A model that was loaded, and the files it came from. Its weights may have been evicted since."""
+
+    manifest: Manifest
+    files: Files
 
 
 @dataclass(slots=True)
@@ -90,7 +103,7 @@ class ModelStore(Generic[Key]):
         self._lay_out = lay_out
         self._bytes_per_parameter = bytes_per_parameter
         self._lock = threading.Lock()
-        self._manifests: OrderedDict[Key, Manifest] = OrderedDict()
+        self._known: OrderedDict[Key, _Known] = OrderedDict()
         self._loads: dict[Key, _Load] = {}
         self._turn = threading.Lock()
         self._readers: set[threading.Thread] = set()
@@ -100,11 +113,12 @@ class ModelStore(Generic[Key]):
     def resident(self) -> tuple[Key, ...]:
         """Models that are completely in memory, most recently used last."""
         with self._lock:
-            return tuple(key for key, manifest in self._manifests.items() if self._is_here(manifest))
+            return tuple(key for key, known in self._known.items() if self._is_here(known.manifest))
 
     @contextlib.contextmanager
     def use(self, key: Key, on_wait: Callable[[int], None]) -> Iterator[LoadedModel]:
-        """The model of ``key``; it stays in memory at least until the block ends.
+        """The model of ``key``; it stays in memory at least until the block ends. If its files have been replaced since
+        it was loaded, it is loaded again.
 
         While it loads, ``on_wait`` is called now and then with the number of parts read; what it raises propagates, and
         the load goes on for the next use. What the load raises propagates as well.
@@ -113,12 +127,13 @@ class ModelStore(Generic[Key]):
             arriving: dict[str, Part] = {}
             if not self._found(key):
                 arriving = self._wait(self._start(key, ahead=False), on_wait)
-            manifest = self._manifests.get(key)
-            if manifest is None:
+            known = self._known.get(key)
+            if known is None:
                 continue
+            manifest = known.manifest
             with self._shelves.hold(manifest.parts.values()):
                 if all(label.digest in arriving or self._shelves.has(label) for label in manifest.parts.values()):
-                    self._used_last(key, manifest)
+                    self._used_last(key, known)
                     yield self._model(manifest, arriving)
                     self._shelves.lift(arriving.values())  # text encoders that were not needed
                     return
@@ -131,28 +146,30 @@ class ModelStore(Generic[Key]):
 
     def free(self, keep: Key) -> None:
         """Remove everything from the device that is not in use, except for one model."""
-        manifest = self._manifests.get(keep)
-        self._shelves.free(manifest.parts.values() if manifest else ())
+        self._shelves.free(self._labels(keep))
 
     def start_over(self, key: Key) -> None:
-        """Remove everything from the device while nothing is in use; one that computes in host memory keeps ``key``."""
-        manifest = self._manifests.get(key)
-        self._shelves.free(manifest.parts.values() if manifest and not self._shelves.apart else ())
+        """Remove everything while nothing is in use, except for what ``key`` has in host memory."""
+        self._shelves.start_over(self._labels(key))
 
     def close(self) -> None:
         """Wait for pending reads and writes."""
         for reader in list(self._readers):
             reader.join()
 
+    def _labels(self, key: Key) -> tuple[Label, ...]:
+        known = self._known.get(key)
+        return tuple(known.manifest.parts.values()) if known else ()
+
     def _found(self, key: Key) -> bool:
         with self._lock:
-            manifest = self._manifests.get(key)
-            return manifest is not None and self._is_here(manifest)
+            known = self._known.get(key)
+            return known is not None and self._is_here(known.manifest) and known.files.is_current
 
-    def _used_last(self, key: Key, manifest: Manifest) -> None:
+    def _used_last(self, key: Key, known: _Known) -> None:
         with self._lock:
-            self._manifests[key] = manifest
-            self._manifests.move_to_end(key)
+            self._known[key] = known
+            self._known.move_to_end(key)
 
     def _is_here(self, manifest: Manifest) -> bool:
         return all(map(self._shelves.has, manifest.parts.values()))
@@ -210,8 +227,8 @@ class ModelStore(Generic[Key]):
             try:
                 return load.future.result(LISTEN_S)
             except NotYet:
-                if load.future.done():
-                    raise
+                if load.future.done():  # since then, or its own error is a timeout
+                    return load.future.result()
 
     # -- in the reading thread -----------------------------------------------------------------------------------------
 
@@ -219,6 +236,7 @@ class ModelStore(Generic[Key]):
         try:
             arriving = self._bring(key, load)
         except BaseException as error:
+            _let_go(error)
             self._forget(key)
             load.future.set_exception(error)
         else:
@@ -230,6 +248,8 @@ class ModelStore(Generic[Key]):
         for that if its size is known beforehand."""
         torch.set_num_threads(1 if load.ahead else self._threads)
         started = time.perf_counter()
+        if not load.files.is_current:  # replaced while other models were being read
+            load.files = self._open_files(key)
         at_hand = load.files.key_at_hand if self._disk else None
         kept = self._disk.parts(at_hand) if self._disk and at_hand else None
         if not kept:
@@ -243,7 +263,7 @@ class ModelStore(Generic[Key]):
         parts = source.parts(pinned=stay if self._shelves.pinned else frozenset())
         labels = {name: part.label for name, part in parts.items()}
         self._shelves.keep([parts[name] for name in stay], seconds=time.perf_counter() - started)
-        self._note(key, load.files.manifest(labels))
+        self._note(key, _Known(load.files.manifest(labels), load.files))
         if load.ahead:
             self._shelves.lift(parts.values())
         arriving = {part.label.digest: part for name, part in parts.items() if name not in stay}
@@ -255,11 +275,11 @@ class ModelStore(Generic[Key]):
         with self._lock:
             del self._loads[key]
 
-    def _note(self, key: Key, manifest: Manifest) -> None:
+    def _note(self, key: Key, known: _Known) -> None:
         with self._lock:
-            for gone in [other for other, manifest in self._manifests.items() if not self._is_here(manifest)]:
-                del self._manifests[gone]
-            self._manifests[key] = manifest
+            for gone in [other for other, known in self._known.items() if not self._is_here(known.manifest)]:
+                del self._known[gone]
+            self._known[key] = known
 
     def _write(self, key: str, labels: Mapping[str, Label], arriving: Mapping[str, Part]) -> None:
         """Keep a model on disk if all of it is still in memory, on a shelf or in ``arriving``."""
@@ -302,3 +322,12 @@ class _FromDisk:
     def parts(self, *, pinned: Container[str]) -> dict[str, Part]:
         """Copies in memory of their own: mapped files may be truncated meanwhile, and are not aligned."""
         return {name: part.settled(pinned=name in pinned) for name, part in self._parts.items()}
+
+
+def _let_go(error: BaseException) -> None:
+    """Free what an error's frames hold, such as a whole model. The error stays in a cycle of references, and those are
+    collected only now and then."""
+    link: BaseException | None = error
+    while link is not None:
+        traceback.clear_frames(link.__traceback__)
+        link = link.__cause__ or link.__context__

@@ -187,6 +187,14 @@ def test_a_file_that_is_replaced_before_its_weights_are_copied_is_noticed(copy: 
         files.check_unchanged()
 
 
+def test_what_is_wrong_with_small_files_is_found_before_large_ones_are_read(copy: TinyModels) -> None:
+    shutil.rmtree(copy.native / "tokenizer")
+    catalog, parts = Catalog.load(copy.catalog), list[str]()
+    with pytest.raises(InferenceError, match="tokenizer"):
+        open_model(catalog, catalog["tiny"], ()).networks(lambda: parts.append("read"))
+    assert parts == []
+
+
 def test_a_single_network_replaces_the_pipelines_own(tiny_models: TinyModels) -> None:
     assert load(tiny_models, "tiny-xl").guidance_dim == 24
     assert load(tiny_models, "tiny-xl-merged").guidance_dim is None

@@ -205,6 +205,19 @@ def test_freeing_leaves_what_is_to_be_kept_in_its_live_network_alone_and_builds_
         assert_holds(live("unet"), one["unet"])
 
 
+def test_starting_over_leaves_only_what_lies_ready_for_the_model_that_is_to_be_drawn(
+    parts: dict[str, dict[str, Part]], apart: Apart
+) -> None:
+    """Host memory may be what ran out, or device memory."""
+    shelves, (one, other) = apart(), parts.values()
+    for model in (one, other):
+        with used(shelves, model) as live:
+            live("unet"), live("vae"), live("text_encoder")
+    shelves.start_over([part.label for part in one.values()])
+    assert shelves.bytes == total(one)
+    assert all(shelves.peek(part.label) for part in one.values())
+
+
 def test_a_model_that_is_larger_than_the_budget_has_the_device_to_itself(
     parts: dict[str, dict[str, Part]], tiny_models: TinyModels, apart: Apart
 ) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -25,8 +26,9 @@ from inference.loading import load as load_module
 from inference.loading import open_model
 from inference.memory.budgets import Budgets
 from inference.memory.layout import Architecture
+from inference.memory.part import Part
 from inference.memory.shelves import Shelves
-from inference.memory.store import ModelStore
+from inference.memory.store import ModelStore, _Load
 from tests.checkpoints import TinyModels
 from tests.inference.batches import batch, row
 from tests.inference.tensors import alive, alive_bytes
@@ -49,6 +51,12 @@ def store_of(tiny_models: TinyModels, budgets: Budgets | None = None) -> ModelSt
     return model_store(
         Catalog.load(tiny_models.catalog), device=CPU, precision=torch.float32, budgets=budgets or Budgets()
     )
+
+
+@pytest.fixture
+def copied(tiny_models: TinyModels, tmp_path: Path) -> TinyModels:
+    """The tiny checkpoints, to be changed or damaged."""
+    return TinyModels(Path(shutil.copytree(tiny_models.folder, tmp_path / "models")))
 
 
 @pytest.fixture
@@ -220,16 +228,13 @@ def test_what_a_model_takes_is_about_known_from_its_headers(tiny_models: TinyMod
             assert files.parameter_count * precision.itemsize == pytest.approx(needed, rel=0.1)
 
 
-def test_of_what_cannot_be_read_no_size_is_expected(tiny_models: TinyModels, tmp_path: Path) -> None:
-    copy = TinyModels(tmp_path)
-    shutil.copytree(tiny_models.native, copy.native)
-    copy.catalog.write_text(tiny_models.catalog.read_text(encoding="utf-8"), encoding="utf-8")
-    catalog = Catalog.load(copy.catalog)
-    weights = next((copy.native / "unet").glob("*.safetensors"))
+def test_of_what_cannot_be_read_no_size_is_expected(copied: TinyModels) -> None:
+    catalog = Catalog.load(copied.catalog)
+    weights = next((copied.native / "unet").glob("*.safetensors"))
     weights.write_bytes(weights.read_bytes()[:1000])
     assert open_model(catalog, catalog["tiny"], ()).parameter_count == 0
     with pytest.raises(InferenceError) as refusal:
-        use(store_of(copy), TINY)
+        use(store_of(copied), TINY)
     assert isinstance(refusal.value.failure, WeightsUnreadable)
 
 
@@ -266,7 +271,7 @@ def test_a_text_encoder_that_nobody_asks_for_is_read_once_all_the_same(
 
     draw(TINY, prompt_is_new=True)
     draw(STYLED, prompt_is_new=True)
-    encoders = {store._manifests[key].parts["text_encoder"].digest for key in (TINY, STYLED)}
+    encoders = {store._known[key].manifest.parts["text_encoder"].digest for key in (TINY, STYLED)}
     assert len(encoders) == 2
     for key in (TINY, STYLED) * 3:
         draw(key, prompt_is_new=False)
@@ -278,7 +283,7 @@ def test_what_only_passes_through_the_machines_memory_leaves_it_once_it_is_on_th
 ) -> None:
     store, before = alone(tiny_models), alive_bytes()
     with store.use(TINY, silent) as model:
-        text = store._manifests[TINY].parts["text_encoder"].bytes
+        text = store._known[TINY].manifest.parts["text_encoder"].bytes
         assert alive_bytes() - before <= model.bytes + text + 100_000
 
 
@@ -405,15 +410,10 @@ def test_changed_files_are_read_and_not_what_was_kept_of_them(tiny_models: TinyM
         assert summed == use(store_of(tiny_models), ("tiny-lora", (Adapter(name="flat", strength=strength),)))[0]
 
 
-def test_a_part_that_is_missing_is_told_where_weights_are_kept_on_disk_too(
-    tiny_models: TinyModels, tmp_path: Path
-) -> None:
-    copy = TinyModels(tmp_path / "models")
-    shutil.copytree(tiny_models.native, copy.native)
-    copy.catalog.write_text(tiny_models.catalog.read_text(encoding="utf-8"), encoding="utf-8")
-    shutil.rmtree(copy.native / "vae")
+def test_a_part_that_is_missing_is_told_where_weights_are_kept_on_disk_too(copied: TinyModels, tmp_path: Path) -> None:
+    shutil.rmtree(copied.native / "vae")
     with pytest.raises(InferenceError) as refusal:
-        use(store_of(copy, Budgets(folder=tmp_path / "weights", disk=10**9)), TINY)
+        use(store_of(copied, Budgets(folder=tmp_path / "weights", disk=10**9)), TINY)
     assert isinstance(refusal.value.failure, WeightsUnreadable)
 
 
@@ -437,9 +437,86 @@ def test_a_model_of_which_a_part_has_left_is_not_kept_on_disk(tiny_models: TinyM
     budgets = Budgets(folder=tmp_path / "weights", disk=10**9)
     store = store_of(tiny_models, budgets)
     with store.use(TINY, silent):
-        labels = dict(store._manifests[TINY].parts)
+        labels = dict(store._known[TINY].manifest.parts)
     store.close()
     shutil.rmtree(tmp_path / "weights")
     store._shelves._on_device.drop(labels["vae"].digest)
     store._write("a key", labels, {})
     assert not (tmp_path / "weights").exists()
+
+
+# -- files that change -------------------------------------------------------------------------------------------------
+
+
+def replace(path: Path) -> None:
+    """Replace a file by other weights, as trainers do at the end of every run."""
+    changed = {name: tensor * 0.9 for name, tensor in load_file(path).items()}
+    save_file(changed, path.with_suffix(".new"))
+    path.with_suffix(".new").replace(path)
+
+
+def test_a_file_that_is_replaced_is_read_again(copied: TinyModels, reads: list[str]) -> None:
+    store = store_of(copied)
+    before = use(store, LORA)
+    replace(copied.lcm_lora)
+    after = use(store, LORA)
+    assert after != before
+    assert use(store, LORA) == after
+    assert reads == ["tiny-lora"] * 2
+    assert use(store_of(copied), LORA) == after
+
+
+def test_what_is_gone_from_disk_is_still_drawn_with(copied: TinyModels, reads: list[str]) -> None:
+    store = store_of(copied)
+    before = use(store, LORA)
+    copied.lcm_lora.unlink()
+    assert use(store, LORA) == before
+    assert reads == ["tiny-lora"]
+
+
+def test_a_file_that_is_replaced_while_others_are_read_is_read_once(copied: TinyModels, reads: list[str]) -> None:
+    store = store_of(copied)
+    with store._turn:
+        store.prefetch(LORA)
+        replace(copied.lcm_lora)
+    summed = use(store, LORA)
+    assert reads == ["tiny-lora"]
+    assert summed == use(store_of(copied), LORA)
+
+
+def test_what_a_load_that_failed_had_read_is_freed_at_once(copied: TinyModels, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not when the garbage collector happens to run: it may be a whole model, and the next try reads it again."""
+    networks = load_module.ModelFiles.networks
+
+    def overtaken(files: load_module.ModelFiles, on_part: Callable[[], None]) -> object:
+        read = networks(files, on_part)
+        replace(copied.lcm_lora)
+        return read
+
+    monkeypatch.setattr(load_module.ModelFiles, "networks", overtaken)
+    store, before = store_of(copied), alive_bytes()
+    gc.disable()
+    try:
+        with pytest.raises(InferenceError, match="replaced while it was being read") as refusal:
+            use(store, LORA)
+        settle(store)
+        assert alive_bytes(collect=False) - before < 100_000
+    finally:
+        gc.enable()
+    assert refusal.traceback[-1].name == "check_unchanged", "where it was found is still told"
+
+
+class Late(Future[dict[str, Part]]):
+    """Is done when whoever waits for it has just given up waiting."""
+
+    def result(self, timeout: float | None = None) -> dict[str, Part]:
+        if not self.done():
+            self.set_result({})
+            raise TimeoutError
+        return super().result(timeout)
+
+
+def test_a_load_that_ends_while_one_stops_listening_is_no_error(copied: TinyModels) -> None:
+    store, catalog = store_of(copied), Catalog.load(copied.catalog)
+    load = _Load(open_model(catalog, catalog["tiny"], ()), ahead=False, future=Late())
+    assert store._wait(load, silent) == {}
