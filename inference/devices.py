@@ -7,6 +7,7 @@ import os
 import shutil
 
 import torch
+from safetensors import SafetensorError
 
 from inference.container import memory_limit, processor_limit
 from inference.errors import DeviceUnknown, InferenceError, PrecisionUnknown
@@ -136,7 +137,10 @@ _OUT_OF_MEMORY = (
     "out of memory",  # MPS and CUDA itself
     "Invalid buffer size",  # MPS, for a tensor larger than Metal takes
     "can't allocate memory",  # a CPU under Linux and macOS
-    "not enough memory",  # and under Windows
+    "Cannot allocate memory",  # the same, where files are mapped
+    "not enough memory",  # a CPU under Windows
+    "os error 1455",  # the same, where files are mapped: “The paging file is too small”
+    "error code: <1455>",
     "_STATUS_ALLOC_FAILED",  # cuBLAS and cuDNN
     "unable to find an engine",  # cuDNN's convolutions, none of which found room
     "_OUT_OF_DEVICE_MEMORY",  # XPU
@@ -145,7 +149,18 @@ _OUT_OF_MEMORY = (
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether ``error`` says that memory ran out: mostly by its type, else by its message."""
+    """Whether ``error``, or one that it was raised from, says that memory ran out: mostly by its type, else by its
+    message."""
+    link: BaseException | None = error
+    while link is not None and not isinstance(link, InferenceError):
+        if _says_out_of_memory(link):
+            return True
+        link = link.__cause__ or link.__context__
+    return False
+
+
+def _says_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
+    told = isinstance(error, RuntimeError | OSError | SafetensorError)
+    return told and any(words in str(error) for words in _OUT_OF_MEMORY)

@@ -22,7 +22,7 @@ from inference.devices import (
 )
 from inference.drawing.drawn import Drawn
 from inference.drawing.graphs import GraphedLoop, can_capture
-from inference.drawing.models import ModelKey, model_store
+from inference.drawing.models import key_of, model_store
 from inference.drawing.previews import Previews
 from inference.drawing.remedies import Remedies
 from inference.drawing.safety import Safety
@@ -140,7 +140,7 @@ class Engine:
         if (guided := sum(row.guided for row in batch.rows)) > batch.guided_bucket:
             raise ValueError(f"{guided} guided rows do not fit a guided bucket of {batch.guided_bucket}")
         draw = partial(self._draw, batch, on_progress)
-        drawn = self._tools.remedies.attempt(draw, partial(self._tools.remedies.start_over, _key(batch)))
+        drawn = self._tools.remedies.attempt(draw, partial(self._tools.remedies.start_over, batch))
         if drawn is None:
             raise InferenceError(out_of_memory(batch))
         return drawn
@@ -148,7 +148,7 @@ class Engine:
     def _draw(self, batch: Batch, on_progress: OnProgress) -> Drawn:
         started = time.perf_counter()
         with (
-            self._models.use(_key(batch), _parts_of(on_progress)) as model,
+            self._models.use(key_of(batch), _parts_of(on_progress)) as model,
             self._checker(batch, on_progress) as checker,
         ):
             stages = Stages(self._tools, model, checker, batch, on_progress)
@@ -203,10 +203,6 @@ class Engine:
             threads=torch.get_num_threads() if self._device.type == "cpu" else 0,
             versions=self._versions,
         )
-
-
-def _key(batch: Batch) -> ModelKey:
-    return batch.model, batch.adapters
 
 
 def _parts_of(on_progress: OnProgress) -> Callable[[int], None]:

@@ -96,8 +96,10 @@ class GraphedLoop:
         return latents
 
     def _capture(self, known: _Known, shape: Shape, network: Any, schedule: Schedule, inputs: LoopInputs) -> None:
+        present = self._any_graph()
+        pool = present.pool if present else torch.cuda.graph_pool_handle()
         try:
-            known.graphs[shape] = _Captured(network, schedule, inputs, self._stream, self._pool())
+            known.graphs[shape] = _Captured(network, schedule, inputs, self._stream, pool)
         except (RuntimeError, AttributeError) as error:  # the latter if torch has renamed its private functions
             if is_out_of_memory(error):  # a graph needs extra memory; without one there may be enough
                 known.too_large.add(shape)
@@ -108,11 +110,10 @@ class GraphedLoop:
         if len(known.graphs) > KEPT:
             known.graphs.popitem(last=False)
 
-    def _pool(self) -> Any:
-        """The memory pool that all graphs share, as only one replays at a time. A new one if there are no graphs: torch
-        refuses a pool whose last graph is gone."""
-        present = next((graph for known in self._known.values() for graph in known.graphs.values()), None)
-        return present.pool if present else torch.cuda.graph_pool_handle()
+    def _any_graph(self) -> _Captured | None:
+        """One of the graphs, which share a memory pool, as only one replays at a time. To be kept while another is
+        captured: torch refuses a pool whose last graph is gone, and a network can leave the device meanwhile."""
+        return next((graph for known in self._known.values() for graph in known.graphs.values()), None)
 
 
 def _timed(

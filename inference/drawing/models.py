@@ -10,7 +10,7 @@ import torch
 
 from inference.catalog import Catalog
 from inference.catalog.entries import ModelEntry
-from inference.contract import Adapter
+from inference.contract import Adapter, Batch
 from inference.devices import default_cache_bytes, default_host_cache_bytes
 from inference.loading import FileHashes, ModelFiles, open_model
 from inference.memory.budgets import Budgets
@@ -25,6 +25,11 @@ from inference.memory.store import ModelStore
 
 ModelKey: TypeAlias = tuple[str, tuple[Adapter, ...]]
 """A name in the catalogue, and the LoRAs on top: each set of LoRAs makes a different model."""
+
+
+def key_of(batch: Batch) -> ModelKey:
+    """The model that draws ``batch``."""
+    return batch.model, batch.adapters
 
 
 def model_store(

@@ -8,9 +8,10 @@ from typing import TypeVar
 
 import torch
 
+from inference.contract import Batch
 from inference.devices import is_out_of_memory
 from inference.drawing.graphs import GraphedLoop
-from inference.drawing.models import ModelKey
+from inference.drawing.models import ModelKey, key_of
 from inference.drawing.previews import Previews
 from inference.drawing.safety import Safety
 from inference.drawing.sampler import Loop
@@ -37,6 +38,11 @@ class Remedies:
         self._loop = loop
         self._safety = safety
         self._previews = previews
+        self._short_for: Batch | None = None
+
+    def were_needed_for(self, batch: Batch) -> bool:
+        """Whether others had to make room for ``batch``; then nothing should come back that it can do without."""
+        return self._short_for is batch
 
     def attempt(self, work: Callable[[], T], *remedies: Callable[[], bool]) -> T | None:
         """The result of ``work``: at once, or without graphs, or after more and more of ``remedies``; None if there is
@@ -48,9 +54,10 @@ class Remedies:
                     return done
         return None
 
-    def evict_others(self, key: ModelKey, model: LoadedModel) -> bool:
+    def evict_others(self, batch: Batch, model: LoadedModel) -> bool:
         """Remove all but the model in use, and of that one the text encoders, which it needs only at first."""
-        self._models.free(keep=key)
+        self._short_for = batch
+        self._models.free(keep=key_of(batch))
         model.put_away(model.text_parts)
         if self._safety is not None:
             self._safety.put_away()
@@ -63,9 +70,10 @@ class Remedies:
         self._sweep()
         return have_gone
 
-    def start_over(self, key: ModelKey) -> bool:
-        """Remove everything while no model is in use, so that ``key`` can come to the device part by part."""
-        self._models.start_over(key)
+    def start_over(self, batch: Batch) -> bool:
+        """Remove everything while no model is in use, so that the batch's can come to the device part by part."""
+        self._short_for = batch
+        self._models.start_over(key_of(batch))
         self._clear()
         return True
 
@@ -80,7 +88,7 @@ class Remedies:
     def _unless_short(self, work: Callable[[], T]) -> T | None:
         try:
             return work()
-        except (RuntimeError, MemoryError) as error:
+        except Exception as error:
             if not is_out_of_memory(error):
                 raise
         # Outside the handler: the exception would keep the frames of what failed, and so its tensors, alive.

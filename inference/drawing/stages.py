@@ -15,7 +15,6 @@ from torch import Tensor
 from inference.batching import halves, part_of
 from inference.contract import Batch, Phase, Progress
 from inference.drawing.batch import by_length, decode, draw_latents
-from inference.drawing.models import ModelKey
 from inference.drawing.previews import Previews
 from inference.drawing.remedies import Remedies
 from inference.drawing.sampler import Loop, OnStep
@@ -65,9 +64,8 @@ class Stages:
         self._checker = checker
         self._batch = batch
         self._on_progress = on_progress
-        key: ModelKey = (batch.model, batch.adapters)
         self._attempt = tools.remedies.attempt
-        self._evict_others = partial(tools.remedies.evict_others, key, model)
+        self._evict_others = partial(tools.remedies.evict_others, batch, model)
         self._put_away = partial(tools.remedies.put_away, model)
         self.compile_s = 0.0
 
@@ -151,8 +149,8 @@ class Stages:
         self.compile_s += time.perf_counter() - started
 
     def _on_step(self, part: Batch) -> OnStep:
-        previews = self._tools.previews
-        sketches = previews.of(part, self._model, self._checker) if previews else None
+        previews, short = self._tools.previews, self._tools.remedies.were_needed_for(self._batch)
+        sketches = previews.of(part, self._model, self._checker) if previews and not short else None
 
         def on_step(step: int, estimate: Tensor | None) -> None:
             self._catch_up()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from inference.devices import (
     available_devices,
@@ -92,5 +95,19 @@ def test_running_out_of_memory_is_told_from_other_errors() -> None:
     assert is_out_of_memory(
         RuntimeError("level_zero backend failed with error: 39 (UR_RESULT_ERROR_OUT_OF_DEVICE_MEMORY)")
     )
+    assert is_out_of_memory(OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)))
+    assert is_out_of_memory(
+        SafetensorError("The paging file is too small for this operation to complete. (os error 1455)")
+    )
     assert not is_out_of_memory(RuntimeError("shape mismatch"))
+    assert not is_out_of_memory(OSError(errno.ENOENT, os.strerror(errno.ENOENT)))
     assert not is_out_of_memory(ValueError("a painting of a computer that is out of memory"))
+
+
+def test_what_is_raised_because_memory_ran_out_counts_as_well() -> None:
+    wrapped = OSError("Unable to load weights from checkpoint file")  # as libraries do
+    wrapped.__cause__ = MemoryError()
+    assert is_out_of_memory(wrapped)
+    told = InferenceError(DeviceUnknown(device="abacus", available=()))
+    told.__cause__ = MemoryError()
+    assert not is_out_of_memory(told)

@@ -6,7 +6,8 @@ import itertools
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -99,8 +100,11 @@ class Graph:
     """``torch.cuda.CUDAGraph``: the operations of a capture, on host tensors."""
 
     _numbers = itertools.count(1)
+    _alive: ClassVar[WeakSet[Graph]] = WeakSet()
+    _used: ClassVar[set[Any]] = set()
 
     def __init__(self) -> None:
+        self._alive.add(self)
         self._operations: list[_Operation] = []
         self._pool: Any = None
         self.is_broken = False
@@ -111,6 +115,8 @@ class Graph:
 
     def capture_begin(self, pool: Any = None, **_: Any) -> None:
         assert _here.capturing is None
+        if pool in self._used and not any(graph._pool == pool for graph in self._alive):
+            raise RuntimeError("captures_underway and use_count of a pool whose last graph is gone")
         self._asked_for = pool or self.new_pool()
         _here.capturing = self
 
@@ -119,6 +125,7 @@ class Graph:
         if self.is_broken:
             raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
         self._pool = self._asked_for
+        self._used.add(self._pool)
         made = {address(result) for operation in self._operations for result in operation.results}
         given = {address(tensor) for tensor in self._read_before_made()}
         for operation in self._operations:  # a capture computes nothing

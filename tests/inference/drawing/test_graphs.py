@@ -180,6 +180,29 @@ def test_after_all_graphs_have_gone_there_are_new_ones(network: Network, monkeyp
 
 
 @needs_gpu
+def test_a_network_may_leave_the_device_while_the_loop_of_another_is_captured(network: Network) -> None:
+    """A model that is read ahead makes room for itself at any time. All graphs share the memory of the first."""
+
+    class Displacing(Network):
+        def forward(self, *arguments: Any, **options: Any) -> tuple[Any]:
+            if len(loop):
+                others.clear()
+                gc.collect()
+            return super().forward(*arguments, **options)
+
+    loop, inputs = GraphedLoop(GPU), loop_inputs(device="cuda")
+    others, displacing = [Network(seed=1).to("cuda")], Displacing().to("cuda")
+    heard_by(loop, displacing, inputs)
+    for _ in range(2):
+        heard_by(loop, others[0], inputs)
+    for _ in range(2):
+        latents, steps = heard_by(loop, displacing, inputs)
+        assert steps == [0, 2]
+        assert torch.equal(latents, plain(network, inputs))
+    assert not others
+
+
+@needs_gpu
 def test_no_more_graphs_of_a_network_are_kept_than_said(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graphs_module, "KEPT", 2)
     loop = GraphedLoop(GPU)

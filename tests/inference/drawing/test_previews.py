@@ -6,6 +6,7 @@ import asyncio
 import io
 import shutil
 import uuid
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -199,6 +200,30 @@ def test_previews_leave_the_picture_as_it_is(models: Path) -> None:
     pixels, shown = drawn(models)
     assert shown[0]
     assert pixels == drawn(models, previews=False)[0]
+
+
+@pytest.mark.usefixtures("always")
+def test_where_memory_is_short_there_are_no_previews_rather_than_no_picture(models: Path) -> None:
+    """What they are decoded with takes the memory that sampling needs, and so it would each time anew."""
+    engine = Engine(catalog=Catalog.load(models / "models.toml"), device="cpu", precision="fp32", previews=True)
+    previews = engine._tools.previews
+    assert previews is not None
+
+    def refuse(*_: object) -> None:
+        if previews._loaded:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    order, plain = batch(row(0), steps=3), drawn_alone(models)
+    engine.draw(order, lambda progress: None)
+    (slot,) = [slot for slot in engine._models._shelves._slots.values() if "UNet" in type(slot.network).__name__]
+    slot.network.register_forward_pre_hook(refuse)
+    for _ in range(2):
+        assert engine.draw(replace(order), lambda progress: None).pixels.tobytes() == plain
+
+
+def drawn_alone(models: Path) -> bytes:
+    engine = Engine(catalog=Catalog.load(models / "models.toml"), device="cpu", precision="fp32")
+    return engine.draw(batch(row(0), steps=3), lambda progress: None).pixels.tobytes()
 
 
 @pytest.mark.parametrize(

@@ -269,7 +269,7 @@ class Sizes:
 def sizes(tiny_models: TinyModels) -> Sizes:
     engine = Engine(catalog=Catalog.load(tiny_models.catalog), device="cpu", precision="fp32")
     engine.draw(batch(model=XL), silent)
-    parts = engine._models._manifests[(XL, ())].parts
+    parts = engine._models._known[(XL, ())].manifest.parts
     return Sizes(
         text=parts["text_encoder"].bytes + parts["text_encoder_2"].bytes,
         unet=parts["unet"].bytes,
