@@ -41,11 +41,11 @@ def draw_latents(
     rows = padded(batch)
     shape = (model.latent_channels, batch.height // model.vae_factor, batch.width // model.vae_factor)
     variations = [row.variation for row in rows]
-    noise = draw_noise([row.seed for row in rows], batch.steps, shape, variations).to(model.unet.device)
+    noise = draw_noise([row.seed for row in rows], batch.steps, shape, variations)
     chunks = prompts.read(model, rows[0])
     conditions = _conditions(batch, [prompts.embed(model, row.prompt, chunks=chunks) for row in rows])
-    guidance = _guidance(model, prompts, batch, rows, chunks)
-    return sample(model.unet, model.schedule, noise, conditions, guidance, on_step, loop)
+    guidance = _guidance(model, prompts, batch, rows, chunks, like=conditions.text)
+    return sample(model.unet, model.schedule, noise.to(conditions.text.device), conditions, guidance, on_step, loop)
 
 
 @torch.inference_mode()
@@ -89,12 +89,13 @@ def tile_side(height: int, width: int) -> int:
 
 def decode_float(model: LoadedModel, latents: Tensor) -> Tensor:
     """Decode latents (B, channels, h, w) to pictures (B, 3, 8 h, 8 w) in float32, nominally from -1 to 1."""
-    config = model.vae.config
+    vae = model.vae
+    config, weight = vae.config, next(vae.parameters())  # its own ``dtype`` walks through all modules
     scaled = latents / config.scaling_factor
     mean, std = config.get("latents_mean"), config.get("latents_std")
     if mean is not None and std is not None:
         scaled = scaled * latents.new_tensor(std).reshape(1, -1, 1, 1) + latents.new_tensor(mean).reshape(1, -1, 1, 1)
-    picture: Tensor = model.vae.decode(scaled.to(model.vae.dtype), return_dict=False)[0]
+    picture: Tensor = vae.decode(scaled.to(weight.dtype), return_dict=False)[0]
     return picture.float()
 
 
@@ -140,11 +141,13 @@ def _conditions(batch: Batch, embeddings: list[Embedding]) -> Conditions:
     return Conditions(text=text, pooled=torch.cat(pooled), time_ids=time_ids)
 
 
-def _guidance(model: LoadedModel, prompts: PromptCache, batch: Batch, rows: tuple[Row, ...], chunks: int) -> Guidance:
-    unet = model.unet
+def _guidance(
+    model: LoadedModel, prompts: PromptCache, batch: Batch, rows: tuple[Row, ...], chunks: int, *, like: Tensor
+) -> Guidance:
+    """On the device and in the precision of ``like``."""
     if model.guidance_dim is not None:
         scales = [row.guidance for row in rows]
-        return Guidance(embedding=guidance_embedding(scales, model.guidance_dim).to(unet.device, unet.dtype))
+        return Guidance(embedding=guidance_embedding(scales, model.guidance_dim).to(like))
     guided = [index for index, row in enumerate(batch.rows) if row.guided]
     if not guided:
         return Guidance()
@@ -153,8 +156,8 @@ def _guidance(model: LoadedModel, prompts: PromptCache, batch: Batch, rows: tupl
     negatives = [prompts.embed_negative(model, rows[place].negative, chunks=chunks) for place in places]
     negative = NegativePass(
         conditions=_conditions(batch, negatives),
-        scales=torch.tensor(scales, device=unet.device).reshape(-1, 1, 1, 1),
-        rows=torch.tensor(places, device=unet.device),
+        scales=torch.tensor(scales, device=like.device).reshape(-1, 1, 1, 1),
+        rows=torch.tensor(places, device=like.device),
         count=len(guided),
     )
     return Guidance(negative=negative)

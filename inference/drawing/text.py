@@ -159,7 +159,8 @@ def _encode(stage: TextStage, words: _Words) -> Any:
     tokens = torch.full((len(words.numbers), words.length), stage.tokenizer.pad_token_id)
     for row, numbers in zip(tokens, words.numbers, strict=True):
         row[: len(numbers)] = torch.tensor(numbers)
-    return stage.encoder(tokens.to(stage.encoder.device), output_hidden_states=True)
+    encoder = stage.encoder
+    return encoder(tokens.to(next(encoder.parameters()).device), output_hidden_states=True)
 
 
 def _states(model: LoadedModel, output: Any) -> Tensor:
