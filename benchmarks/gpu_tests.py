@@ -19,6 +19,8 @@ def run_gpu_tests(folder: Path = ROOT / "tests", *, seconds: float = TESTS_S) ->
     """Run the tests in ``folder`` that need a GPU; returns pytest's last line, or the end of its output on failure."""
     if importlib.util.find_spec("pytest") is None:
         return "The tests that need a GPU were not run: pytest is not installed here (make test installs it)."
+    if seconds <= 0:
+        return "The tests that need a GPU were not run: there was no time left (python -m pytest -m gpu)."
     files = [str(path) for path in gpu_test_files(folder)]
     if not files:
         return "There are no tests that need a GPU."

@@ -39,7 +39,8 @@ def _switch(session: Session, files: Checkpoints, ours: Ours) -> Measured:
     side = session.workload.side
     others = Reloading(dict.fromkeys(files.names, files), session.device)
     session.without_notebook()
-    models, their_models = itertools.cycle(files.names), itertools.cycle(files.names)
+    our_models = itertools.pairwise(itertools.cycle(reversed(files.names)))
+    their_models = itertools.cycle(files.names)
     switched: list[Timed] = []
 
     def theirs() -> float:
@@ -50,7 +51,9 @@ def _switch(session: Session, files: Checkpoints, ours: Ours) -> Measured:
         return ours.draw(*session.new_orders(model, side))
 
     def once() -> float:
-        switched.append(draw(next(models)))
+        present, other = next(our_models)
+        draw(present)  # the other side's loading has emptied torch's caches, and let a GPU's clock fall
+        switched.append(draw(other))
         return switch_seconds(switched[-1], plain_s, session.device)
 
     likeness = _likeness(session, files, others, ours)

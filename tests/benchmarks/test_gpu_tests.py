@@ -38,6 +38,11 @@ def test_tests_that_take_too_long_say_how_far_they_came(tmp_path: Path) -> None:
     assert "longer than 0.5 s" in run_gpu_tests(tmp_path, seconds=0.5)
 
 
+def test_where_the_rows_have_taken_all_the_time_the_tests_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "test_some.py").write_text(f"{MARKED}pass\n")
+    assert "no time left" in run_gpu_tests(tmp_path, seconds=-1.0)
+
+
 def test_without_pytest_that_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert "pytest is not installed" in run_gpu_tests(tmp_path)
