@@ -70,6 +70,7 @@ class Engine:
             torch.set_num_threads(threads or steady_threads())
         if self._device.type == "cuda" and torch.version.hip is None:
             torch.backends.cudnn.deterministic = True  # else cuDNN may pick an engine that sums in any order
+            torch.backends.cuda.enable_cudnn_sdp(False)  # its attention first plans for every new shape
         self._models = model_store(
             catalog, device=self._device, precision=self._precision, budgets=budgets or Budgets(), compiler=compiler
         )

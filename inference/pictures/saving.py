@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +22,8 @@ from inference.whole_files import draft_of, replace_file
 COMPRESSION = 3
 """zlib's level; from here to 9, files get smaller by a few hundredths and take several times as long."""
 
-THREADS = 2
+LEAST_THREADS, MOST_THREADS = 2, 8
+"""A GPU draws more pictures in a second than two threads encode."""
 
 
 class PictureWriter:
@@ -34,7 +36,8 @@ class PictureWriter:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         _require_writable(folder)
-        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="pictures")
+        threads = min(MOST_THREADS, max(LEAST_THREADS, (os.cpu_count() or 1) // 2))
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="pictures")
 
     def write(
         self,
