@@ -12,55 +12,24 @@ import threading
 import time
 import traceback
 from collections import OrderedDict
-from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeAlias, TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from torch import nn
 
 from inference.memory.disk import Disk
-from inference.memory.layout import Architecture
 from inference.memory.model import LoadedModel, Manifest
-from inference.memory.network import ReadNetwork
-from inference.memory.part import Label, Part, flatten
+from inference.memory.origins import Files, FromDisk, FromFiles, LayOut
+from inference.memory.part import Label, Part
 from inference.memory.shelves import Shelves
 
 Key = TypeVar("Key", bound=Hashable)
-LayOut: TypeAlias = Callable[[Mapping[str, ReadNetwork]], dict[str, Architecture]]
 LISTEN_S = 0.05
 """Seconds to wait for a load between two calls of ``on_wait``."""
-
-
-class Files(Protocol):
-    """The files that a model is read from; they raise errors of their own."""
-
-    @property
-    def key(self) -> str:
-        """Changes with everything that the weights are made from."""
-
-    @property
-    def key_at_hand(self) -> str | None:
-        """``key``; None if computing it takes as long as reading the files."""
-
-    @property
-    def parameter_count(self) -> int:
-        """Approximate number of parameters, without reading them; 0 if unknown."""
-
-    @property
-    def is_current(self) -> bool:
-        """Whether none of them was replaced since they were found; True if some are gone. Reads no contents."""
-
-    def networks(self, on_part: Callable[[], None]) -> dict[str, ReadNetwork]:
-        """The networks by part, with what adapters add to them; ``on_part`` is called before each is read."""
-
-    def check_unchanged(self) -> None:
-        """Raise an error if a file was replaced since they were found."""
-
-    def manifest(self, parts: Mapping[str, Label]) -> Manifest:
-        """The model without its weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +48,9 @@ class _Load:
     ahead: bool
     parts_read: int = 0
     future: Future[dict[str, Part]] = field(default_factory=Future)
+
+    def has_reached_part(self) -> None:
+        self.parts_read += 1
 
 
 class ModelStore(Generic[Key]):
@@ -256,7 +228,7 @@ class ModelStore(Generic[Key]):
             room = self._shelves.make_room(load.files.parameter_count * self._bytes_per_parameter)
             if load.ahead and not room:
                 return {}
-        source = _FromDisk(kept) if kept else _FromFiles(load, self._lay_out)
+        source = FromDisk(kept) if kept else FromFiles(load.files, self._lay_out, load.has_reached_part)
         if load.ahead and not self._shelves.make_room(sum(source.sizes.values())):
             return {}
         stay = self._shelves.make_room_for(source.sizes)
@@ -288,40 +260,6 @@ class ModelStore(Generic[Key]):
         here = {name: part for name, part in parts.items() if part}
         if self._disk and len(here) == len(labels):
             self._disk.keep(key, here)
-
-
-class _FromFiles:
-    """A model from its original files."""
-
-    def __init__(self, load: _Load, lay_out: LayOut) -> None:
-        def on_part() -> None:
-            load.parts_read += 1
-
-        self._files = load.files
-        self._networks = load.files.networks(on_part)
-        self._architectures = lay_out(self._networks)
-        self.sizes = {name: architecture.bytes for name, architecture in self._architectures.items()}
-
-    def parts(self, *, pinned: Container[str]) -> dict[str, Part]:
-        """Flatten the networks; each is freed as soon as its weights are copied."""
-        parts = {
-            name: flatten(self._networks.pop(name), architecture, pinned=name in pinned)
-            for name, architecture in self._architectures.items()
-        }
-        self._files.check_unchanged()
-        return parts
-
-
-class _FromDisk:
-    """A model that was kept on disk."""
-
-    def __init__(self, parts: Mapping[str, Part]) -> None:
-        self._parts = parts
-        self.sizes = {name: part.bytes for name, part in parts.items()}
-
-    def parts(self, *, pinned: Container[str]) -> dict[str, Part]:
-        """Copies in memory of their own: mapped files may be truncated meanwhile, and are not aligned."""
-        return {name: part.settled(pinned=name in pinned) for name, part in self._parts.items()}
 
 
 def _let_go(error: BaseException) -> None:
