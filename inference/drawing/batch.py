@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -50,17 +51,22 @@ def draw_latents(
 
 @torch.inference_mode()
 def decode(
-    model: LoadedModel, latents: Tensor, on_picture: Callable[[int], None] = lambda done: None, *, tiled: bool = False
+    model: LoadedModel,
+    latents: Tensor,
+    on_picture: Callable[[int], None] = lambda done: None,
+    *,
+    tiled: bool = False,
+    wide: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Decode latents (B, channels, h, w) to pixels, (B, 8 h, 8 w, 3) in uint8; also returns whether each picture was
     finite before rounding, (B,). Both are on the device.
 
     ``on_picture`` is called before each picture with the number of those done, and may raise. ``tiled`` takes less
-    memory but leaves faint seams.
+    memory but leaves faint seams. ``wide``: in float32, with a copy of the autoencoder, which may overflow in float16.
 
     Decodes one picture at a time: the VAE is compute-bound, so batching gains nothing, and nothing has to be padded.
     """
-    vae = model.vae
+    vae = copy.deepcopy(model.vae).float() if wide else model.vae
     if tiled:
         side = tile_side(*latents.shape[-2:])
         vae.tile_latent_min_size, vae.tile_sample_min_size = side, side * model.vae_factor
@@ -69,7 +75,7 @@ def decode(
     try:
         for done, row in enumerate(torch.split(latents, 1)):
             on_picture(done)
-            picture = decode_float(model, row)
+            picture = decode_float(vae, row)
             finite.append(picture.isfinite().all())
             pictures.append(to_uint8(picture))
     finally:
@@ -87,9 +93,8 @@ def tile_side(height: int, width: int) -> int:
     return min(LARGEST_TILE, max(SMALLEST_TILE, max(height, width) // 8 * 4))
 
 
-def decode_float(model: LoadedModel, latents: Tensor) -> Tensor:
+def decode_float(vae: Any, latents: Tensor) -> Tensor:
     """Decode latents (B, channels, h, w) to pictures (B, 3, 8 h, 8 w) in float32, nominally from -1 to 1."""
-    vae = model.vae
     config, weight = vae.config, next(vae.parameters())  # its own ``dtype`` walks through all modules
     scaled = latents / config.scaling_factor
     mean, std = config.get("latents_mean"), config.get("latents_std")

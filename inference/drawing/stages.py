@@ -94,8 +94,14 @@ class Stages:
         return Sampled(latents=torch.cat([row for row, _ in in_order]), parts=tuple(part for _, part in in_order))
 
     def decode(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """Decode one picture after the other, so nothing has to be halved; see ``batch.decode``."""
-        return self._decoded(latents, self._on_picture)
+        """Decode one picture after the other, so nothing has to be halved; see ``batch.decode``.
+
+        Some autoencoders, such as those of many anime checkpoints, overflow in float16; then float32 is tried.
+        """
+        pictures, finite = self._decoded(latents, self._on_picture)
+        if next(self._model.vae.parameters()).dtype is torch.float16 and not finite.all():
+            self._mend(latents, pictures, finite)
+        return pictures, finite
 
     def judge(self, pictures: Tensor) -> tuple[Verdict | None, ...]:
         """The checker's verdicts on pictures (rows, H, W, 3) in uint8; None without a checker."""
@@ -130,6 +136,15 @@ class Stages:
         return decoded or self._attempted(
             partial(whole, tiled=True), partial(self._put_away, *self._model.text_parts, "unet", lose=True)
         )
+
+    @torch.inference_mode()
+    def _mend(self, latents: Tensor, pictures: Tensor, finite: Tensor) -> None:
+        """Replace the pictures that are not finite though their latents are, if there is memory for that."""
+        spoilt = ~finite & latents.isfinite().flatten(1).all(1)
+        wide = partial(decode, self._model, latents[spoilt], self._on_picture, wide=True)
+        again = self._attempt(wide, self._evict_others, partial(self._put_away, "unet")) if spoilt.any() else None
+        if again is not None:
+            pictures[spoilt], finite[spoilt] = again
 
     def _compile_for(self, part: Batch) -> None:
         """Compile when a live network sees its first batch of a shape."""

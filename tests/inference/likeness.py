@@ -84,7 +84,7 @@ def drawn_with(catalog: Catalog, entry: ModelEntry, guidance: float, *adapters: 
     asked = row(prompt=PROMPT, negative=NEGATIVE, seed=SEED, guidance=guidance)
     order = batch(asked, model=entry.name, adapters=adapters, steps=STEPS)
     with torch.inference_mode():
-        drawn = decode_float(model, draw_latents(model, PromptCache(), order, lambda step, estimate: None))
+        drawn = decode_float(model.vae, draw_latents(model, PromptCache(), order, lambda step, estimate: None))
     return (drawn[0] * 0.5 + 0.5).clamp(0, 1)
 
 

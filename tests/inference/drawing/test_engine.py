@@ -368,6 +368,25 @@ def test_numbers_that_overflow_are_no_picture_and_the_order_fails_in_words(
     assert engine.draw(batch(model="tiny-lora"), silent).pixels.std() > 0
 
 
+def test_an_autoencoder_that_overflows_in_half_precision_decodes_in_full(
+    tiny_models: TinyModels, tmp_path: Path
+) -> None:
+    """As those of many anime checkpoints do. Dividing by a norm hides how large the numbers before it are."""
+    models = TinyModels(shutil.copytree(tiny_models.folder, tmp_path / "models"))
+    path = models.native / "vae" / "diffusion_pytorch_model.safetensors"
+    weights = load_file(path)
+    weights["decoder.conv_in.weight"] *= 1e5
+    weights["decoder.conv_in.bias"] *= 1e5
+    save_file(weights, path)
+    orders = batch(row(0), row(1, seed=8), bucket=2)
+    half, full = (
+        Engine(catalog=Catalog.load(models.catalog), device="cpu", precision=precision).draw(orders, silent)
+        for precision in ("fp16", "fp32")
+    )
+    assert half.faults == (None, None)
+    assert psnr(half.pixels, full.pixels) > 40
+
+
 def test_nothing_of_a_batch_is_kept_after_it(engine: Engine) -> None:
     def draw(seed: int) -> Drawn:
         return engine.draw(batch(row(0, seed=seed)), silent)

@@ -62,7 +62,7 @@ def ours(models: TinyModels, name: str, steps: int, rows: tuple[Row, ...]) -> Te
     )
     order = batch(*rows, model=name, steps=steps, width=SIDE + 8)
     with torch.inference_mode():
-        pictures = decode_float(model, draw_latents(model, PromptCache(), order, lambda step, estimate: None))
+        pictures = decode_float(model.vae, draw_latents(model, PromptCache(), order, lambda step, estimate: None))
     return (pictures * 0.5 + 0.5).clamp(0, 1)
 
 
