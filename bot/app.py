@@ -113,20 +113,27 @@ async def _meet_people(settings: Settings, bot: PictureBot, dispatcher: Dispatch
 async def _work(bot: PictureBot, dispatcher: Dispatcher, until: Coroutine[Any, Any, None]) -> None:
     """Draw and deliver until ``until`` ends. If drawing or following dies, everything does, and what was being drawn
     may be to blame; if this ends in any other way, no order is."""
-    tasks: list[asyncio.Task[None]] = []
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks.append(group.create_task(dispatcher.run(), name="drawing"))
-            tasks.append(group.create_task(bot.background.run(), name="background"))
+    async with asyncio.TaskGroup() as group:
+        tasks = [
+            group.create_task(dispatcher.run(), name="drawing"),
+            group.create_task(bot.background.run(), name="background"),
+        ]
+        try:
             await until
+        finally:
+            has_died = any(task.done() for task in tasks)
             for task in tasks:
-                task.cancel()
-    finally:
-        if all(task.cancelled() for task in tasks):
-            try:
-                await bot.store.jobs.interrupted()
-            except sqlite3.OperationalError as error:  # must not hide why this ends
-                log.warning("orders that were being drawn count as attempted: %s", error)
+                task.cancel()  # from here on nothing begins
+            if not has_died:
+                await _absolve(bot.store)
+
+
+async def _absolve(store: Store) -> None:
+    """Record that no order is to blame, before the workers have ended: whoever stops the bot may not wait for them."""
+    try:
+        await store.jobs.interrupted()
+    except sqlite3.OperationalError as error:  # must not hide why the bot ends
+        log.warning("orders that were being drawn count as attempted: %s", error)
 
 
 async def require_checkers(catalog: Catalog, worker: WorkerProcess) -> None:
@@ -237,7 +244,7 @@ def make_bot(settings: Settings, store: Store, catalog: Catalog, dispatcher: Dis
         follower=bot.follower,
         gallery=gallery,
     )
-    bot.history = History(jobs=store.jobs, gallery=gallery, endings=endings)
+    bot.history = History(jobs=store.jobs, gallery=gallery, endings=endings, limits=limits)
     bot.house = House(catalog=catalog, preferences=store.preferences)
     bot.line = Line(catalog=catalog, jobs=store.jobs, dispatcher=dispatcher)
     bot.seed_book = SeedBook(seeds=store.seeds, preferences=store.preferences, jobs=store.jobs)
@@ -253,7 +260,12 @@ def make_bot(settings: Settings, store: Store, catalog: Catalog, dispatcher: Dis
     )
     bot.recipes = Recipes(jobs=store.jobs, catalog=catalog)
     bot.privacy = Privacy(
-        people=store.people, gallery=gallery, dispatcher=dispatcher, delivery=delivery, background=bot.background
+        people=store.people,
+        jobs=store.jobs,
+        gallery=gallery,
+        dispatcher=dispatcher,
+        delivery=delivery,
+        background=bot.background,
     )
     return bot
 
@@ -264,9 +276,11 @@ def proxy_to(host: str) -> str | None:
 
 
 async def remove_strangers(settings: Settings, store: Store, examples: set[str]) -> None:
-    """Remove files that no job and no model knows, as left by a bot that was killed while saving."""
+    """Remove files that no job and no model knows, as left by a bot that was killed while saving or deleting."""
+    gallery = Gallery(settings.pictures_dir)
+    await gallery.remove_unwanted(store.jobs)
     known = await store.jobs.picture_ids() | examples
-    swept = await Gallery(settings.pictures_dir).sweep(known, since=await store.made_at())
+    swept = await gallery.sweep(known, since=await store.made_at())
     if swept.removed:
         log.info("removed %d files that belong to no picture", swept.removed)
     if swept.kept:

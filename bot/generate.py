@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import random
+import sqlite3
 import uuid
 from collections.abc import Iterable, Sequence
 
@@ -26,7 +27,7 @@ from bot.rules import Rules
 from bot.store import Job, Jobs, Origin, Place, Preferences
 from bot.ui.cards import accepted_card
 from bot.ui.comparison_card import Compared, comparison_card
-from bot.ui.replies import acknowledge
+from bot.ui.replies import acknowledge, think
 from bot.words import _
 from inference.catalog import Catalog
 from inference.catalog.entries import ModelEntry
@@ -66,7 +67,7 @@ class Generator:
         seed = _random_seed() if locked is None else locked
         request = self._request(interaction, options, seed=seed)
         self._check_room(interaction)
-        card = await _think(interaction)
+        card = await think(interaction)
         job = job_from(
             interaction,
             request,
@@ -102,7 +103,7 @@ class Generator:
         )
         self._require_possible(rules, found)
         self._check_room(interaction, orders=len(found))
-        card = await _think(interaction)
+        card = await think(interaction)
         jobs = _together(interaction, found, card=card, spoiler=bool(options.spoiler))
         self._follower.follow(jobs, await self._enqueue(interaction, jobs))
 
@@ -181,10 +182,10 @@ class Generator:
 
         Its row goes first: the follower then finds none at the order's end, and shows nothing more of it.
         """
-        deleted = await self._jobs.delete(job.id)
+        reposts = await self._jobs.delete(job.id)
         self._dispatcher.cancel(job.id)
-        await self._gallery.remove(deleted.pictures)
-        return deleted.reposts
+        await self._gallery.remove_unwanted(self._jobs)
+        return reposts
 
     async def job(self, job_id: str) -> Job:
         """The job of a card; raises ``Refused`` if it was deleted."""
@@ -251,7 +252,18 @@ class Generator:
             log.info("job %s has no card yet: %s", jobs[0].id, error)
         except Exception:  # discord.py raises errors of many kinds for answers that it does not expect
             log.exception("it is not known whether the card of job %s was sent", jobs[0].id)
-        self._follower.follow(jobs, tickets, card=message_id)
+        noted = message_id is not None and await self._note_card(jobs, message_id)
+        self._follower.follow(jobs, tickets, card=message_id, noted=noted)
+
+    async def _note_card(self, jobs: Sequence[Job], message_id: int) -> bool:
+        """Record at once where the card is: a bot that is stopped before it knows would send another one. False if that
+        is not possible now, which is no reason not to draw."""
+        try:
+            await self._jobs.set_message(jobs, message_id)
+        except sqlite3.OperationalError as error:
+            log.warning("the card of job %s will be recorded later: %s", jobs[0].id, error)
+            return False
+        return True
 
     async def _enqueue(self, interaction: discord.Interaction, jobs: Sequence[Job]) -> list[Ticket]:
         """Insert the orders as rows, then submit them. If one of them does not get into the queue, none of them stays.
@@ -259,9 +271,8 @@ class Generator:
         The limits are checked last, and nothing is awaited from there until all are in the queue: presses made
         meanwhile count.
         """
+        await self._jobs.add(*jobs)
         try:
-            for job in jobs:
-                await self._jobs.add(job)
             self._check_room(interaction, orders=len(jobs))
             tickets = [self._submit(job) for job in jobs]
             self._limits.ordered(interaction.user.id)
@@ -277,14 +288,6 @@ class Generator:
         return self._dispatcher.submit(
             job_id=job.id, owner=str(job.user_id), group=job.place.community, request=job.request
         )
-
-
-async def _think(interaction: discord.Interaction) -> int:
-    """Answer “thinking…”; returns that message's id."""
-    response = await interaction.response.defer(thinking=True)
-    if response is not None and response.message_id is not None:
-        return response.message_id
-    return (await interaction.original_response()).id
 
 
 def _together(

@@ -14,17 +14,20 @@ from bot.delivery.attachments import Attachment
 from bot.delivery.delivery import Delivery, Parcel
 from bot.delivery.gallery import Gallery
 from bot.delivery.lateness import late_note
-from bot.ordering.access import Judged, Refused, Showing, showing, showing_prompt
+from bot.ordering import requests
+from bot.ordering.access import Judged, Refused, Showing, require_within, showing, showing_prompt
 from bot.ordering.comparing import labels
 from bot.ordering.orders import place_of
 from bot.ordering.preferences import visible
+from bot.rules import Rules
 from bot.store import Job, Jobs, JobState, Origin, Place, Preferences, StoredPicture
 from bot.ui.cards import Finish, cancelled_card, failed_card, finished_card, not_taken, withheld_card
 from bot.ui.comparison_card import Compared, comparison_card
 from bot.words import _, speaking
 from inference.catalog import Catalog
 from inference.catalog.entries import ModelEntry
-from inference.contract import ALL_READ, Standing
+from inference.contract import ALL_READ, ImageRequest, Standing
+from inference.errors import InferenceError
 
 REQUEST_LIMIT = 24 * 2**20
 """Maximum bytes of all files of one message together; Discord takes 25 MiB a request."""
@@ -207,5 +210,14 @@ class Endings:
 
     def _others(self, job: Job) -> tuple[ModelEntry, ...]:
         """The models that could draw the same. Blocks: it looks at the disk."""
-        shown = visible(self._preferences.rules(job.place.guild_id), self._catalog)
-        return tuple(e for e in shown if e.name != job.request.model and self._catalog.on_disk(e))
+        rules = self._preferences.rules(job.place.guild_id)
+        others = (e for e in visible(rules, self._catalog) if e.name != job.request.model)
+        return tuple(e for e in others if self._may_draw(e, job.request, rules) and self._catalog.on_disk(e))
+
+    def _may_draw(self, entry: ModelEntry, request: ImageRequest, rules: Rules) -> bool:
+        """Whether ``entry`` can draw the same, and the rules allow the size and the steps that it would take."""
+        try:
+            require_within(rules, requests.other_model(request, self._catalog, entry=entry), title=entry.title)
+        except (Refused, InferenceError):
+            return False
+        return True

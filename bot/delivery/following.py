@@ -75,15 +75,17 @@ class Follower:
         self._gallery = gallery
         self._background = background
 
-    def follow(self, jobs: Sequence[Job], tickets: Sequence[Ticket], *, card: int | None = None) -> None:
+    def follow(
+        self, jobs: Sequence[Job], tickets: Sequence[Ticket], *, card: int | None = None, noted: bool = False
+    ) -> None:
         """Follow orders that are in the queue, and share a card if they are several, to their ends.
 
-        ``card`` is the id of their card's message, if their rows do not have it yet.
+        ``card`` is the id of their card's message, if ``jobs`` do not have it; ``noted``: their rows do.
         """
         if card is not None:
             jobs = [replace(job, place=replace(job.place, message_id=card)) for job in jobs]
         for job, ticket in zip(jobs, tickets, strict=True):
-            self._background.begin(f"job {job.id}", self._follow(job, ticket, new_card=card))
+            self._background.begin(f"job {job.id}", self._follow(job, ticket, new_card=None if noted else card))
         if jobs[0].comparison_id is not None:
             self._background.begin(f"card of {jobs[0].comparison_id}", self._keep_fresh(jobs[0], tickets))
 
@@ -114,7 +116,7 @@ class Follower:
         with speaking(job.place.locale):
             async with asyncio.TaskGroup() as group:
                 if new_card is not None:
-                    note = partial(self._jobs.set_message, job.id, new_card)
+                    note = partial(self._jobs.set_message, [job], new_card)
                     group.create_task(_patiently(job, note), name=f"card of job {job.id}")
                 group.create_task(self._note_attempts(job, ticket), name=f"attempts of job {job.id}")
                 group.create_task(self._tell(job, ticket), name=f"progress of job {job.id}")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import sqlite3
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from bot.delivery.attachments import Attachment, attachment
+from bot.store import Jobs
 from inference.contract import Picture
 
 log = logging.getLogger("bot.delivery.gallery")
@@ -47,9 +49,16 @@ class Gallery:
             log.warning("picture %s cannot be read: %s", picture_id, error)
             return None
 
-    async def remove(self, picture_ids: Iterable[str]) -> None:
-        """Delete pictures; missing ones are ignored, and those that cannot be deleted are logged."""
-        await asyncio.to_thread(self._remove, list(picture_ids))
+    async def remove(self, picture_ids: Iterable[str]) -> list[str]:
+        """Delete pictures; returns those that are gone, and logs those that cannot be deleted."""
+        return await asyncio.to_thread(self._remove, list(picture_ids))
+
+    async def remove_unwanted(self, jobs: Jobs) -> None:
+        """Delete the pictures of deleted orders; what cannot be deleted is tried again the next time."""
+        try:
+            await jobs.removed(await self.remove(await jobs.unwanted()))
+        except sqlite3.OperationalError as error:
+            log.warning("the pictures of deleted orders may still be there: %s", error)
 
     def discard(self, pictures: Iterable[Picture]) -> None:
         """Delete pictures without waiting for it."""
@@ -71,8 +80,9 @@ class Gallery:
     def _remove_older(self, than: float, but: set[str]) -> int:
         return _unlink(path for path, changed_at in self._files().items() if path.stem not in but and changed_at < than)
 
-    def _remove(self, picture_ids: list[str]) -> None:
+    def _remove(self, picture_ids: list[str]) -> list[str]:
         _unlink(map(self.path, picture_ids))
+        return [picture_id for picture_id in picture_ids if not self.path(picture_id).exists()]
 
     def _sweep(self, known: set[str], since: float) -> Swept:
         unknown = {path: changed_at for path, changed_at in self._files().items() if path.stem not in known}

@@ -16,6 +16,7 @@ from bot.rules import Scope
 from bot.store import Preferences
 from bot.ui.cards import inert
 from bot.ui.items import Pressable
+from bot.ui.replies import think
 from bot.words import N_, _
 from inference.catalog import Catalog
 from inference.dispatch.dispatcher import Dispatcher
@@ -45,6 +46,7 @@ class Choosing:
                     model=entry.title,
                 )
             )
+        await think(interaction, ephemeral=scope is Scope.USER)
         scope_id = _scope_id(scope, interaction)
         await self._preferences.choose_model(scope, scope_id, entry.name, chosen_by=interaction.user.id)
         said = _(_CHOSEN[scope], model=inert(entry.title))
@@ -55,21 +57,24 @@ class Choosing:
                 model=inert(winner.entry.title),
                 reason=_(_REASONS[winner.scope]),
             )
-        await interaction.response.send_message(said, ephemeral=scope is Scope.USER, allowed_mentions=NOBODY)
+        await interaction.edit_original_response(content=said, allowed_mentions=NOBODY)
 
     async def reset(self, interaction: discord.Interaction, *, scope: Scope) -> None:
         """Forget which model was to draw for a person, a channel or a server."""
         rules = self._preferences.rules(interaction.guild_id)
         require_may_choose(scope, asker(interaction), rules, guild_id=interaction.guild_id)
-        if not await self._preferences.forget_model(scope, _scope_id(scope, interaction)):
+        scope_id = _scope_id(scope, interaction)
+        if self._preferences.model(scope, scope_id) is None:
             raise Refused(_("There was no choice to undo."))
+        await think(interaction, ephemeral=scope is Scope.USER)
+        await self._preferences.forget_model(scope, scope_id)
         winner = choose(None, where(interaction), self._preferences, self._catalog)
         said = _(
             "Choice undone. {model} now draws here: {reason}.",
             model=inert(winner.entry.title),
             reason=_(_REASONS[winner.scope]),
         )
-        await interaction.response.send_message(said, ephemeral=scope is Scope.USER, allowed_mentions=NOBODY)
+        await interaction.edit_original_response(content=said, allowed_mentions=NOBODY)
 
     async def which(self, interaction: discord.Interaction) -> None:
         """Explain which model would draw here, and who decided that."""

@@ -18,13 +18,14 @@ from bot.delivery.delivery import NOBODY, TROUBLE, is_discords
 from bot.delivery.endings import Endings
 from bot.delivery.gallery import Gallery
 from bot.ordering.access import Refused, Showing, order_deleted, showing_prompt
+from bot.ordering.limits import Limits
 from bot.ordering.orders import place_of
 from bot.store import Job, Jobs, StoredPicture
 from bot.ui.cards import inert, not_taken, why_withheld, worded
 from bot.ui.components import custom_ids
 from bot.ui.items import ID, Pressable, VerbButton, chosen
 from bot.ui.modals import open_edit
-from bot.ui.replies import acknowledge
+from bot.ui.replies import acknowledge, think
 from bot.words import N_, _
 
 if TYPE_CHECKING:
@@ -59,17 +60,19 @@ class Page:
 class History:
     """Shows what a person has had drawn, and posts any of it again."""
 
-    def __init__(self, *, jobs: Jobs, gallery: Gallery, endings: Endings) -> None:
+    def __init__(self, *, jobs: Jobs, gallery: Gallery, endings: Endings, limits: Limits) -> None:
         self._jobs = jobs
         self._gallery = gallery
         self._endings = endings
+        self._limits = limits
 
     async def show(self, interaction: discord.Interaction, page: Page, *, asking: str | None = None) -> None:
         """Answer with a page; pressing one of its page buttons replaces it in place. ``asking``: it asks whether that
         order is really to be deleted."""
-        if not interaction.response.is_done():
-            turning = interaction.type is discord.InteractionType.component
-            await interaction.response.defer(ephemeral=True, thinking=not turning)
+        if interaction.type is not discord.InteractionType.component:
+            await think(interaction, ephemeral=True)
+        elif not interaction.response.is_done():
+            await acknowledge(interaction)
         try:
             await self._answer(interaction, page, asking, pictured=True)
         except discord.HTTPException as error:
@@ -94,12 +97,17 @@ class History:
 
     async def post_again(self, interaction: discord.Interaction, job_id: str) -> None:
         """Post one of a person's own orders again."""
+        await acknowledge(interaction)
         await self.own(interaction, job_id)
         await self.post(interaction, job_id)
 
     async def post(self, interaction: discord.Interaction, job_id: str) -> None:
-        """Post one order's card in this channel, by its rules."""
-        await acknowledge(interaction)
+        """Post one order's card in this channel, by its rules. The interaction is already acknowledged.
+
+        It counts as an order to those who may not order again at once.
+        """
+        self._limits.check_pause(interaction.user.id)
+        self._limits.ordered(interaction.user.id)
         job = await self._jobs.get(job_id)
         if job is None:
             raise order_deleted()

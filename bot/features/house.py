@@ -13,6 +13,7 @@ from bot.ordering.orders import asker
 from bot.rules import ChannelModels, Explicit, Rules, Scope
 from bot.store import Preferences
 from bot.ui.cards import inert
+from bot.ui.replies import think
 from bot.words import N_, _
 from inference.catalog import Catalog
 from inference.catalog.entries import ModelEntry
@@ -30,7 +31,8 @@ class House:
         self._preferences = preferences
 
     async def show(self, interaction: discord.Interaction) -> None:
-        await self._answer(interaction, self._rules(interaction))
+        sheet = self._sheet(interaction, self._rules(interaction))
+        await interaction.response.send_message(sheet, ephemeral=True, allowed_mentions=NOBODY)
 
     async def hide(self, interaction: discord.Interaction, name: str) -> None:
         """Hide a model on this server."""
@@ -67,9 +69,7 @@ class House:
     async def reset(self, interaction: discord.Interaction) -> None:
         """Reset to the bot's defaults."""
         self._rules(interaction)
-        assert interaction.guild_id is not None
-        await self._preferences.forget_model(Scope.SERVER, interaction.guild_id)
-        await self._change(interaction, Rules())
+        await self._change(interaction, Rules(), model_too=True)
 
     def hidden(self, interaction: discord.Interaction) -> list[ModelEntry]:
         """The models that are hidden here."""
@@ -84,16 +84,19 @@ class House:
             raise Refused(_("The settings require the Manage Server permission."))
         return self._preferences.rules(interaction.guild_id)
 
-    async def _change(self, interaction: discord.Interaction, rules: Rules) -> None:
+    async def _change(self, interaction: discord.Interaction, rules: Rules, *, model_too: bool = False) -> None:
+        """Set the rules; ``model_too``: forget the server's model."""
         assert interaction.guild_id is not None
+        await think(interaction, ephemeral=True)
+        if model_too:
+            await self._preferences.forget_model(Scope.SERVER, interaction.guild_id)
         await self._preferences.set_rules(interaction.guild_id, rules)
-        await self._answer(interaction, rules)
+        sheet = self._sheet(interaction, rules)
+        await interaction.edit_original_response(content=sheet, allowed_mentions=NOBODY)
 
-    async def _answer(self, interaction: discord.Interaction, rules: Rules) -> None:
+    def _sheet(self, interaction: discord.Interaction, rules: Rules) -> str:
         chosen = self._preferences.model(Scope.SERVER, interaction.guild_id)
-        await interaction.response.send_message(
-            _sheet(rules, chosen or self._catalog.default.name), ephemeral=True, allowed_mentions=NOBODY
-        )
+        return _sheet(rules, chosen or self._catalog.default.name)
 
 
 def _sheet(rules: Rules, model: str) -> str:

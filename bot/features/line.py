@@ -15,6 +15,7 @@ from bot.ordering.access import Refused, is_author_or_moderator
 from bot.ordering.orders import asker
 from bot.store import Job, Jobs
 from bot.ui.cards import TITLE_CHARACTERS, fitting, inert, state_line
+from bot.ui.replies import think
 from bot.ui.suggestions import choices
 from bot.words import _
 from inference.catalog import Catalog
@@ -67,7 +68,7 @@ class Line:
 
     async def show(self, interaction: discord.Interaction) -> None:
         """Answer with the queue as it is now. Orders from places that this person cannot see are only counted."""
-        await interaction.response.defer(ephemeral=True, thinking=True)
+        await think(interaction, ephemeral=True)
         found = await self._open()
         here = [order for order in found if _may_see(order.job, interaction)]
         lines = fitting([self._line(order) for order in here[:MOST_LINES]], LINES_CHARACTERS)
@@ -86,7 +87,7 @@ class Line:
 
     async def cancel(self, interaction: discord.Interaction, order: str | None) -> None:
         """Cancel the named order, all of one's own, or by default one's newest."""
-        await interaction.response.defer(ephemeral=True, thinking=True)
+        await think(interaction, ephemeral=True)
         found = await self._open()
         mine = [open_.job for open_ in found if open_.job.user_id == interaction.user.id]
         if order == ALL_OF_MINE:

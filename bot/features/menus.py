@@ -15,6 +15,7 @@ from bot.store import Job
 from bot.ui.components import card_of
 from bot.ui.deleting import withdraw
 from bot.ui.modals import remix_modal
+from bot.ui.replies import think
 from bot.words import N_, _
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ PATIENT_S = 20.0
 async def show_recipe(interaction: discord.Interaction[PictureBot], message: discord.Message) -> None:
     """Show how a message's picture was drawn, only to the person who asked."""
     recipes = interaction.client.recipes
-    await interaction.response.defer(ephemeral=True, thinking=True)
+    await think(interaction, ephemeral=True)
     job = await _readable(interaction, message)
     found = await recipes.read(message, within_s=PATIENT_S) if job is None else job.request
     await interaction.edit_original_response(view=recipes.sheet(found), allowed_mentions=NOBODY)
@@ -58,7 +59,7 @@ async def remix(interaction: discord.Interaction[PictureBot], message: discord.M
 
 async def delete(interaction: discord.Interaction[PictureBot], message: discord.Message) -> None:
     """Remove a card and, where its own button would, the orders behind it."""
-    await interaction.response.defer(ephemeral=True, thinking=True)
+    await think(interaction, ephemeral=True)
     if not place_of(interaction).member:
         raise Refused(_("Here I am only a guest and cannot remove messages. Press **Delete** on the card itself."))
     stays = await withdraw(interaction, message, await _orders(interaction, message))

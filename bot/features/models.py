@@ -23,6 +23,7 @@ from bot.ordering.preferences import choose, visible
 from bot.store import Preferences
 from bot.ui.cards import inert, why_withheld
 from bot.ui.items import Pressable
+from bot.ui.replies import acknowledge, think
 from bot.ui.suggestions import triggers_of
 from bot.words import N_, _, speaking, steps_of, told
 from inference.catalog import Catalog
@@ -61,7 +62,7 @@ class Models:
     async def show_list(self, interaction: discord.Interaction, *, page: int) -> None:
         """Answer with a page of models; pressing one of its page buttons replaces it in place."""
         turning = interaction.type is discord.InteractionType.component
-        await interaction.response.defer(ephemeral=True, thinking=not turning)
+        await (acknowledge(interaction) if turning else think(interaction, ephemeral=True))
         shown = visible(self._preferences.rules(interaction.guild_id), self._catalog)
         pages = max(1, -(-len(shown) // ON_A_PAGE))
         page = min(page, pages)
@@ -84,7 +85,7 @@ class Models:
     async def info(self, interaction: discord.Interaction, *, name: str) -> None:
         """Answer with all that is known about a model; its example follows if it has to be drawn first."""
         entry = choose(name, where(interaction), self._preferences, self._catalog).entry
-        await interaction.response.defer(ephemeral=True, thinking=True)
+        await think(interaction, ephemeral=True)
         example = await self.examples.find(entry)
         ticket = None if example else await self.examples.order(entry)
         await self._show_info(interaction, entry, example, drawing=ticket is not None)

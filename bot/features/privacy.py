@@ -15,9 +15,10 @@ from bot.delivery.endings import REQUEST_LIMIT
 from bot.delivery.gallery import Gallery
 from bot.features import export
 from bot.ordering.access import Refused
-from bot.store import People, Person
+from bot.store import Jobs, People, Person
 from bot.ui.cards import GREY, RED, layout
 from bot.ui.items import VerbButton
+from bot.ui.replies import acknowledge, think
 from bot.words import N_, _
 from inference.dispatch.dispatcher import Dispatcher
 
@@ -34,17 +35,37 @@ class Privacy:
     """Answers the subcommands of ``/privacy``, to the person alone."""
 
     def __init__(
-        self, *, people: People, gallery: Gallery, dispatcher: Dispatcher, delivery: Delivery, background: Background
+        self,
+        *,
+        people: People,
+        jobs: Jobs,
+        gallery: Gallery,
+        dispatcher: Dispatcher,
+        delivery: Delivery,
+        background: Background,
     ) -> None:
         self._people = people
+        self._jobs = jobs
         self._gallery = gallery
         self._dispatcher = dispatcher
         self._delivery = delivery
         self._background = background
+        self._exporting: set[int] = set()
+        """The people who are being sent their data."""
 
     async def export(self, interaction: discord.Interaction, *, first: int) -> None:
-        """Answer with ZIP files from part ``first`` (counted from 1) on, one message each."""
-        await interaction.response.defer(ephemeral=True, thinking=True)
+        """Answer with ZIP files from part ``first`` (counted from 1) on, one message each; one answer at a time."""
+        user_id = interaction.user.id
+        if user_id in self._exporting:
+            raise Refused(_("Your last export is still on its way. Wait until all its parts are here."))
+        self._exporting.add(user_id)
+        try:
+            await self._export(interaction, first=first)
+        finally:
+            self._exporting.remove(user_id)
+
+    async def _export(self, interaction: discord.Interaction, *, first: int) -> None:
+        await think(interaction, ephemeral=True)
         person = await self._known(interaction.user.id)
         limit = min(interaction.filesize_limit, REQUEST_LIMIT)
         parts = await asyncio.to_thread(export.plan, person, self._gallery, limit=limit)
@@ -57,7 +78,7 @@ class Privacy:
 
     async def ask(self, interaction: discord.Interaction) -> None:
         """Say what would be forgotten, and ask whether to do it."""
-        await interaction.response.defer(ephemeral=True, thinking=True)
+        await think(interaction, ephemeral=True)
         person = await self._known(interaction.user.id)
         view = layout(RED, _warning(person), rows=[[Forget(str(person.user_id)), Keep(str(person.user_id))]])
         await interaction.edit_original_response(view=view, allowed_mentions=NOBODY)
@@ -65,11 +86,11 @@ class Privacy:
     async def forget(self, interaction: discord.Interaction, user_id: int) -> None:
         """Forget a person: the rows first, in one transaction, so that a bot killed here comes back without them."""
         _require_same(interaction, user_id)
-        await interaction.response.defer()
+        await acknowledge(interaction)
         person = await self._people.forget(user_id)
         for job in person.unfinished:
             self._dispatcher.cancel(job.id)
-        await self._gallery.remove(picture.id for picture in person.pictures)
+        await self._gallery.remove_unwanted(self._jobs)
         shown = [*(job.place for job in person.jobs), *person.reposts]
         cards = {place.message_id: place for place in shown if place.message_id is not None}
         near = [place for place in cards.values() if within_reach(place)]

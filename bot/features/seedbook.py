@@ -9,6 +9,7 @@ from bot.delivery.delivery import NOBODY
 from bot.ordering.access import Refused
 from bot.store import Jobs, Preferences, Seeds
 from bot.ui.cards import inert
+from bot.ui.replies import think
 from bot.ui.suggestions import choices
 from bot.words import _
 from inference.contract import MAX_SEED, ImageRequest
@@ -28,7 +29,7 @@ class SeedBook:
 
     async def show(self, interaction: discord.Interaction) -> None:
         """Show what the next order will use."""
-        await _thinking(interaction)
+        await think(interaction, ephemeral=True)
         locked = self._preferences.locked_seed(interaction.user.id)
         last = await self._last(interaction.user.id)
         lines = [
@@ -39,20 +40,20 @@ class SeedBook:
 
     async def lock(self, interaction: discord.Interaction, seed: int | None, picture: int | None) -> None:
         """Use this seed, or that of a picture of the last order, for every order until it is unlocked."""
-        await _thinking(interaction)
+        await think(interaction, ephemeral=True)
         if seed is None and picture is None:
             picture = 1
         await self._lock(interaction, await self._meant(interaction.user.id, seed, picture))
 
     async def random(self, interaction: discord.Interaction) -> None:
         """Return to random seeds."""
-        await _thinking(interaction)
+        await think(interaction, ephemeral=True)
         await self._preferences.unlock_seed(interaction.user.id)
         await _answer(interaction, _("🎲 Your seeds are random."))
 
     async def next(self, interaction: discord.Interaction) -> None:
         """Lock the seed after the last picture's, or after the locked one if nothing was drawn with that yet."""
-        await _thinking(interaction)
+        await think(interaction, ephemeral=True)
         user = interaction.user.id
         current, last = await self._current(user), await self._last(user)
         drawn = len(last.seeds) if last is not None and last.seed == current else 1
@@ -61,7 +62,7 @@ class SeedBook:
     async def save(self, interaction: discord.Interaction, name: str, seed: int | None, picture: int | None) -> None:
         """Save the given seed, or that of a picture of the last order; if neither is given, the locked seed, else that
         of the last order's first picture."""
-        await _thinking(interaction)
+        await think(interaction, ephemeral=True)
         user, name = interaction.user.id, " ".join(name.split())
         if not name:
             raise Refused(_("The name is empty. Give the seed a name."))
@@ -74,7 +75,7 @@ class SeedBook:
 
     async def use(self, interaction: discord.Interaction, name: str) -> None:
         """Lock a seed of the book."""
-        await _thinking(interaction)
+        await think(interaction, ephemeral=True)
         seed = await self._seeds.get(interaction.user.id, " ".join(name.split()))
         if seed is None:
             raise _unknown(name)
@@ -82,7 +83,7 @@ class SeedBook:
 
     async def show_list(self, interaction: discord.Interaction) -> None:
         """Show the whole book."""
-        await _thinking(interaction)
+        await think(interaction, ephemeral=True)
         kept = await self._seeds.all(interaction.user.id)
         if not kept:
             raise Refused(_("Your seed book is empty. `/seed save` saves your current seed."))
@@ -92,7 +93,7 @@ class SeedBook:
 
     async def forget(self, interaction: discord.Interaction, name: str) -> None:
         """Remove a seed from the book."""
-        await _thinking(interaction)
+        await think(interaction, ephemeral=True)
         if not await self._seeds.forget(interaction.user.id, " ".join(name.split())):
             raise _unknown(name)
         await _answer(interaction, _("“{name}” was removed from your seed book.", name=inert(name)))
@@ -156,10 +157,6 @@ def _nothing_yet() -> Refused:
 
 def _unknown(name: str) -> Refused:
     return Refused(_("There is no “{name}” in your seed book. `/seed list` shows what is.", name=inert(name)))
-
-
-async def _thinking(interaction: discord.Interaction) -> None:
-    await interaction.response.defer(ephemeral=True, thinking=True)
 
 
 async def _answer(interaction: discord.Interaction, text: str) -> None:

@@ -67,9 +67,7 @@ class Limits:
         return min(limit for limit in limits if limit is not None)
 
     def _check(self, user_id: int, guild_id: int | None, rules: Rules, *, orders: int) -> None:
-        left_s = self._last.get(user_id, -math.inf) + self._cooldown_s - self._clock()
-        if left_s > 0:
-            raise Refused(_("Please wait {seconds} s before your next order.", seconds=math.ceil(left_s)))
+        self.check_pause(user_id)
         limit = rules.waiting_limit
         if limit is not None and self._dispatcher.waiting_for(str(user_id)) + orders > limit:
             raise Refused(
@@ -89,6 +87,12 @@ class Limits:
                 )
             )
         self._dispatcher.check_room(str(user_id), orders=orders)
+
+    def check_pause(self, user_id: int) -> None:
+        """Raise ``Refused`` if this person ordered just now."""
+        left_s = self._last.get(user_id, -math.inf) + self._cooldown_s - self._clock()
+        if left_s > 0:
+            raise Refused(_("Please wait {seconds} s before your next order.", seconds=math.ceil(left_s)))
 
     def ordered(self, user_id: int) -> None:
         """Note that a person has just ordered."""

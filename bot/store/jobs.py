@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,26 +21,18 @@ class Drawn:
     people: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deleted:
-    """What a deleted job leaves outside of the database, for the caller to remove: picture files, by their ids, and
-    messages that show them once more."""
-
-    pictures: list[str]
-    reposts: list[Place]
-
-
 class Jobs:
     """The jobs and pictures of one database."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add(self, job: Job) -> None:
-        """Insert an order."""
-        row = to_row(job)
-        columns, marks = ", ".join(row), ", ".join("?" * len(row))
-        await self._database.write(f"INSERT INTO jobs ({columns}) VALUES ({marks})", tuple(row.values()))
+    async def add(self, *jobs: Job) -> None:
+        """Insert orders, all of them or none."""
+        async with self._database.transaction() as connection:
+            for row in map(to_row, jobs):
+                columns, marks = ", ".join(row), ", ".join("?" * len(row))
+                await connection.execute(f"INSERT INTO jobs ({columns}) VALUES ({marks})", tuple(row.values()))
 
     async def get(self, job_id: str) -> Job | None:
         row = await self._database.fetch_one("SELECT * FROM jobs WHERE id = ?", (job_id,))
@@ -58,9 +51,11 @@ class Jobs:
         """The orders that share a card, in the order in which they were made."""
         return await self._jobs("WHERE comparison_id = ? ORDER BY rowid", (comparison_id,))
 
-    async def set_message(self, job_id: str, message_id: int) -> None:
-        """Remember which message is the job's card."""
-        await self._database.write("UPDATE jobs SET message_id = ? WHERE id = ?", (message_id, job_id))
+    async def set_message(self, jobs: Iterable[Job], message_id: int) -> None:
+        """Remember which message is the card of these jobs."""
+        async with self._database.transaction() as connection:
+            rows = [(message_id, job.id) for job in jobs]
+            await connection.executemany("UPDATE jobs SET message_id = ? WHERE id = ?", rows)
 
     async def posted(self, job_id: str, place: Place) -> bool:
         """Remember a message that shows the job once more; False if the job has been deleted meanwhile."""
@@ -187,14 +182,24 @@ class Jobs:
         """The ids of all pictures that jobs have."""
         return {row["id"] for row in await self._database.fetch_all("SELECT id FROM pictures")}
 
-    async def delete(self, job_id: str) -> Deleted:
-        """Delete a job."""
+    async def delete(self, job_id: str) -> list[Place]:
+        """Delete a job; returns where messages show it once more. Its pictures are ``unwanted`` now."""
         async with self._database.transaction() as connection:
             rows = await self._database.fetch_all("SELECT * FROM reposts WHERE job_id = ?", (job_id,))
-            ids = [picture.id for picture in await self.pictures(job_id)]
             await connection.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
         await self._database.wipe()
-        return Deleted(pictures=ids, reposts=[place_from(row) for row in rows])
+        return [place_from(row) for row in rows]
+
+    async def unwanted(self) -> list[str]:
+        """The ids of pictures whose order was deleted, and whose files may still be there."""
+        async with self._database.transaction():  # or else a deletion that is yet to fail might be seen
+            return [row["id"] for row in await self._database.fetch_all("SELECT id FROM unwanted_pictures")]
+
+    async def removed(self, picture_ids: Iterable[str]) -> None:
+        """Record that the files of unwanted pictures are gone."""
+        async with self._database.transaction() as connection:
+            ids = [(picture_id,) for picture_id in picture_ids]
+            await connection.executemany("DELETE FROM unwanted_pictures WHERE id = ?", ids)
 
     async def _jobs(self, where: str, parameters: tuple[Any, ...] = ()) -> list[Job]:
         return [job_from(row) for row in await self._database.fetch_all(f"SELECT * FROM jobs {where}", parameters)]

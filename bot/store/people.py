@@ -113,7 +113,7 @@ class People:
     async def forget(self, user_id: int) -> Person:
         """Remove every row about a person, all of them or none; returns what there was.
 
-        The caller cancels orders and removes files. Files left over belong to no job; the next start sweeps them up.
+        The caller cancels orders and removes files: the pictures are ``Jobs.unwanted`` now.
         """
         async with self._database.transaction() as connection:
             person = await self.get(user_id)

@@ -41,10 +41,10 @@ class Preferences:
         )
         self._models[scope, scope_id] = model
 
-    async def forget_model(self, scope: Scope, scope_id: int) -> bool:
-        """Remove a choice; False if there was none."""
+    async def forget_model(self, scope: Scope, scope_id: int) -> None:
+        """Remove a choice, if there is one."""
         await self._database.erase("DELETE FROM choices WHERE scope = ? AND scope_id = ?", (scope.value, scope_id))
-        return self._models.pop((scope, scope_id), None) is not None
+        self._models.pop((scope, scope_id), None)
 
     def rules(self, guild_id: int | None) -> Rules:
         """A server's rules; outside of servers there are none."""

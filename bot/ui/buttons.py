@@ -14,6 +14,7 @@ from bot.store import StoredPicture
 from bot.ui.deleting import press_delete
 from bot.ui.items import ID, Pressable, VerbButton, chosen
 from bot.ui.modals import open_edit
+from bot.ui.replies import acknowledge
 from bot.words import N_, _
 from inference.catalog.entries import ModelEntry
 
@@ -53,7 +54,7 @@ class Delete(VerbButton, template=rf"delete:{ID}"):
     verb, emoji, words = "delete", "🗑️", N_("Delete")
 
     async def press(self, interaction: discord.Interaction[PictureBot]) -> None:
-        await interaction.response.defer()
+        await acknowledge(interaction)
         job = await interaction.client.store.jobs.get(self.subject)
         await press_delete(interaction, [] if job is None else [job])
 

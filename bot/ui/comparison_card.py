@@ -15,6 +15,7 @@ from bot.store import Job, JobState
 from bot.ui.cards import BLUE, GREEN, Row, fitting, inert, layout, state_line, title_of, unread_lines
 from bot.ui.deleting import press_delete
 from bot.ui.items import ID, Pressable, VerbButton, chosen
+from bot.ui.replies import acknowledge
 from bot.words import N_, _
 from inference.contract import ALL_READ, Standing, Unread
 from inference.errors import shortened
@@ -101,7 +102,7 @@ class DeleteComparison(VerbButton, template=rf"delete_comparison:{ID}"):
 
     async def press(self, interaction: discord.Interaction[PictureBot]) -> None:
         """Delete everything that was compared, and the card."""
-        await interaction.response.defer()
+        await acknowledge(interaction)
         await press_delete(interaction, await interaction.client.store.jobs.of_comparison(self.subject))
 
 
@@ -122,6 +123,7 @@ class GoOn(Pressable, ui.DynamicItem[ui.Select[ui.LayoutView]], template=rf"go_o
     async def press(self, interaction: discord.Interaction[PictureBot]) -> None:
         """Show the chosen one with all its buttons."""
         bot, [job_id] = interaction.client, chosen(interaction)
+        await acknowledge(interaction)
         await bot.endings.require_readable(interaction, await bot.store.jobs.of_comparison(self.comparison_id))
         await bot.history.post(interaction, job_id)
 

@@ -4,8 +4,10 @@ the prompt that they typed, because Discord keeps none of it."""
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import Any
 
+import aiohttp
 import discord
 
 from bot.ordering.access import Refused
@@ -15,7 +17,10 @@ from inference.errors import InferenceError, shortened, unexpected
 
 log = logging.getLogger("bot.ui.replies")
 
+UNKNOWN_MESSAGE = 10008
 UNKNOWN_INTERACTION = 10062
+ACKNOWLEDGED = 40060
+"""Discord has an answer already. After an error of its own it may, and discord.py then sends the same answer again."""
 MOST_CHARACTERS = 2000
 """Maximum length of a message, by Discord's rules."""
 TYPED_CHARACTERS = 1500
@@ -32,10 +37,29 @@ def is_refusal(error: BaseException) -> bool:
 async def acknowledge(interaction: discord.Interaction) -> None:
     """Acknowledge a press without showing anything. For a menu this is an empty edit, which shows it anew: as long as
     an option looks chosen, Discord sends nothing when it is chosen again."""
-    if _is_of_a_menu(interaction):
-        await interaction.response.edit_message()
-    else:
-        await interaction.response.defer()
+    try:
+        if _may_be_of_a_menu(interaction):
+            await interaction.response.edit_message()
+        else:
+            await interaction.response.defer()
+    except discord.HTTPException as error:
+        if error.code == UNKNOWN_MESSAGE:  # it was deleted while its form was open
+            await interaction.response.defer()
+        elif error.code != ACKNOWLEDGED:
+            raise
+
+
+async def think(interaction: discord.Interaction, *, ephemeral: bool = False) -> int:
+    """Answer “thinking…”; returns that message's id. Whatever Discord says, what counts is whether it is there."""
+    try:
+        response = await interaction.response.defer(ephemeral=ephemeral, thinking=True)
+    except (discord.HTTPException, aiohttp.ClientError):
+        with suppress(discord.HTTPException, aiohttp.ClientError):
+            return (await interaction.original_response()).id
+        raise
+    if response is not None and response.message_id is not None:
+        return response.message_id
+    return (await interaction.original_response()).id
 
 
 async def answer_error(interaction: discord.Interaction, error: BaseException, *, typed: str | None = None) -> None:
@@ -44,8 +68,8 @@ async def answer_error(interaction: discord.Interaction, error: BaseException, *
     ``typed`` (by default a command's prompt) is given back to be copied.
     """
     cause = _cause(error)
-    if isinstance(cause, discord.HTTPException) and cause.code == UNKNOWN_INTERACTION:
-        log.warning("an interaction expired before it was answered")
+    if isinstance(cause, discord.HTTPException) and cause.code in (UNKNOWN_INTERACTION, ACKNOWLEDGED):
+        log.warning("an interaction expired before it was answered, or its answer was taken with an error: %s", cause)
         return
     try:
         await _answer(interaction, _with(_sentence(cause), typed or getattr(interaction.namespace, "prompt", None)))
@@ -61,19 +85,27 @@ def _cause(error: BaseException) -> BaseException:
 async def _answer(interaction: discord.Interaction, sentence: str) -> None:
     """An ephemeral message, unless “thinking…” is already shown: the answer replaces that, as visible as it was."""
     none = discord.AllowedMentions.none()
-    if _is_of_a_menu(interaction) and not interaction.response.is_done():
+    if _may_be_of_a_menu(interaction) and not interaction.response.is_done():
         await acknowledge(interaction)
     if not interaction.response.is_done():
-        await interaction.response.send_message(sentence, ephemeral=True, allowed_mentions=none)
-    elif interaction.response.type is discord.InteractionResponseType.deferred_channel_message:
+        try:
+            await interaction.response.send_message(sentence, ephemeral=True, allowed_mentions=none)
+        except discord.HTTPException as error:
+            if error.code != ACKNOWLEDGED:
+                raise
+        else:
+            return
+    if interaction.response.type is discord.InteractionResponseType.deferred_channel_message:
         await interaction.edit_original_response(content=sentence, allowed_mentions=none)
     else:
         await interaction.followup.send(sentence, ephemeral=True, allowed_mentions=none)
 
 
-def _is_of_a_menu(interaction: discord.Interaction) -> bool:
+def _may_be_of_a_menu(interaction: discord.Interaction) -> bool:
+    """Whether a menu was used, or a form sent that one may have opened: it does not say what did."""
     data: Any = interaction.data or {}
-    return "values" in data
+    is_form = interaction.type is discord.InteractionType.modal_submit
+    return "values" in data or (is_form and interaction.message is not None)
 
 
 def _with(sentence: str, typed: str | None) -> str:

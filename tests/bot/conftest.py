@@ -18,7 +18,7 @@ import pytest
 from bot.settings import Settings
 from bot.store import Job, JobState, Origin, Place
 from inference.catalog import Catalog
-from inference.contract import ImageRequest
+from inference.contract import Finished, ImageRequest, Picture, picture_id
 from tests.bot.studio import Studio, open_studio
 from tests.discord_api import schema as discord_schema
 from tests.hub import hub
@@ -125,3 +125,23 @@ def a_job(**changes: Any) -> Job:
         created_at=time.time(),
     )
     return replace(job, **changes)
+
+
+def finished(job: Job) -> Finished:
+    """How ``job`` ends once its pictures are drawn."""
+    pictures = tuple(
+        Picture(
+            id=picture_id(job.id, index),
+            index=index,
+            seed=job.request.picture_seed(index),
+            width=128,
+            height=128,
+            bucket=4,
+            guided_bucket=2,
+            pixels_sha256=f"{index:064}",
+            bytes=1000,
+            variation_seed=variation.seed if (variation := job.request.picture_variation(index)) else None,
+        )
+        for index in range(job.request.count)
+    )
+    return Finished(pictures=pictures, seconds=0.5)

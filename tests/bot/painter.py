@@ -13,6 +13,7 @@ import io
 import os
 import random
 import signal
+import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -58,6 +59,15 @@ def gone_for_good(connection: Connection, spec: WorkerSpec) -> None:
         connection.recv()
     else:
         main(connection, spec)
+
+
+def slow_to_end(connection: Connection, spec: WorkerSpec) -> None:
+    """Told to end while it draws, it takes until the test creates the file ``go``."""
+    try:
+        main(connection, spec)
+    except SystemExit:
+        while not (spec.pictures_dir / "go").exists():
+            time.sleep(0.02)
 
 
 def pixels(seed: int, width: int, height: int, variation: Variation | None = None) -> bytes:

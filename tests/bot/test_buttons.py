@@ -15,13 +15,26 @@ from simcord.http import router
 
 from bot.delivery import following
 from bot.ordering.access import Refused
+from bot.rules import Rules
 from bot.settings import Settings
 from bot.store import JobState, Origin
 from bot.ui.buttons import A_LITTLE, A_LOT
 from inference.catalog import Catalog
+from inference.catalog.entries import Family
 from inference.contract import Adapter, Variation
 from tests.bot.painter import pixels
-from tests.bot.studio import Studio, covers, images_of, labels_of, menu_of, open_studio, text_of, until, walk
+from tests.bot.studio import (
+    Studio,
+    covers,
+    images_of,
+    labels_of,
+    menu_of,
+    open_studio,
+    parts_of,
+    text_of,
+    until,
+    walk,
+)
 
 
 async def drawn(studio: Studio, *, prompt: str = "a red apple", seed: int = 7, count: int = 1) -> discord.Message:
@@ -174,6 +187,62 @@ async def test_a_menu_is_shown_anew_so_that_the_same_can_be_chosen_again(setting
                 assert answer.followups[0].ephemeral
 
 
+@pytest.mark.parametrize(("prompt", "words"), [("a green pear", None), ("  ", "The prompt is empty")])
+async def test_a_menu_is_shown_anew_once_its_form_is_sent(studio: Studio, prompt: str, words: str | None) -> None:
+    card = await drawn(studio, count=2)
+    shown = await studio.ann.select(card, values=["edit:1"], custom_id=menu_of(card, "one_of"))
+    sent = len(studio.env.http_requests)
+    answer = await studio.ann.submit_modal(shown, {**fields_of(shown), "prompt": prompt})
+    calls = studio.env.http_requests[sent:]
+    assert [call.json["type"] for call in calls if call.path.endswith("/callback")] == [7]
+    assert len(await images_of(studio.cards()[0])) == 2
+    if words is None:
+        await studio.pictures(index=1)
+    else:
+        assert words in answer.followups[0].content
+        assert answer.followups[0].ephemeral
+
+
+async def test_a_form_whose_card_was_deleted_meanwhile_is_an_order_all_the_same(studio: Studio) -> None:
+    shown = await studio.ann.click(await drawn(studio), label="Edit")
+    studio.env.inject_error("POST", "/interactions/*/callback", status=404, code=10008, message="Unknown Message")
+    await studio.ann.submit_modal(shown, {**fields_of(shown), "prompt": "a green pear"})
+    await studio.pictures(index=1)
+
+
+async def test_a_bot_that_is_stopped_right_after_a_press_knows_its_card(studio: Studio) -> None:
+    card = await drawn(studio)
+    await studio.stop()
+    await studio.ann.click(card, label="Same seed")
+    await studio.restart()
+    [picture] = await studio.pictures(index=1)
+    assert picture.tobytes() == pixels(7, 64, 64)
+    await studio.all_delivered()
+    assert len(studio.cards()) == 2
+
+
+async def test_only_models_that_the_server_lets_draw_the_same_are_offered(studio: Studio) -> None:
+    entry = studio.catalog["guided"]
+    models = studio.catalog._models
+    models["large"] = replace(entry, name="large", family=Family.SDXL, width=96, height=96)
+    models["slow"] = replace(entry, name="slow", steps=replace(entry.steps, default=6))
+    guild_id = studio.channel.guild.id
+    try:
+        assert set(others_of(await drawn(studio))) == {"guided", "large", "slow"}
+        await studio.store.preferences.set_rules(guild_id, Rules(largest_side=64, most_steps=4))
+        assert others_of(await drawn(studio)) == ["guided"]
+        await studio.store.preferences.set_rules(guild_id, Rules(hidden_models=frozenset({"guided", "large", "slow"})))
+        assert others_of(await drawn(studio)) == []
+    finally:
+        del models["large"], models["slow"]
+
+
+def others_of(card: discord.Message) -> list[str]:
+    """The models that a card's menu offers."""
+    menus = [part for part in parts_of(card) if part.get("custom_id", "").startswith("other_model:")]
+    return [option["value"] for menu in menus for option in menu["options"]]
+
+
 async def test_a_variation_of_a_variation_is_one_of_the_same_seed(studio: Studio) -> None:
     card = await varied(studio)
     await studio.ann.select(card, values=["vary_a_lot:1"], custom_id=menu_of(card, "one_of"))
@@ -302,8 +371,8 @@ async def test_flags_typed_into_the_forms_prompt_win_over_the_settings_that_it_c
 async def test_settings_that_are_none_are_refused(studio: Studio, said: str, words: str) -> None:
     shown = await studio.ann.click(await drawn(studio), label="Edit")
     refused = await studio.ann.submit_modal(shown, {"prompt": "a pear", "negative": "", "flags": said})
-    assert refused.ephemeral
-    assert words in refused.response.content
+    assert refused.followups[0].ephemeral
+    assert words in refused.followups[0].content
     assert len(studio.cards()) == 1
 
 
@@ -312,11 +381,11 @@ async def test_a_form_that_is_refused_is_given_back_as_one_prompt(studio: Studio
     shown = await studio.ann.click(card, label="Edit")
     typed = {"prompt": "a pear " * 140, "negative": "worms", "flags": "--stylize 5"}
     refused = await studio.ann.submit_modal(shown, typed)
-    assert f"```\n{'a pear ' * 140}--no worms --stylize 5\n```" in refused.response.content
+    assert f"```\n{'a pear ' * 140}--no worms --stylize 5\n```" in refused.followups[0].content
     shown = await studio.ann.click(card, label="Edit")
     refused = await studio.ann.submit_modal(shown, {**typed, "negative": "worms " * 166})
-    assert len(refused.response.content) <= 2000
-    assert refused.response.content.endswith("…\n```")
+    assert len(refused.followups[0].content) <= 2000
+    assert refused.followups[0].content.endswith("…\n```")
 
 
 @pytest.mark.parametrize("restarted", [False, True])
@@ -335,8 +404,8 @@ async def test_an_edit_to_an_empty_prompt_is_refused_to_the_editor_alone(studio:
     first = await drawn(studio)
     shown = await studio.ann.click(first, label="Edit")
     refused = await studio.ann.submit_modal(shown, {"prompt": "   ", "negative": "", "flags": ""})
-    assert refused.ephemeral
-    assert "The prompt is empty" in refused.response.content
+    assert refused.followups[0].ephemeral
+    assert "The prompt is empty" in refused.followups[0].content
     assert len(studio.cards()) == 1
 
 

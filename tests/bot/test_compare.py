@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -204,8 +206,8 @@ async def test_a_comparison_is_taken_whole_or_not_at_all(
         await studio.card(saying="Drawing")
         add = studio.store.jobs.add
 
-        async def add_beside_others(job: Job) -> None:
-            await add(job)
+        async def add_beside_others(job: Job, *jobs: Job) -> None:
+            await add(job, *jobs)
             while studio.dispatcher.waiting_for(str(job.user_id)) < 2:
                 studio.dispatcher.submit(job_id=str(uuid.uuid4()), owner=str(job.user_id), request=job.request)
 
@@ -290,6 +292,22 @@ async def test_a_killed_bot_fills_the_card_after_its_restart(studio: Studio) -> 
     await studio.pictures(count=2)
     assert len(studio.cards()) == 1
     assert {job.state for job in await studio.jobs()} == {JobState.DONE}
+
+
+async def test_no_kill_leaves_a_part_of_a_comparison(studio: Studio) -> None:
+    """Nothing of it is in the database for others until all of it is."""
+    there: list[int] = []
+    with closing(sqlite3.connect(studio.settings.database_path, check_same_thread=False)) as other:
+
+        def look() -> None:
+            there.append(other.execute("SELECT count(*) FROM jobs").fetchone()[0])
+
+        await studio.store._database._connection.create_function("look", 0, look)
+        async with studio.store._database.transaction() as connection:
+            await connection.execute("CREATE TEMP TRIGGER looking AFTER INSERT ON jobs BEGIN SELECT look(); END")
+        await compared(studio, 3, steps="1,2,3")
+    assert there == [0, 0, 0]
+    assert len(await studio.jobs()) == 3
 
 
 def order(catalog: Catalog, **axes: str) -> list[ImageRequest]:

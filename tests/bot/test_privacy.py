@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
+import shutil
 import sqlite3
+import uuid
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
+from simcord.results import InteractionResult
 
 from bot import app
 from bot.delivery import delivery
-from bot.delivery.gallery import Gallery
+from bot.delivery.gallery import MOST_LEFT, Gallery
 from bot.features import export, privacy
 from bot.rules import Scope
-from bot.store import JobState, Origin, Person, StoredPicture
+from bot.settings import ROOT, Settings
+from bot.store import JobState, Origin, Person, StoredPicture, open_store
 from bot.store.people import KeptSeed
 from bot.ui.cards import layout
 from inference.contract import picture_id
-from tests.bot.conftest import a_job
+from tests.bot.conftest import a_job, finished
 from tests.bot.painter import pixels
 from tests.bot.studio import Studio, labels_of, said, text_of, until
 
@@ -315,6 +321,84 @@ async def test_a_deletion_that_fails_half_way_leaves_everything(studio: Studio) 
         await studio.store.people.forget(studio.ann.id)
     assert await studio.store.people.get(studio.ann.id) == before
     assert [job.state for job in before.jobs] == [JobState.DONE]
+
+
+@pytest.mark.parametrize("how", ["forgotten", "deleted"])
+async def test_a_bot_killed_between_rows_and_files_removes_any_number_of_them_at_its_start(
+    settings: Settings, how: str
+) -> None:
+    job, folder = a_job(count=MOST_LEFT + 1), settings.pictures_dir
+    folder.mkdir(parents=True)
+    async with open_store(settings.database_path, migrations=ROOT / "migrations") as store:
+        await store.jobs.add(job)
+        await store.jobs.finish(job.id, finished(job))
+        for index in range(job.request.count):
+            (folder / f"{picture_id(job.id, index)}.png").touch()
+        await (store.people.forget(job.user_id) if how == "forgotten" else store.jobs.delete(job.id))
+    others = [folder / f"{uuid.uuid4()}.png" for _ in range(MOST_LEFT + 1)]
+    for path in others:
+        path.touch()
+    async with open_store(settings.database_path, migrations=ROOT / "migrations") as store:
+        await app.remove_strangers(settings, store, set())
+        assert await store.jobs.unwanted() == []
+    assert set(folder.iterdir()) == set(others), "those of another database stay"
+
+
+async def test_a_picture_that_cannot_be_deleted_is_tried_again_at_the_next_start(settings: Settings) -> None:
+    job = a_job()
+    path = settings.pictures_dir / f"{picture_id(job.id, 0)}.png"
+    (path / "inside").mkdir(parents=True)
+    async with open_store(settings.database_path, migrations=ROOT / "migrations") as store:
+        await store.jobs.add(job)
+        await store.jobs.finish(job.id, finished(job))
+        await store.jobs.delete(job.id)
+        await app.remove_strangers(settings, store, set())
+        assert await store.jobs.unwanted() == [path.stem]
+        shutil.rmtree(path)
+        path.touch()
+        await Gallery(settings.pictures_dir).remove_unwanted(store.jobs)
+        assert await store.jobs.unwanted() == []
+    assert not path.exists()
+
+
+async def test_a_deletion_that_fails_takes_no_picture_with_it(settings: Settings) -> None:
+    job = a_job()
+    path = settings.pictures_dir / f"{picture_id(job.id, 0)}.png"
+    path.parent.mkdir(parents=True)
+    path.touch()
+    async with open_store(settings.database_path, migrations=ROOT / "migrations") as store:
+        await store.jobs.add(job)
+        await store.jobs.finish(job.id, finished(job))
+        with suppress(ZeroDivisionError):
+            async with store._database.transaction() as connection:
+                await connection.execute("DELETE FROM jobs")
+                others = asyncio.create_task(Gallery(settings.pictures_dir).remove_unwanted(store.jobs))
+                await asyncio.wait([others], timeout=0.2)
+                raise ZeroDivisionError
+        await others
+        assert await store.jobs.exists(job.id)
+    assert path.exists()
+
+
+async def test_one_export_is_sent_at_a_time(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    await drawn(studio, studio.ann, prompt="an owl", seed=1)
+    backend, parsers = studio.env.backend, studio.bot._connection.parsers
+    arrived = parsers["INTERACTION_CREATE"]
+    second = backend.new_interaction(2, studio.channel.id, studio.ann.id, studio.channel.guild.id)
+
+    def twice(data: Any) -> None:
+        arrived(data)
+        arrived({**data, "id": str(second.id), "token": second.token})
+
+    with monkeypatch.context() as line:
+        line.setitem(parsers, "INTERACTION_CREATE", twice)
+        first = await studio.ann.slash(studio.channel, "privacy export")
+    assert len(await zips_of(first)) == 1
+    refused = InteractionResult(studio.env, second)
+    assert refused.ephemeral
+    assert "last export is still on its way" in said(refused)
+    assert len(await zips_of(await studio.ann.slash(studio.channel, "privacy export"))) == 1
+    assert studio.env.errors
 
 
 async def test_a_bot_killed_between_rows_and_files_comes_back_without_either(studio: Studio) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from contextlib import closing
 
@@ -95,6 +96,45 @@ async def test_a_connection_that_breaks_blames_no_order(studio: Studio) -> None:
     with pytest.raises(ExceptionGroup, match="unhandled"):
         await app._work(studio.bot, studio.dispatcher, broken())
     await attempted(studio, 0)
+
+
+async def test_a_stop_blames_no_order_even_if_nobody_waits_for_its_end(settings: Settings, catalog: Catalog) -> None:
+    async with open_studio(settings, catalog, painter_main=painter.slow_to_end) as studio:
+        await studio.stop()
+        await studio.ann.slash(studio.channel, "imagine", prompt="wait", seed=4)
+        bot = asyncio.create_task(app._work(studio.bot, studio.dispatcher, forever()))
+        await attempted(studio, 1)
+        bot.cancel()
+        async with asyncio.timeout(5):  # the worker is given longer to end
+            await attempted(studio, 0)
+        assert not bot.done()
+        studio.let_go()
+        await asyncio.wait([bot])
+        await studio.restart()
+        await studio.pictures()
+        [job] = await studio.jobs()
+        assert (job.state, job.attempts) == (JobState.DONE, 1)
+
+
+async def forever() -> None:
+    await asyncio.Event().wait()
+
+
+async def test_a_bot_whose_drawing_has_died_absolves_nobody(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    await studio.stop()
+    await studio.ann.slash(studio.channel, "imagine", prompt="wait")
+    bot = asyncio.create_task(app._work(studio.bot, studio.dispatcher, forever()))
+    await attempted(studio, 1)
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("oh dear")
+
+    monkeypatch.setattr(studio.dispatcher._hearing, "hear", broken)
+    studio.let_go()
+    await asyncio.wait([bot])
+    assert isinstance(bot.exception(), ExceptionGroup)
+    [job] = await studio.jobs()
+    assert (job.state, job.attempts) == (JobState.RUNNING, 1)
 
 
 async def test_being_told_to_stop_absolves_no_order_that_has_just_killed_a_worker(

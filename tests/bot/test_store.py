@@ -18,8 +18,9 @@ import pytest
 from bot.settings import ROOT
 from bot.store import DatabaseError, Job, JobState, Origin, Place, Store, open_store
 from bot.store.records import to_row
-from inference.contract import Adapter, Finished, ImageRequest, Picture, Variation, picture_id
+from inference.contract import Adapter, ImageRequest, Variation, picture_id
 from inference.prompts import read_weights
+from tests.bot.conftest import finished as drawn
 
 MIGRATIONS = ROOT / "migrations"
 
@@ -56,25 +57,6 @@ def a_job(**changes: object) -> Job:
         created_at=time.time(),
     )
     return replace(job, **changes)  # type: ignore[arg-type]
-
-
-def drawn(job: Job) -> Finished:
-    pictures = tuple(
-        Picture(
-            id=picture_id(job.id, index),
-            index=index,
-            seed=job.request.picture_seed(index),
-            width=128,
-            height=128,
-            bucket=4,
-            guided_bucket=2,
-            pixels_sha256=f"{index:064}",
-            bytes=1000,
-            variation_seed=variation.seed if (variation := job.request.picture_variation(index)) else None,
-        )
-        for index in range(job.request.count)
-    )
-    return Finished(pictures=pictures, seconds=0.5)
 
 
 @pytest.fixture
@@ -150,6 +132,7 @@ async def test_a_second_attempt_replaces_the_pictures_of_the_first(path: Path) -
         await store.jobs.finish(job.id, drawn(job))
         await store.jobs.finish(job.id, drawn(job))
         assert len(await store.jobs.pictures(job.id)) == 2
+        assert await store.jobs.unwanted() == []
 
 
 async def test_history_shows_a_persons_own_drawn_orders_newest_first(path: Path) -> None:
@@ -181,7 +164,8 @@ async def test_a_deleted_job_leaves_nothing_and_its_rerolls_stay(path: Path) -> 
         await store.jobs.add(job)
         await store.jobs.add(reroll)
         await store.jobs.finish(job.id, drawn(job))
-        assert (await store.jobs.delete(job.id)).pictures == [picture_id(job.id, 0), picture_id(job.id, 1)]
+        await store.jobs.delete(job.id)
+        assert await store.jobs.unwanted() == [picture_id(job.id, 0), picture_id(job.id, 1)]
         assert await store.jobs.get(job.id) is None
         assert await store.jobs.picture_ids() == set()
         left = await store.jobs.get(reroll.id)
