@@ -10,6 +10,7 @@ import random
 import sqlite3
 import uuid
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import discord
 
@@ -17,7 +18,14 @@ from bot.delivery.delivery import NOBODY, TROUBLE
 from bot.delivery.following import Follower
 from bot.delivery.gallery import Gallery
 from bot.ordering import flags, requests
-from bot.ordering.access import Refused, Showing, order_deleted, require_author_or_moderator, require_within
+from bot.ordering.access import (
+    Refused,
+    Showing,
+    is_within,
+    order_deleted,
+    require_author_or_moderator,
+    require_within,
+)
 from bot.ordering.comparing import Axes, labels, variants
 from bot.ordering.flags import Options
 from bot.ordering.limits import Limits
@@ -98,7 +106,7 @@ class Generator:
             axes,
             self._catalog,
             find=lambda name: choose(name or options.model, here, self._preferences, self._catalog).entry,
-            shown=self._on_disk(rules) if axes == Axes() else (),
+            shown=self._comparable(options, rules) if axes == Axes() else (),
             seed=_random_seed() if locked is None else locked,
         )
         self._require_possible(rules, found)
@@ -194,9 +202,15 @@ class Generator:
             raise order_deleted()
         return job
 
-    def _on_disk(self, rules: Rules) -> list[ModelEntry]:
-        """The models that could draw immediately. Looks at a few files of each, so it is quick."""
-        return [entry for entry in visible(rules, self._catalog) if self._catalog.on_disk(entry)]
+    def _comparable(self, options: Options, rules: Rules) -> list[ModelEntry]:
+        """The models that could draw this immediately, within the server's limits. Looks at a few files of each, so it
+        is quick."""
+
+        def order(entry: ModelEntry) -> ImageRequest:
+            return requests.imagine(replace(options, count=1), self._catalog, entry=entry, seed=0)
+
+        here = [entry for entry in visible(rules, self._catalog) if self._catalog.on_disk(entry)]
+        return [entry for entry in here if is_within(rules, order(entry))]
 
     def _request(self, interaction: discord.Interaction, options: Options, *, seed: int) -> ImageRequest:
         entry = choose(options.model, where(interaction), self._preferences, self._catalog).entry

@@ -15,7 +15,7 @@ from bot.delivery.delivery import Delivery, Parcel
 from bot.delivery.gallery import Gallery
 from bot.delivery.lateness import late_note
 from bot.ordering import requests
-from bot.ordering.access import Judged, Refused, Showing, require_within, showing, showing_prompt
+from bot.ordering.access import Judged, Refused, Showing, is_within, showing, showing_prompt
 from bot.ordering.comparing import labels
 from bot.ordering.orders import place_of
 from bot.ordering.preferences import visible
@@ -217,7 +217,6 @@ class Endings:
     def _may_draw(self, entry: ModelEntry, request: ImageRequest, rules: Rules) -> bool:
         """Whether ``entry`` can draw the same, and the rules allow the size and the steps that it would take."""
         try:
-            require_within(rules, requests.other_model(request, self._catalog, entry=entry), title=entry.title)
-        except (Refused, InferenceError):
+            return is_within(rules, requests.other_model(request, self._catalog, entry=entry))
+        except InferenceError:
             return False
-        return True

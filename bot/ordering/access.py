@@ -105,6 +105,15 @@ def require_within(rules: Rules, request: ImageRequest, *, title: str) -> None:
         raise Refused(_("Ask for fewer pictures: this server allows at most {most} per order.", most=most))
 
 
+def is_within(rules: Rules, request: ImageRequest) -> bool:
+    """Whether a server allows an order; see ``require_within``."""
+    try:
+        require_within(rules, request, title=request.model)
+    except Refused:
+        return False
+    return True
+
+
 def showing(job: Job, pictures: Iterable[Judged], rules: Rules, entry: ModelEntry | None) -> Showing:
     """How a job's pictures are shown where they were ordered."""
     shown = showing_in(pictures, rules, entry, age_restricted=job.place.age_restricted)

@@ -15,10 +15,11 @@ import pytest
 
 from bot.ordering.comparing import Axes, labels, parted, variants
 from bot.ordering.flags import Options
+from bot.rules import Rules
 from bot.settings import Settings
 from bot.store import Job, JobState
 from inference.catalog import Catalog
-from inference.catalog.entries import ModelEntry
+from inference.catalog.entries import Family, ModelEntry
 from inference.contract import ImageRequest
 from tests.bot.painter import pixels
 from tests.bot.studio import (
@@ -52,6 +53,19 @@ async def test_models_are_compared_on_one_card(studio: Studio) -> None:
     await studio.all_delivered()
     turns = studio.bot.follower._endings._turns
     await until(lambda: not turns, lambda: f"of a card that is finished this is still remembered: {dict(turns)}")
+
+
+async def test_where_it_is_not_said_what_is_compared_the_models_are_that_the_server_lets_draw_it(
+    studio: Studio,
+) -> None:
+    entry = studio.catalog["guided"]
+    studio.catalog._models["large"] = replace(entry, name="large", family=Family.SDXL, width=96, height=96)
+    try:
+        await studio.store.preferences.set_rules(studio.channel.guild.id, Rules(largest_side=64))
+        await compared(studio, 2)
+    finally:
+        del studio.catalog._models["large"]
+    assert [job.request.model for job in await studio.jobs()] == ["quick", "guided"]
 
 
 async def test_where_it_is_said_what_is_compared_nothing_is_looked_up_in_threads_that_may_be_busy(
