@@ -227,10 +227,18 @@ def with_a_last_layer(encoder: dict[str, Tensor]) -> dict[str, Tensor]:
     return encoder | unused | {"text_projection": torch.eye(WIDTH), "logit_scale": torch.tensor(4.6)}
 
 
+def in_generative_models(tensors: dict[str, Tensor], path: Path, **metadata: str) -> None:
+    """Save a file of Stable Diffusion 2 under the names of Stability's later code, “generative-models”."""
+    old, new = "cond_stage_model.model.", "conditioner.embedders.0.model."
+    save_file({name.replace(old, new): tensor for name, tensor in tensors.items()}, path, metadata=metadata)
+
+
 # -- LoRAs -------------------------------------------------------------------------------------------------------------
 
 Changes = dict[tuple[str, str], tuple[Tensor, Tensor]]
 """Down and up factors by network and layer."""
+Change = tuple[Tensor, Tensor] | Tensor
+"""Up and down factors of a weight, or what is added to a whole bias or norm."""
 
 
 def draw_changes(pipeline: Any, seed: int, *, text: bool = True) -> Changes:
@@ -254,6 +262,49 @@ def save_kohya_lora(pipeline: Any, path: Path, changes: Changes, **metadata: str
             f"{stem}.alpha": torch.tensor(ALPHA),
         }
     save_file(tensors, path, metadata=metadata)
+
+
+def draw_whole_changes(pipeline: Any, seed: int) -> dict[tuple[str, str], Change]:
+    """Random changes of every weight and bias, by network and name."""
+    generator, changes = torch.Generator().manual_seed(seed), dict[tuple[str, str], Change]()
+    for network in ("unet", "text_encoder", "text_encoder_2"):
+        for name, values in getattr(pipeline, network).named_parameters() if hasattr(pipeline, network) else ():
+            shapes = ((len(values), 2), (2, *values.shape[1:])) if values.ndim > 1 else (values.shape,)
+            drawn = [torch.randn(shape, generator=generator) * 0.2 for shape in shapes]
+            changes[network, name] = (drawn[0], drawn[1]) if values.ndim > 1 else drawn[0]
+    return changes
+
+
+def whole_change(change: Change) -> Tensor:
+    """What it adds to the weight or bias."""
+    if isinstance(change, Tensor):
+        return change
+    up, down = change
+    return (up @ down.flatten(1)).view(len(up), *down.shape[1:])
+
+
+def save_comfyui_lora(pipeline: Any, path: Path, changes: dict[tuple[str, str], Change], *, whole: bool) -> None:
+    """Save as ComfyUI's LoraSave does; ``whole``: of the kind “full_diff”, which has no factors.
+
+    The first text encoder has a projection there, too, which no picture depends on.
+    """
+    tensors = {}
+    projection: Change = (torch.zeros(WIDTH, 2), torch.ones(2, WIDTH))
+    for (network, name), change in {**changes, ("text_encoder", "text_projection.weight"): projection}.items():
+        layer, _, kind = name.rpartition(".")
+        key = _comfyui_name(pipeline, network, layer)
+        if whole or isinstance(change, Tensor):
+            tensors[f"{key}.{'diff' if kind == 'weight' else 'diff_b'}"] = whole_change(change)
+        else:
+            tensors |= {f"{key}.lora_up.weight": change[0], f"{key}.lora_down.weight": change[1]}
+    save_file(tensors, path)
+
+
+def _comfyui_name(pipeline: Any, network: str, layer: str) -> str:
+    if network == "unet":
+        return f"diffusion_model.{original_unet_name(pipeline.unet, layer)}"
+    path = layer if layer == "text_projection" else f"text_model.{layer.removeprefix('text_model.')}"
+    return f"text_encoders.{'clip_g' if network == 'text_encoder_2' else 'clip_l'}.transformer.{path}"
 
 
 def save_peft_lora(path: Path, changes: Changes, *, alpha: float | None = None) -> None:

@@ -51,6 +51,9 @@ FEW_STEPS_IN_ITS_NAME = re.compile(
 """Names of checkpoints that already draw in a few steps; nothing in the file tells. “LCM” in capitals may be anywhere,
 otherwise it must begin or end a word; “hyper” must end a word, and not be the beginning of “hyper-realism”."""
 
+IN_HUB_CACHE = re.compile(r"/models--(?:[^/]+--)?([^/]+)/snapshots/[0-9a-f]{40}$")
+"""Matches the path of a snapshot, for the name of its repository without the owner's."""
+
 REMEMBERED = 4096
 """Number of files whose headers need not be read again."""
 DAMAGED = (ValueError, OSError, ArithmeticError, RuntimeError)
@@ -160,7 +163,7 @@ class Dropped:
             smallest_side=smallest,
             largest_side=largest,
             licence="unknown",
-            description=path.name,
+            description=_name_of(path),
         )
 
 
@@ -225,7 +228,13 @@ def _title(path: Path, info: FileInfo) -> str:
 
 def stem_of(path: Path) -> str:
     """The name without the suffix of a safetensors file; any other dot is part of the name."""
-    return path.name.removesuffix(FILE)
+    return _name_of(path).removesuffix(FILE)
+
+
+def _name_of(path: Path) -> str:
+    """The name of a file or folder; the repository's for a snapshot in the hub's cache, which is named by a commit."""
+    in_cache = IN_HUB_CACHE.search(path.as_posix())
+    return in_cache[1] if in_cache else path.name
 
 
 def slug(stem: str) -> str:

@@ -90,9 +90,9 @@ class ModelEntry:
 
     ``weights`` is a whole diffusers pipeline or a single file; ``unet``, if given, replaces its denoiser (as
     ``latent-consistency/lcm-sdxl`` is published), and ``vae`` its autoencoder (by a tiny one, or one that works in
-    fp16); ``lcm_lora`` and ``styles`` are merged into it. ``prediction`` is for a single-file checkpoint that may not
-    declare it itself. ``width`` and ``height`` are its best size, in pixels; sides from ``smallest_side`` to
-    ``largest_side`` are accepted.
+    fp16); ``lcm_lora`` and ``styles`` are merged into it. ``prediction`` is for a single file, of the model or its
+    denoiser, which may not declare it itself. ``width`` and ``height`` are its best size, in pixels; sides from
+    ``smallest_side`` to ``largest_side`` are accepted.
     """
 
     name: str

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from inference.catalog.recognise import DENOISER_CONFIG
+from inference.catalog.recognise import DENOISER_CONFIG, config_beside
 from inference.catalog.sources import FILE, NETWORK_CONFIG, PICKLES, PIPELINE_INDEX
 
 ENDINGS = (FILE, *PICKLES)
 Glimpse = tuple[str, int, int]
-"""Path, size and time (in ns): enough to see whether a file has changed."""
+"""Path, size and time (in ns), of all that tells what it is: enough to see whether it has changed."""
 Seen = tuple[Glimpse, ...]
 """Everything in a folder."""
 
@@ -38,7 +38,7 @@ def is_as_seen(glimpse: Glimpse) -> bool:
     """Whether it is still there, and has not changed."""
     path = Path(glimpse[0])
     try:
-        return glimpse == (_glimpse_of_folder(path) if path.is_dir() else _of(glimpse[0], path.stat()))
+        return glimpse == (_glimpse_of_folder(path) if path.is_dir() else _glimpse_of_file(path))
     except OSError:
         return False
 
@@ -59,23 +59,30 @@ def _leads_on(item: os.DirEntry[str]) -> bool:
 
 
 def _glimpse(item: os.DirEntry[str]) -> Glimpse | None:
-    """None for anything else than these files and folders; a folder's size and time cover all that identifies it."""
+    """None for anything else than these files and folders."""
     try:
         if item.is_dir():
             return _glimpse_of_folder(Path(item))
         if item.name.endswith(ENDINGS):
-            return _of(item.path, item.stat())
+            return _glimpse_of_file(Path(item))
     except OSError:  # removed meanwhile, or not a diffusers folder
         pass
     return None
 
 
-def _of(path: str, stat: os.stat_result) -> Glimpse:
-    return path, stat.st_size, stat.st_mtime_ns
+def _glimpse_of_file(path: Path) -> Glimpse:
+    stats = [path.stat()]
+    with suppress(OSError):  # most have no configuration beside them
+        stats += [config_beside(path).stat()]
+    return _of(path, stats)
 
 
 def _glimpse_of_folder(path: Path) -> Glimpse:
     stats = [(path / PIPELINE_INDEX).stat()]
     with suppress(OSError):  # still being copied, or a pipeline without a denoiser
         stats += [(path / DENOISER_CONFIG).stat(), (path / DENOISER_CONFIG.parent).stat()]
+    return _of(path, stats)
+
+
+def _of(path: Path, stats: list[os.stat_result]) -> Glimpse:
     return str(path), sum(stat.st_size for stat in stats), max(stat.st_mtime_ns for stat in stats)

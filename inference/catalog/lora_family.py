@@ -10,12 +10,18 @@ from inference.catalog.header import Header
 
 CONTEXT_WIDTHS = {768: Family.SD15, 1024: Family.SD21, 2048: Family.SDXL}
 """Families by the width of the text embeddings that cross-attention reads."""
+READS = re.compile(r"down_weight|lora_A|_diff$")
+"""Matches the tensors that are as wide as what a layer reads."""
 MIDDLE_OF_SDXL = ("mid_block_attentions_", "middle_block_1_")
 """Layers that SDXL's distilled relatives lack."""
 IN_A_DENOISER = re.compile(r"(?:down|up|put)_blocks_\d|mid(?:dle)?_block_")
 """Matches layers of these models' denoisers, in both naming schemes."""
-IN_CLIP = re.compile(r"(?:lora_te\d?|text_encoder(?:_2)?)_(?:text_model_)?encoder_layers_\d+_self_attn")
+IN_CLIP = re.compile(
+    r"(?:lora_te\d?|text_encoder(?:_2)?|text_encoders_clip_[lg]_transformer)_(?:text_model_)?encoder_layers_\d+_self_attn"
+)
 """The same for their text encoders."""
+TWO_ENCODERS = ("lora_te1_", "lora_te2_", "text_encoder_2_", "text_encoders_clip_g_")
+"""Prefixes of names that only models with a second text encoder need."""
 LOWEST_OF_SDXL = re.compile(r"(?:down_blocks_2_attentions_[01]|input_blocks_[78]_1)_transformer_blocks_(\d+)_")
 """The lowest level on the way down, where the depths differ: ten blocks in SDXL, four in SSD-1B, two in Vega."""
 SD2_ARCHITECTURE = "stable-diffusion-v2"
@@ -29,12 +35,12 @@ HIGHEST_OF_SD = re.compile(r"down_blocks_0_attentions_|input_blocks_[12]_1_")
 def lora_family(header: Header) -> Family | None:
     """The family that a LoRA with this header was made for; None if it is another one, or cannot be told."""
     flat = {name.replace(".processor.", ".").replace(".", "_"): shape for name, shape in header.shapes.items()}
-    widths = {name: _inputs(shape) for name, shape in flat.items() if "down_weight" in name or "lora_A" in name}
+    widths = {name: _inputs(shape) for name, shape in flat.items() if READS.search(name)}
     inside = {name: width for name, width in widths.items() if IN_A_DENOISER.search(name)}
     across = [width for name, width in inside.items() if "attn2_to_k" in name or "attn2_to_v" in name]
     within = [width for name, width in widths.items() if IN_CLIP.search(name)]
     family = CONTEXT_WIDTHS.get(across[0]) if across else None
-    if family is None and any(name.startswith(("lora_te1_", "lora_te2_", "text_encoder_2_")) for name in flat):
+    if family is None and any(name.startswith(TWO_ENCODERS) for name in flat):
         family = Family.SDXL
     elif family is None and within:
         family = CONTEXT_WIDTHS.get(within[0])

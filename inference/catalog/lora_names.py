@@ -14,6 +14,8 @@ COMPONENTS = {
     "text_encoder.": "text_encoder",
     "base_model.model.": "unet",
     "diffusion_model.": "unet",
+    "text_encoders.clip_l.transformer.": "text_encoder",
+    "text_encoders.clip_g.transformer.": "text_encoder_2",
 }
 """Prefixes of names, and the networks that they stand for: kohya's, diffusers', peft's and ComfyUI's."""
 BLOCKS = ("down_blocks.", "mid_block.", "up_blocks.")
@@ -31,8 +33,15 @@ PARTS = {
     ".lora_linear_layer.down.weight": "down",
     ".lora_linear_layer.up.weight": "up",
     ".alpha": "alpha",
+    ".diff": "weight",
+    ".diff_b": "bias",
+    ".w_norm": "weight",
+    ".b_norm": "bias",
 }
-"""Suffixes of names, and what the tensors hold: kohya's, peft's, diffusers' of three generations, and kohya's alpha."""
+"""Suffixes of names, and what the tensors hold: kohya's, peft's, diffusers' of three generations, kohya's alpha; and
+ComfyUI's and LyCORIS' for what is added to a whole weight or bias."""
+WHOLE_DIFFERENCES = (".diff", ".diff_b")
+"""Suffixes that only such files have, where nothing else says that they are LoRAs."""
 
 
 def parse_name(name: str) -> tuple[str, str, str] | None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
 from inference.catalog.entries import Family, Prediction
 from inference.catalog.header import Header, read_header
 from inference.catalog.lora_family import CONTEXT_WIDTHS, lora_family
-from inference.catalog.lora_names import foreign_name
+from inference.catalog.lora_names import WHOLE_DIFFERENCES, foreign_name
 from inference.catalog.parts import HALF, classes_named, json_table, weights_in
 from inference.catalog.sources import PIPELINE_INDEX
 from inference.catalog.undrawable import lacking, other_inputs, other_noise, other_scheduler
@@ -37,10 +39,11 @@ FAMILY_TITLES = {
     Family.VEGA: "Segmind-Vega",
 }
 
-_UNET, _SECOND = "model.diffusion_model.", "conditioner.embedders.1."
+_UNET, _FIRST, _SECOND = "model.diffusion_model.", "conditioner.embedders.0.", "conditioner.embedders.1."
 CHECKPOINTS: tuple[tuple[Family, tuple[str, ...], tuple[str, ...]], ...] = (
     (Family.SD15, ("cond_stage_model.transformer.",), ()),
     (Family.SD21, ("cond_stage_model.model.",), ()),
+    (Family.SD21, (f"{_FIRST}model.",), (f"{_UNET}label_emb.",)),
     (Family.SDXL, (_SECOND, f"{_UNET}middle_block.1."), ()),
     (Family.SSD1B, (_SECOND, f"{_UNET}input_blocks.7.1.transformer_blocks.3."), (f"{_UNET}middle_block.1.",)),
     (Family.VEGA, (_SECOND, _UNET), (f"{_UNET}middle_block.1.",)),
@@ -58,7 +61,13 @@ PREDICTIONS = {
     "v": Prediction.VELOCITY,
     "v_prediction": Prediction.VELOCITY,
 }
-"""By the ModelSpec's names, which kohya's trainer writes."""
+"""By the names in the metadata."""
+PREDICTION_KEYS = ("modelspec.prediction_type", "modelspec.predict_key")
+"""Where the metadata has them: the ModelSpec's key, which kohya's trainer writes, and ComfyUI's."""
+CONFIG_SAYS_VELOCITY = re.compile(rb"""^[ \t]*parameterization:[ \t]*["']?v\b""", re.MULTILINE)
+"""The line by which a configuration of Stable Diffusion's original code declares v-prediction."""
+LARGEST_CONFIG = 64 * 2**10
+"""Bytes that are read of it; real ones have two thousand."""
 DENOISER_CONFIG = Path("unet", "config.json")
 """The file in a diffusers folder that tells the family."""
 _FULL_MIDDLE = "UNetMidBlock2DCrossAttn"
@@ -85,8 +94,8 @@ ALGORITHMS = {
     "lora_transformer_": "made for a transformer model such as Flux or Stable Diffusion 3",
 }
 """Parts of names that identify files that are no LoRA for these models."""
-WHOLE_DIFFERENCE = ".diff"
-"""Suffix of names in files that hold full-rank differences."""
+SDXL_EMBEDDING = {"clip_l", "clip_g"}
+"""All that is in a textual inversion embedding for SDXL: a tensor for each text encoder."""
 
 TRIGGERS = 8
 """How many of the training's most frequent words are shown."""
@@ -119,7 +128,8 @@ class FileInfo:
 
 def read_info(path: Path) -> FileInfo:
     """What the file at ``path`` is; raises ``HeaderError`` or ``OSError``."""
-    return recognise(read_header(path))
+    info = recognise(read_header(path))
+    return replace(info, prediction=prediction_beside(path) or info.prediction)
 
 
 def read_folder_info(path: Path) -> FileInfo:
@@ -177,7 +187,22 @@ def prediction_said(header: Header) -> Prediction | None:
     """The prediction type that a file declares; None if it declares none."""
     if SAYS_VELOCITY in header.shapes:
         return Prediction.VELOCITY
-    return PREDICTIONS.get(header.metadata.get("modelspec.prediction_type", ""))
+    said = (PREDICTIONS.get(header.metadata.get(key, "")) for key in PREDICTION_KEYS)
+    return next(filter(None, said), None)
+
+
+def config_beside(path: Path) -> Path:
+    """Where AUTOMATIC1111's web UI looks for the configuration of the single file at ``path``."""
+    return path.with_suffix(".yaml")
+
+
+def prediction_beside(path: Path) -> Prediction | None:
+    """The prediction type that the configuration beside a single file declares; None if it declares none."""
+    with suppress(OSError):
+        if config_beside(path).is_file():
+            with config_beside(path).open("rb") as file:
+                return Prediction.VELOCITY if CONFIG_SAYS_VELOCITY.search(file.read(LARGEST_CONFIG)) else None
+    return None
 
 
 def _undrawable(header: Header) -> str | None:
@@ -194,17 +219,19 @@ def _unreadable(header: Header) -> str | None:
 
 
 def _algorithm(header: Header) -> str | None:
-    if any(name.endswith(WHOLE_DIFFERENCE) for name in header.shapes):
-        return "a set of whole weight differences"
+    if not SDXL_EMBEDDING.isdisjoint(header.shapes):
+        return "a textual inversion embedding"
     return next((words for part, words in ALGORITHMS.items() if any(part in name for name in header.shapes)), None)
 
 
 def _what(header: Header) -> What:
+    if any(name.endswith(WHOLE_DIFFERENCES) for name in header.shapes):
+        return What.LORA
     marks = {
         What.LORA: ("lora", "hada_w", "lokr_w", "dora_scale", "oft_"),
         What.CHECKPOINT: (_UNET,),
-        What.UNET: ("input_blocks.0.0.", "down_blocks.0.resnets."),
         What.VAE: ("decoder.conv_in.", "decoder.layers.0."),
+        What.UNET: ("input_blocks.0.0.", "down_blocks.0.resnets."),
     }
     for what, parts in marks.items():
         if any(part in name for name in header.shapes for part in parts):

@@ -171,7 +171,7 @@ def _check(entry: ModelEntry, table: Table) -> None:
         raise table.error("safety", "a harmless model has none")
     if entry.checked is Checked.OWN and entry.weights.is_one_file:
         raise table.error("safety", "only a diffusers folder has a safety checker of its own")
-    if entry.prediction is not None and not entry.weights.is_one_file:
+    if entry.prediction is not None and not any(part.is_one_file for part in (entry.weights, entry.unet) if part):
         raise table.error("prediction", "a diffusers folder says that itself")
     if not 1 <= entry.steps.low <= entry.steps.high <= MAX_STEPS:
         raise table.error("steps", f"must lie within 1 to {MAX_STEPS}")

@@ -15,11 +15,12 @@ import transformers
 from diffusers import LCMScheduler, ModelMixin
 from transformers import CLIPTokenizer
 
+from inference.catalog.entries import Prediction
 from inference.catalog.header import Header, read_header
 from inference.catalog.parts import classes_named, is_weight_file
 from inference.catalog.sources import PIPELINE_INDEX
 from inference.catalog.undrawable import other_scheduler
-from inference.loading.fingerprint import FileHashes
+from inference.loading.fingerprint import FileHashes, combine
 from inference.loading.schedule import schedule_of
 from inference.loading.unsupported import UnsupportedError
 from inference.memory.construction import ONE_AT_A_TIME
@@ -40,12 +41,14 @@ TEXT_STAGES = (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineFolder:
-    """A pipeline on disk. ``classes`` are the class names of its parts."""
+    """A pipeline on disk. ``classes`` are the class names of its parts; ``prediction`` is the prediction type that the
+    catalogue gives with another denoiser."""
 
     path: Path
     variant: str | None
     classes: dict[str, str]
     zero_empty_negative: bool
+    prediction: Prediction | None = None
 
     @classmethod
     def open(cls, path: Path, variant: str | None) -> PipelineFolder:
@@ -86,11 +89,14 @@ class PipelineFolder:
         """The noise schedule in the folder ``scheduler``, whichever scheduler wrote it."""
         config: Any = LCMScheduler.load_config(self.path / "scheduler")
         _check_noise(str(config.get("_class_name")))
-        return schedule_of(LCMScheduler.from_config(config))
+        other = {"prediction_type": str(self.prediction)} if self.prediction else {}
+        return schedule_of(LCMScheduler.from_config(config, **other))
 
     def digest(self, part: str, hashes: FileHashes) -> str:
-        """SHA-256 (hex) over the files of ``part``."""
-        return hashes.of_folder(self.path / part, None if part == "scheduler" else self.variant)
+        """SHA-256 (hex) over the files of ``part``; for the scheduler, also of the catalogue's prediction type."""
+        files = hashes.of_folder(self.path / part, None if part == "scheduler" else self.variant)
+        said = self.prediction if part == "scheduler" else None
+        return combine((files, f"prediction {said}")) if said else files
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,13 +48,13 @@ class Pipeline(Networks, Protocol):
 
 
 def open_pipeline(path: Path, variant: str | None, *, prediction: Prediction | None) -> Pipeline:
-    """The whole model at ``path``; ``prediction`` is the catalogue's prediction type for a single file.
+    """The whole model at ``path``; ``prediction`` is the prediction type that the catalogue gives it, if any.
 
     Raises ``UnsupportedError`` for pickles and anything else unsupported, ``ValueError`` or ``OSError`` for damage.
     """
     if _is_file(path):
         return SingleFile.open(path).predicting(prediction)
-    return PipelineFolder.open(path, variant)
+    return replace(PipelineFolder.open(path, variant), prediction=prediction)
 
 
 def open_part(path: Path, variant: str | None, *, sdxl: bool) -> Networks:

@@ -108,6 +108,12 @@ VAE_ATTENTION = (
 )
 """The last four are diffusers' own, which its conversion of 2023 left in the files it wrote."""
 
+VAE_OF_2022 = Names(
+    tuple((name, name) for name in ("encoder", "decoder", "quant_conv", "post_quant_conv")),
+    (("query", "to_q"), ("key", "to_k"), ("value", "to_v"), ("proj_attn", "to_out.0")),
+)
+"""Names in diffusers' first files, where only those of the attention differ from today's."""
+
 
 def vae_names_of(originals: Iterable[str]) -> Names:
     """Names in the autoencoder with these original names."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from inference.catalog import Catalog
-from inference.catalog.entries import ModelEntry
+from inference.catalog.entries import ModelEntry, Prediction
 from inference.catalog.recognise import FAMILY_TITLES, read_info
 from inference.catalog.sources import Source
 from inference.catalog.undrawable import other_inputs
@@ -174,7 +174,8 @@ def open_model(
         with _reading(entry.name, path):
             return open_at(path, source.variant)
 
-    pipeline = opened(entry.weights, partial(open_pipeline, prediction=entry.prediction))
+    prediction = entry.prediction or _said_by_unet(entry)
+    pipeline = opened(entry.weights, partial(open_pipeline, prediction=prediction))
     open_other = partial(open_part, sdxl=len(pipeline.text_stages) == 2)
     parts = (*(encoder for _, encoder in pipeline.text_stages), "vae", "unet")
     own: dict[str, Networks] = dict.fromkeys(parts, pipeline)
@@ -191,6 +192,14 @@ def open_model(
         places=places,
         hashes=hashes or FileHashes(),
     )
+
+
+def _said_by_unet(entry: ModelEntry) -> Prediction | None:
+    """What another denoiser in one file declares that it predicts; a damaged file is reported when it is opened."""
+    path = entry.unet.locate() if entry.unet and entry.unet.is_one_file else None
+    with contextlib.suppress(OSError, ValueError):
+        return read_info(path).prediction if path else None
+    return None
 
 
 def _locate(entry: ModelEntry, source: Source, adapter: str | None = None) -> Path:

@@ -1,11 +1,13 @@
-"""LoRA files in diffusers', peft's or kohya's names, and merging: W = W0 + Σ strength · alpha / rank · up · down."""
+"""LoRA files in diffusers', peft's, kohya's or ComfyUI's names, and merging: W = W0 + Σ strength · alpha / rank · up ·
+down, or W0 + Σ strength · difference."""
 
 from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,10 +32,17 @@ class UnfitError(LoraError):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A layer of a network: its path with underscores for dots, which is common to all naming schemes."""
+    """A weight or bias of a network. ``layer``: its path with underscores for dots, common to all naming schemes."""
 
     component: str
     layer: str
+    parameter: str = "weight"
+
+
+UNUSED = Target("text_encoder", "text_projection")
+"""ComfyUI gives every text encoder a projection; that of the first one affects no picture."""
+OLD_ATTENTION = re.compile(r"(self_attn)_to_(q|k|v|out)$")
+"""Matches diffusers' names of 2023 for a text encoder's attention."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,17 +53,48 @@ class Factors:
     up: Tensor
     scale: float
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the product."""
+        return len(self.up), self.down[0].numel()
+
+    def fits(self, shape: torch.Size) -> bool:
+        """Whether it can be added to a weight of this shape."""
+        return self.shape == (shape[0], math.prod(shape[1:])) and self.up[0].numel() == len(self.down)
+
     def add_to(self, weight: Tensor, strength: float) -> None:
         """Add the update to a layer's weight (out, in, …), float32, in place and in one pass over it."""
         up, down = self.up.float().flatten(1), self.down.float().flatten(1)
         weight.view(len(weight), -1).addmm_(up, down, alpha=strength * self.scale)
 
 
-def read_lora(path: Path) -> dict[Target, Factors]:
-    """The low-rank updates in a LoRA file.
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """An update of a whole weight or bias, in its shape."""
+
+    values: Tensor
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.values.shape)
+
+    def fits(self, shape: torch.Size) -> bool:
+        """Whether it can be added to a parameter of this shape."""
+        return self.values.shape == shape
+
+    def add_to(self, weight: Tensor, strength: float) -> None:
+        """Add the update to a parameter, float32, in place."""
+        weight.add_(self.values.float(), alpha=strength)
+
+
+Change = Factors | Difference
+
+
+def read_lora(path: Path) -> dict[Target, Change]:
+    """The updates in a LoRA file.
 
     Raises:
-        LoraError: a key is of an algorithm other than LoRA, or half of a pair is missing.
+        LoraError: a key is of an algorithm other than these, or half of a pair is missing.
         safetensors.SafetensorError, OSError: the file is damaged.
     """
     found: dict[Target, dict[str, Tensor]] = {}
@@ -64,19 +104,24 @@ def read_lora(path: Path) -> dict[Target, Factors]:
             target, part = _parse(key)
             found.setdefault(target, {})[part] = file.get_tensor(key)
         scaling = _Scaling.of(file.metadata() or {})
-    return {target: _factors(target, parts, scaling) for target, parts in found.items()}
+    return {target: _change(target, parts, scaling) for target, parts in found.items() if target != UNUSED}
 
 
-def merge_lora(networks: Mapping[str, ReadNetwork], changes: Mapping[Target, Factors], strength: float) -> None:
+def merge_lora(networks: Mapping[str, ReadNetwork], changes: Mapping[Target, Change], strength: float) -> None:
     """Make ``changes`` at ``strength`` updates of ``networks`` (by component name).
 
     Raises:
         LoraError: a layer is not in the networks or has another shape; nothing is changed then.
     """
-    layers = _Layers.of(networks)
-    found = [(layers.fitting(target, factors), factors) for target, factors in changes.items()]
-    for layer, factors in found:
-        layer.updates.append(partial(factors.add_to, strength=strength))
+    parameters = _Parameters.of(networks)
+    named = {target: parameters.named(target) for target in changes}
+    found = [
+        (parameters.fitting(name, changes[target]), changes[target])
+        for target, name in named.items()
+        if name == target or name not in changes  # some files have every layer under both names
+    ]
+    for parameter, change in found:
+        parameter.updates.append(partial(change.add_to, strength=strength))
 
 
 def _parse(key: str) -> tuple[Target, str]:
@@ -84,18 +129,19 @@ def _parse(key: str) -> tuple[Target, str]:
     if parsed is None:
         raise UnfitError(f"it has “{key[:100]}”")
     component, layer, part = parsed
-    return Target(component, _flat(layer)), part
+    return Target(component, _flat(layer), "bias" if part == "bias" else "weight"), part
 
 
 def _flat(path: str) -> str:
     """The path with underscores for dots, without what attention processors and older text encoders add to it."""
     flat = path.replace(".", "_").replace("_processor_", "_").removeprefix("text_model_")
+    flat = OLD_ATTENTION.sub(r"\1_\2_proj", flat)
     return f"{flat}_0" if flat.endswith("_to_out") else flat
 
 
 @dataclass(frozen=True, slots=True)
-class _Layer:
-    """A layer's weight: its shape, and where its updates are."""
+class _Parameter:
+    """A layer's weight or bias: its shape, and where its updates are."""
 
     shape: torch.Size
     _updates: dict[str, list[Update]]
@@ -107,36 +153,39 @@ class _Layer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Layers:
-    """The layers that may be changed; ``originals``: the denoiser's names in Stable Diffusion's code."""
+class _Parameters:
+    """The parameters that may be changed; ``originals``: the denoiser's names in Stable Diffusion's code."""
 
-    layers: Mapping[Target, _Layer]
+    parameters: Mapping[Target, _Parameter]
     originals: Names
 
     @classmethod
-    def of(cls, networks: Mapping[str, ReadNetwork]) -> _Layers:
-        layers = {
-            Target(name, _flat(path)): _Layer(layer.weight.shape, network.updates, f"{path}.weight")
-            for name, network in networks.items()
-            for path, layer in network.module.named_modules()
-            if isinstance(layer, torch.nn.Linear | torch.nn.Conv2d)
+    def of(cls, networks: Mapping[str, ReadNetwork]) -> _Parameters:
+        parameters = {
+            Target(component, _flat(path), kind): _Parameter(parameter.shape, network.updates, name)
+            for component, network in networks.items()
+            for name, parameter in network.module.named_parameters()
+            for path, _, kind in [name.rpartition(".")]
         }
         config: Any = networks["unet"].module.config if "unet" in networks else None
         names = unet_names(len(config.block_out_channels), config.layers_per_block) if config else Names(())
-        return cls(layers=layers, originals=names)
+        return cls(parameters=parameters, originals=names)
 
-    def fitting(self, target: Target, factors: Factors) -> _Layer:
-        """The layer that ``factors`` change; raises ``UnfitError`` if there is none or it has another shape."""
-        layer = self.layers.get(target)
-        if layer is None:
-            renamed = self.originals.rename(target.layer, "_") if target.component == "unet" else None
-            layer = self.layers.get(Target(target.component, renamed or target.layer))
-        if layer is None:
+    def named(self, target: Target) -> Target:
+        """``target`` under diffusers' name."""
+        if target in self.parameters or target.component != "unet":
+            return target
+        return replace(target, layer=self.originals.rename(target.layer, "_") or target.layer)
+
+    def fitting(self, target: Target, change: Change) -> _Parameter:
+        """The parameter that ``change`` is for; raises ``UnfitError`` if there is none or it has another shape."""
+        parameter = self.parameters.get(target)
+        if parameter is None:
             raise UnfitError(f"it changes {target.layer} of the {target.component}, which this model does not have")
-        changed, shape = (factors.up.shape[0], factors.down[0].numel()), tuple(layer.shape)
-        if changed != (shape[0], math.prod(shape[1:])) or factors.up[0].numel() != factors.down.shape[0]:
-            raise UnfitError(f"it changes {target.layer} in the shape {changed}; the model has {shape}")
-        return layer
+        if not change.fits(parameter.shape):
+            shape = tuple(parameter.shape)
+            raise UnfitError(f"it changes {target.layer} in the shape {change.shape}; the model has {shape}")
+        return parameter
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,15 +211,27 @@ class _Scaling:
         return float(alpha) / (rank**0.5 if stabilised else rank)
 
 
+def _change(target: Target, parts: Mapping[str, Tensor], scaling: _Scaling) -> Change:
+    if target.parameter not in parts:
+        return _factors(target, parts, scaling)
+    _check_finite(target, parts[target.parameter])
+    return Difference(parts[target.parameter])
+
+
 def _factors(target: Target, parts: Mapping[str, Tensor], scaling: _Scaling) -> Factors:
     if not {"down", "up"} <= set(parts):
         raise LoraError(f"{target.layer} has only {', '.join(sorted(parts))}")
     rank = len(parts["down"])
     if not rank:
         raise LoraError(f"{target.layer} is of rank 0")
-    if not all(bool(parts[part].sum(dtype=torch.float32).isfinite()) for part in ("down", "up")):
-        raise LoraError(f"{target.layer} holds values that are not finite")
+    for part in ("down", "up"):
+        _check_finite(target, parts[part])
     scale = parts["alpha"].item() / rank if "alpha" in parts else scaling.scale(target, rank)
     if not math.isfinite(scale):
         raise LoraError(f"alpha of {target.layer} is not finite")
     return Factors(down=parts["down"], up=parts["up"], scale=scale)
+
+
+def _check_finite(target: Target, values: Tensor) -> None:
+    if not bool(values.sum(dtype=torch.float32).isfinite()):
+        raise LoraError(f"{target.layer} holds values that are not finite")

@@ -19,12 +19,12 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from inference.catalog.entries import Prediction
 from inference.catalog.header import Header, read_header
-from inference.catalog.recognise import SD2_UNSAID, prediction_said
+from inference.catalog.recognise import SD2_UNSAID, prediction_beside, prediction_said
 from inference.catalog.undrawable import other_noise
 from inference.loading.clip_words import END, clip_tokenizer
 from inference.loading.fingerprint import FileHashes, combine
 from inference.loading.folder import TEXT_STAGES
-from inference.loading.ldm import OPEN_CLIP, PROJECTION, Names, unet_names_of, vae_names_of
+from inference.loading.ldm import OPEN_CLIP, PROJECTION, VAE_OF_2022, Names, unet_names_of, vae_names_of
 from inference.loading.schedule import schedule_of
 from inference.loading.shapes import text_config, unet_config, vae_config
 from inference.loading.unsupported import UnsupportedError
@@ -65,7 +65,7 @@ SECTIONS = (
     Section(part="unet", prefix="", mark="down_blocks.0.resnets.0.conv1.weight"),
     Section(part="vae", prefix="first_stage_model.", mark="decoder.conv_in.weight", names=vae_names_of),
     Section(part="vae", prefix="", mark="decoder.up.0.block.0.conv1.weight", names=vae_names_of),
-    Section(part="vae", prefix="", mark="decoder.up_blocks.0.resnets.0.conv1.weight"),
+    Section(part="vae", prefix="", mark="decoder.up_blocks.0.resnets.0.conv1.weight", names=lambda _: VAE_OF_2022),
     Section(
         part="text_encoder",
         prefix="cond_stage_model.transformer.text_model.",
@@ -84,6 +84,14 @@ SECTIONS = (
     Section(
         part="text_encoder",
         prefix="cond_stage_model.model.",
+        mark="token_embedding.weight",
+        names=lambda _: OPEN_CLIP,
+        open_clip=True,
+        without_last=True,
+    ),
+    Section(
+        part="text_encoder",
+        prefix="conditioner.embedders.0.model.",
         mark="token_embedding.weight",
         names=lambda _: OPEN_CLIP,
         open_clip=True,
@@ -131,9 +139,10 @@ class SingleFile:
 
     def predicting(self, prediction: Prediction | None) -> SingleFile:
         """The same file as a whole model; raises ``UnsupportedError`` if its prediction type is not known."""
-        if prediction is None and prediction_said(self.header) is None and self._text.without_last:
+        file = replace(self, prediction=prediction)
+        if file._prediction is None and self._text.without_last:
             raise UnsupportedError(SD2_UNSAID)
-        return replace(self, prediction=prediction)
+        return file
 
     @property
     def text_stages(self) -> tuple[tuple[str, str], ...]:
@@ -152,17 +161,16 @@ class SingleFile:
 
     def schedule(self) -> Schedule:
         """The family's noise schedule; files whose own ends in pure noise (arXiv 2305.08891) contain a mark."""
-        prediction = self.prediction or prediction_said(self.header) or Prediction.EPSILON
+        prediction = self._prediction or Prediction.EPSILON
         to_pure_noise = prediction is Prediction.VELOCITY and "ztsnr" in self.header.shapes
         return schedule_of(
             LCMScheduler(**NOISE_SCHEDULE, prediction_type=str(prediction), rescale_betas_zero_snr=to_pure_noise)
         )
 
     def digest(self, part: str, hashes: FileHashes) -> str:
-        """SHA-256 (hex) of the file for every part; for the scheduler, also of the catalogue's prediction type."""
-        whole = hashes(self.path)
-        said = part == "scheduler" and self.prediction is not None
-        return combine((whole, f"prediction {self.prediction}")) if said else whole
+        """SHA-256 (hex) of the file for every part; for the scheduler, also of a prediction type said elsewhere."""
+        whole, said = hashes(self.path), self._prediction_elsewhere if part == "scheduler" else None
+        return combine((whole, f"prediction {said}")) if said else whole
 
     def parameter_count(self, part: str) -> int:
         """Number of parameters of ``part``; for a file with a single network, of everything in it."""
@@ -178,6 +186,15 @@ class SingleFile:
         with ONE_AT_A_TIME, init_empty_weights():
             network = _built(section, weights, sdxl=self.sdxl)
         return filled(network, weights, part)
+
+    @property
+    def _prediction(self) -> Prediction | None:
+        return self._prediction_elsewhere or prediction_said(self.header)
+
+    @property
+    def _prediction_elsewhere(self) -> Prediction | None:
+        """The prediction type by the catalogue, or by a configuration beside the file, which may change at any time."""
+        return self.prediction or prediction_beside(self.path)
 
     @property
     def _text(self) -> Section:

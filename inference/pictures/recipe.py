@@ -189,7 +189,6 @@ def _infotext(recipe: Recipe) -> Infotext:
         seed=recipe.seed,
         width=recipe.width,
         height=recipe.height,
-        model_hash=recipe.weights[:10],
         model=recipe.model,
         variation=recipe.variation,
         adapters=", ".join(f"{adapter.name}: {adapter.strength:g}" for adapter in recipe.adapters),

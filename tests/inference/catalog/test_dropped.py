@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from inference.catalog import Catalog
 from inference.catalog.entries import LONGEST_NAME, Family, Kind
@@ -17,7 +18,15 @@ from inference.drawing.models import load_model
 from inference.errors import InferenceError
 from tests.inference.catalog.folders import FAMILIES, drop_checkpoint, real_text
 from tests.inference.likeness import draws_like_diffusers, model
-from tests.layouts import denoiser, draw_changes, save_kohya_lora, save_single_file
+from tests.layouts import (
+    denoiser,
+    draw_changes,
+    draw_whole_changes,
+    in_generative_models,
+    save_comfyui_lora,
+    save_kohya_lora,
+    save_single_file,
+)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -82,6 +91,20 @@ def test_a_folders_name_is_read_beyond_its_dots(catalog: Catalog, folder: Path) 
     real_text(Family.SD15).save_pretrained(folder / "checkpoints" / "DreamShaper_v8.0_LCM")
     entry = catalog["dreamshaper-v8-0-lcm"]
     assert (entry.kind, entry.lcm_lora, entry.title) == (Kind.MERGED, None, "DreamShaper_v8.0_LCM")
+
+
+@pytest.mark.parametrize("repository", ["models--stabilityai--sdxl-turbo", "models--sdxl-turbo"])
+def test_a_model_from_the_hubs_cache_has_the_name_of_its_repository(
+    catalog: Catalog, folder: Path, repository: str
+) -> None:
+    snapshot = folder / "hub" / repository / "snapshots" / ("0123456789" * 4)
+    real_text(Family.SD15).save_pretrained(snapshot)
+    (folder / "checkpoints" / repository).symlink_to(folder / "hub" / repository)
+    entry = catalog["sdxl-turbo"]
+    assert (entry.title, entry.description, entry.kind) == ("sdxl-turbo", "sdxl-turbo", Kind.MERGED)
+    (folder / "checkpoints" / repository).unlink()
+    (folder / "checkpoints" / "mine").symlink_to(snapshot)
+    assert (catalog["mine"].title, catalog.get("sdxl-turbo")) == ("mine", None)
 
 
 def test_a_diffusers_folder_appears_once_it_has_been_copied_far_enough(catalog: Catalog, folder: Path) -> None:
@@ -311,6 +334,37 @@ def test_a_file_of_stable_diffusion_2_that_says_how_it_predicts_is_a_model(catal
     save_single_file(model(Family.SD21, Kind.MERGED), path, **{"modelspec.prediction_type": "v"})
     assert (catalog["x-lcm"].family, catalog.unusable) == (Family.SD21, ())
     draws_like_diffusers(catalog, catalog["x-lcm"], Family.SD21, Kind.MERGED)
+
+
+def test_sd_turbo_in_one_file_is_a_model_for_few_steps(catalog: Catalog, folder: Path) -> None:
+    path = drop_checkpoint(folder, Family.SD21, Kind.MERGED, "sd_turbo")
+    in_generative_models(load_file(path), path)
+    assert ["name it in the catalogue" in file.reason for file in catalog.unusable] == [True]
+    in_generative_models(load_file(path), path, **{"modelspec.predict_key": "v"})
+    entry = catalog["sd-turbo"]
+    assert (entry.family, entry.kind, catalog.unusable) == (Family.SD21, Kind.MERGED, ())
+    draws_like_diffusers(catalog, entry, Family.SD21, Kind.MERGED)
+
+
+def test_a_file_is_read_again_when_the_configuration_beside_it_comes_and_goes(catalog: Catalog, folder: Path) -> None:
+    path = drop_checkpoint(folder, Family.SD21, Kind.MERGED, "x_LCM")
+    assert [file.path for file in catalog.unusable] == [path]
+    config = path.with_suffix(".yaml")
+    config.write_text('    parameterization: "v"\n')
+    assert (catalog["x-lcm"].family, catalog.unusable) == (Family.SD21, ())
+    draws_like_diffusers(catalog, catalog["x-lcm"], Family.SD21, Kind.MERGED)
+    config.unlink()
+    assert catalog.get("x-lcm") is None
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_lora_as_comfyui_saves_it_appears_for_its_family(
+    catalog: Catalog, folder: Path, family: Family, whole: bool
+) -> None:
+    made = real_text(family)
+    save_comfyui_lora(made, folder / "loras" / "x.safetensors", draw_whole_changes(made, 1), whole=whole)
+    assert [adapter.name for adapter in catalog.adapters(family)] == ["x"]
 
 
 def test_one_that_has_not_changed_is_found_without_a_look_at_the_others(

@@ -8,7 +8,7 @@ import pytest
 
 from inference.catalog.entries import Family
 from inference.catalog.header import Header
-from inference.catalog.recognise import recognise
+from inference.catalog.recognise import What, recognise
 
 
 def peft(block: str, depth: int) -> list[str]:
@@ -61,6 +61,7 @@ NAMINGS = (
     f"base_model.model.{BLOCK}.to_k.lora_A.weight",
     f"lora_unet_{BLOCK.replace('.', '_')}_to_k.lora_down.weight",
     "diffusion_model.input_blocks.4.1.transformer_blocks.0.attn2.to_k.lora_down.weight",
+    "diffusion_model.input_blocks.4.1.transformer_blocks.0.attn2.to_k.diff",
 )
 
 
@@ -68,6 +69,28 @@ NAMINGS = (
 def test_the_width_of_the_text_that_a_lora_reads_tells_its_family_in_every_naming_scheme(name: str) -> None:
     for width, family in ((768, Family.SD15), (1024, Family.SD21), (2048, Family.SDXL), (4096, None)):
         assert recognise(Header(shapes={name: (4, width)}, metadata={})).family is family
+
+
+@pytest.mark.parametrize(
+    ("encoder", "width", "family"),
+    [
+        ("lora_te_{}_q_proj.lora_down.weight", 768, Family.SD15),
+        ("lora_te_{}_q_proj.lora_down.weight", 1024, Family.SD21),
+        ("text_encoder.{}.to_q_lora.down.weight", 768, Family.SD15),
+        ("text_encoders.clip_l.transformer.{}.q_proj.lora_down.weight", 768, Family.SD15),
+        ("text_encoders.clip_l.transformer.{}.q_proj.diff", 768, Family.SD15),
+        ("lora_te2_{}_q_proj.lora_down.weight", 1280, Family.SDXL),
+        ("text_encoders.clip_g.transformer.{}.q_proj.lora_down.weight", 1280, Family.SDXL),
+        ("text_encoders.clip_g.transformer.{}.q_proj.diff", 1280, Family.SDXL),
+    ],
+)
+def test_a_lora_of_a_text_encoder_alone_is_told_by_which_it_is_and_its_width(
+    encoder: str, width: int, family: Family
+) -> None:
+    layer = "text_model.encoder.layers.0.self_attn"
+    name = encoder.format(layer if encoder.startswith("text_encoder") else layer.replace(".", "_"))
+    info = recognise(Header(shapes={name: (width, width)}, metadata={}))
+    assert (info.what, info.family, info.undrawable) == (What.LORA, family, None)
 
 
 def slider(*blocks: str) -> dict[str, tuple[int, ...]]:

@@ -52,6 +52,23 @@ def embedding(folder: Path) -> None:
     save_file({"emb_params": torch.ones(2, 768)}, folder / "loras" / "x.safetensors")
 
 
+def embedding_for_sdxl(folder: Path) -> None:
+    save_file({"clip_l": torch.ones(2, 768), "clip_g": torch.ones(2, 1280)}, folder / "loras" / "x.safetensors")
+
+
+def diffusers_autoencoder(folder: Path) -> None:
+    model(Family.SD15, Kind.LORA).vae.save_pretrained(folder)
+    (folder / "diffusion_pytorch_model.safetensors").rename(folder / "loras" / "x.safetensors")
+
+
+def refiner(folder: Path) -> None:
+    """SDXL's second model reads text with the second encoder alone, which is the first of its file."""
+    path = drop_checkpoint(folder, Family.SDXL, Kind.LORA, "x")
+    first, second = "conditioner.embedders.0.", "conditioner.embedders.1."
+    rest = {name: tensor for name, tensor in load_file(path).items() if not name.startswith(first)}
+    save_file({name.replace(second, first): tensor for name, tensor in rest.items()}, path)
+
+
 def pickle(folder: Path) -> None:
     (folder / "checkpoints" / "x.ckpt").write_bytes(b"PK")
 
@@ -120,11 +137,11 @@ def lycoris(folder: Path) -> None:
     save_file({name: torch.ones(2, 768)}, folder / "loras" / "x.safetensors")
 
 
-def biases(folder: Path) -> None:
+def replaced_weights(folder: Path) -> None:
     made = real_text(Family.SD15)
     save_kohya_lora(made, folder / "loras" / "x.safetensors", draw_changes(made, 1))
     tensors = load_file(folder / "loras" / "x.safetensors")
-    save_file({**tensors, "lora_unet_conv_in.diff_b": torch.ones(2)}, folder / "loras" / "x.safetensors")
+    save_file({**tensors, "lora_unet_conv_in.set_weight": torch.ones(2)}, folder / "loras" / "x.safetensors")
 
 
 def odd_name(folder: Path) -> None:
@@ -197,6 +214,9 @@ UNUSABLE: list[tuple[Callable[[Path], None], str]] = [
     (loha, "a LoHa: only LoRAs"),
     (flux, "made for Flux"),
     (embedding, "a textual inversion embedding"),
+    (embedding_for_sdxl, "a textual inversion embedding: only LoRAs"),
+    (diffusers_autoencoder, "an autoencoder by itself: only LoRAs"),
+    (refiner, "a whole checkpoint: not a checkpoint of Stable Diffusion 1.5"),
     (pickle, "can run arbitrary code"),
     (nonsense, "not a safetensors file"),
     (huge_header, "not a safetensors file"),
@@ -209,7 +229,7 @@ UNUSABLE: list[tuple[Callable[[Path], None], str]] = [
     (video_as_comfyui_has_it, "a LoRA for models other than Stable Diffusion 1.5"),
     (another_transformer, "a LoRA for models other than Stable Diffusion 1.5"),
     (lycoris, "it has “lycoris_unet_down_blocks_1"),
-    (biases, "it has “lora_unet_conv_in.diff_b”"),
+    (replaced_weights, "it has “lora_unet_conv_in.set_weight”"),
     (odd_name, "its path is not in UTF-8"),
 ]
 

@@ -41,6 +41,7 @@ from tests.layouts import (
     ALPHA,
     XL,
     draw_changes,
+    original_unet,
     original_vae,
     pipeline,
     save_kohya_lora,
@@ -141,8 +142,11 @@ def test_a_single_file_of_stable_diffusion_2_made_from_a_folder_keeps_all_layers
     assert_same(ours(tmp_path, Family.SD21, Kind.MERGED, said), reference(Family.SD21, Kind.MERGED))
 
 
-def test_how_a_model_predicts_is_part_of_what_it_is(tmp_path: Path) -> None:
+@pytest.mark.parametrize("layout", ["single file", "another denoiser"])
+def test_how_a_model_predicts_is_part_of_what_it_is(layout: str, tmp_path: Path) -> None:
     sources = in_single_file(model(Family.SD21, Kind.MERGED), tmp_path)
+    if layout == "another denoiser":
+        sources = f'{in_folder(model(Family.SD21, Kind.MERGED), tmp_path)}\nunet = {{ path = "model.safetensors" }}'
     prints = []
     for prediction in ("v_prediction", "epsilon"):
         ours(tmp_path, Family.SD21, Kind.MERGED, f'{sources}\nprediction = "{prediction}"')
@@ -162,6 +166,26 @@ def test_how_a_model_predicts_is_part_of_what_it_is(tmp_path: Path) -> None:
 def test_what_is_said_of_the_prediction_is_checked(line: str, complaint: str, tmp_path: Path) -> None:
     with pytest.raises(CatalogError, match=complaint):
         ours(tmp_path, Family.SD21, Kind.MERGED, f'weights = {{ path = "model" }}\n{line}')
+
+
+@pytest.mark.parametrize("layout", ["folder", "single file"])
+@pytest.mark.parametrize("said", ["by the catalogue", "by itself"])
+def test_another_denoiser_in_one_file_predicts_as_the_catalogue_or_it_itself_says(
+    layout: str, said: str, tmp_path: Path
+) -> None:
+    made = model(Family.SD15, Kind.MERGED)
+    sources = LAYOUTS[layout](with_other_unet(made), tmp_path) + '\nunet = { path = "unet.safetensors" }'
+    unet = {name: tensor.contiguous() for name, tensor in original_unet(made.unet).items()}
+    save_file(unet, tmp_path / "unet.safetensors")
+    assert_same(ours(tmp_path, Family.SD15, Kind.MERGED, sources), reference(Family.SD15, Kind.MERGED))
+    if said == "by itself":
+        save_file(unet, tmp_path / "unet.safetensors", metadata={"modelspec.predict_key": "v"})
+    else:
+        sources += '\nprediction = "v_prediction"'
+    mine = ours(tmp_path, Family.SD15, Kind.MERGED, sources)
+    scheduler = type(made.scheduler).from_config(made.scheduler.config, prediction_type="v_prediction")
+    expected = quiet(type(made)(**{**made.components, "scheduler": scheduler}))
+    assert_same(mine, theirs(expected, GUIDANCE[Kind.MERGED]))
 
 
 @pytest.mark.parametrize("marks", [["v_pred"], ["v_pred", "ztsnr"]])
@@ -288,6 +312,20 @@ def test_a_kohya_lora_draws_what_diffusers_draws_with_the_same_file(family: Fami
     sources = in_folder(made, tmp_path)
     save_kohya_lora(made, tmp_path / "kohya.safetensors", draw_changes(made, 2, text=False))
     mine = ours(tmp_path, family, Kind.MERGED, sources, Adapter(name="kohya", strength=0.8))
+    assert_same(mine, theirs(with_loras(made, tmp_path, {"kohya": 0.8}), GUIDANCE[Kind.MERGED]))
+
+
+def test_a_lora_that_has_every_layer_under_two_names_changes_it_once(tmp_path: Path) -> None:
+    """As some of SDXL's are. What the original names hold differs here, so that the picture shows which are heeded."""
+    made, path = model(Family.SDXL, Kind.LORA), tmp_path / "kohya.safetensors"
+    sources, changes = in_folder(made, tmp_path), draw_changes(made, 2, text=False)
+    save_kohya_lora(made, path, draw_changes(made, 3, text=False))
+    twice = load_file(path)
+    for (_, name), (down, up) in changes.items():
+        layer = f"lora_unet_{name.replace('.', '_')}"
+        twice |= {f"{layer}.lora_down.weight": down, f"{layer}.lora_up.weight": up}
+    save_file(twice, path)
+    mine = ours(tmp_path, Family.SDXL, Kind.MERGED, sources, Adapter(name="kohya", strength=0.8))
     assert_same(mine, theirs(with_loras(made, tmp_path, {"kohya": 0.8}), GUIDANCE[Kind.MERGED]))
 
 

@@ -18,15 +18,17 @@ from torch import Tensor
 from transformers import CLIPTextModel
 
 from inference.catalog import Catalog
+from inference.catalog.entries import Family
 from inference.contract import Adapter
 from inference.drawing.models import load_model
 from inference.errors import AdapterUnfit, InferenceError, WeightsMissing, WeightsUnreadable
 from inference.loading import open_model
-from inference.loading.lora import Factors, LoraError, Target, merge_lora, read_lora
+from inference.loading.lora import Change, Difference, Factors, LoraError, Target, merge_lora, read_lora
 from inference.memory.group_norm import normalise_evenly
 from inference.memory.model import LoadedModel
 from inference.memory.network import ReadNetwork
 from tests.checkpoints import TinyModels, lora_targets
+from tests.layouts import draw_whole_changes, pipeline, save_comfyui_lora, whole_change
 
 
 def load(
@@ -260,18 +262,20 @@ def test_alpha_and_rank_of_every_layer_scale_its_change(tiny_models: TinyModels)
     assert torch.allclose(added(change, expected.shape), expected, atol=1e-6)
 
 
-def added(change: Factors, shape: tuple[int, ...]) -> torch.Tensor:
+def added(change: Change, shape: tuple[int, ...]) -> torch.Tensor:
     """What the change adds to a weight at strength 1."""
     weight = torch.zeros(shape)
     change.add_to(weight, 1.0)
     return weight
 
 
-@pytest.mark.parametrize("shape", [(320, 320), (320, 1280), (640, 320, 3, 3), (321, 77)])
-def test_merging_gives_the_same_bits_in_however_many_threads(shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("low_rank", [True, False])
+@pytest.mark.parametrize("shape", [(320, 320), (320, 1280), (640, 320, 3, 3), (321, 77), (1001, 999)])
+def test_merging_gives_the_same_bits_in_however_many_threads(shape: tuple[int, ...], low_rank: bool) -> None:
     """A model that is read ahead is merged by one thread, another by all: they have to be the same model."""
     columns, before = math.prod(shape[1:]), torch.get_num_threads()
-    change = Factors(down=torch.randn(64, columns), up=torch.randn(shape[0], 64), scale=0.3)
+    factors = Factors(down=torch.randn(64, columns), up=torch.randn(shape[0], 64), scale=0.3)
+    change: Change = factors if low_rank else Difference(torch.randn(shape).half())
     pristine, merged = torch.randn(shape), []
     try:
         for threads in (1, 2, 3):
@@ -311,6 +315,60 @@ def test_every_naming_scheme_reads_to_the_same_change(
     ((target, factors),) = read_lora(tmp_path / "lora.safetensors").items()
     assert target == Target("unet", path.replace(".", "_"))
     assert torch.equal(added(factors, (64, 64)), up @ down)
+
+
+@pytest.mark.parametrize("letter", ["q", "k", "v", "out"])
+def test_a_text_encoders_attention_may_have_the_names_that_diffusers_gave_it_in_2023(
+    tiny_models: TinyModels, tmp_path: Path, letter: str
+) -> None:
+    layer = "text_encoder.text_model.encoder.layers.0.self_attn"
+    down, up = torch.ones(2, 32), torch.ones(32, 2)
+    old = {f"{layer}.to_{letter}_lora.down.weight": down, f"{layer}.to_{letter}_lora.up.weight": up}
+    save_file(old, tmp_path / "lora.safetensors")
+    encoder = ReadNetwork(CLIPTextModel.from_pretrained(tiny_models.base / "text_encoder"))
+    merge_lora({"text_encoder": encoder}, read_lora(tmp_path / "lora.safetensors"), 1.0)
+    ((name, [update]),) = encoder.updates.items()
+    assert name.endswith(f"encoder.layers.0.self_attn.{letter}_proj.weight")
+    weight = torch.zeros(32, 32)
+    update(weight)
+    assert torch.equal(weight, up @ down)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("family", [Family.SD15, Family.SDXL])
+def test_what_comfyui_adds_to_every_weight_and_bias_is_added(family: Family, whole: bool, tmp_path: Path) -> None:
+    """Checked by hand: diffusers reads neither such files' text encoders nor whole differences of weights."""
+    made = pipeline(family)
+    changes = draw_whole_changes(made, 4)
+    save_comfyui_lora(made, tmp_path / "lora.safetensors", changes, whole=whole)
+    networks = {name: ReadNetwork(getattr(made, name)) for name, _ in changes}
+    merge_lora(networks, read_lora(tmp_path / "lora.safetensors"), 0.7)
+    for (network, name), change in changes.items():
+        weight = getattr(made, network).get_parameter(name)
+        assert torch.allclose(networks[network].updated(name, weight), weight + 0.7 * whole_change(change), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("ending", "parameter"), [("diff", "weight"), ("diff_b", "bias"), ("w_norm", "weight"), ("b_norm", "bias")]
+)
+def test_what_lycoris_adds_to_a_whole_weight_or_bias_is_read(tmp_path: Path, ending: str, parameter: str) -> None:
+    values = torch.randn(64)
+    save_file({f"lora_unet_mid_block_attentions_0_norm.{ending}": values}, tmp_path / "lora.safetensors")
+    ((target, change),) = read_lora(tmp_path / "lora.safetensors").items()
+    assert target == Target("unet", "mid_block_attentions_0_norm", parameter)
+    assert torch.equal(added(change, (64,)), values)
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"), [(torch.ones(3), r"\(3,\)"), (torch.tensor([torch.nan]), "not finite")]
+)
+def test_a_whole_difference_that_does_not_fit_or_holds_no_numbers_is_refused(
+    tiny_models: TinyModels, tmp_path: Path, values: Tensor, complaint: str
+) -> None:
+    save_file({"unet.mid_block.attentions.0.norm.diff_b": values}, tmp_path / "lora.safetensors")
+    unet = ReadNetwork(StableDiffusionPipeline.from_pretrained(tiny_models.base, safety_checker=None).unet)
+    with pytest.raises(LoraError, match=complaint):
+        merge_lora({"unet": unet}, read_lora(tmp_path / "lora.safetensors"), 1.0)
 
 
 def test_alpha_in_the_metadata_of_newer_diffusers_counts(tmp_path: Path) -> None:
