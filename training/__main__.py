@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -27,10 +29,19 @@ def main(arguments: list[str]) -> int:
         return 2
     if not OF_ANY_RECIPE.issuperset(stages):
         work.claim(recipe.name)
+    began = time.monotonic()
     for stage in stages:
+        stage_began = time.monotonic()
         for act in _acts(stage, recipe, work, options.models):
             act()
+        print(f"{stage} took {_since(stage_began)}.", flush=True)
+    if len(stages) > 1:
+        print(f"All {len(stages)} took {_since(began)}.")
     return 0
+
+
+def _since(began: float) -> timedelta:
+    return timedelta(seconds=round(time.monotonic() - began))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -73,7 +84,7 @@ def _acts(stage: str, recipe: Recipe, work: Work, models: Path) -> list[Callable
         case _:
             from training import evaluate
 
-            return [partial(evaluate.run, work, models)]
+            return [partial(_data, work), partial(evaluate.run, work, models)]
 
 
 def _data(work: Work) -> None:

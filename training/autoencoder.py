@@ -38,9 +38,7 @@ def train(recipe: Recipe, work: Work) -> None:
     torch.manual_seed(recipe.seed)
     where = device()
     vae, rgba = build(recipe).to(where), load(work.pictures).rgba.to(where)
-    loop = Loop(
-        "vae", recipe.vae, [Group(parameters=tuple(vae.parameters()))], work.checkpoint("vae"), seed=recipe.seed
-    )
+    loop = Loop("vae", recipe.vae, [Group(parameters=tuple(vae.parameters()))], work, seed=recipe.seed)
 
     def loss_of(draw: Draw) -> Tensor:
         x = batch(rgba, recipe.vae.batch, draw.generator)

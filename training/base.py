@@ -8,13 +8,11 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel
 
-from training import denoiser, sheets
+from training import denoiser, samples
 from training.latents import Latents
 from training.loop import Draw, Group, Loop, half
-from training.prompts import SHEET
 from training.recipe import TIMESTEPS, Recipe, device
 from training.schedule import Schedule
-from training.shipping import pipeline
 from training.text import Captioner
 from training.work import Work
 
@@ -36,7 +34,7 @@ def train(recipe: Recipe, work: Work) -> None:
         Group(parameters=tuple(unet.parameters())),
         Group(parameters=tuple(encoder.parameters()), share=TEXT_SHARE),
     ]
-    loop = Loop("base", recipe.base, groups, work.checkpoint("base"), seed=recipe.seed)
+    loop = Loop("base", recipe.base, groups, work, seed=recipe.seed)
 
     def loss_of(draw: Draw) -> Tensor:
         chosen = choose(len(z), plain, recipe.base.batch, draw.generator)
@@ -47,7 +45,7 @@ def train(recipe: Recipe, work: Work) -> None:
 
     def show() -> None:
         write(unet, encoder, work)
-        sample(work)
+        samples.base(work)
 
     loop.run(loss_of, show)
 
@@ -70,12 +68,3 @@ def velocity_loss(network: UNet2DConditionModel, schedule: Schedule, z: Tensor, 
 def write(unet: UNet2DConditionModel, encoder: CLIPTextModel, work: Work) -> None:
     unet.save_pretrained(work.base / "unet")
     encoder.save_pretrained(work.base / "text_encoder")
-
-
-def sample(work: Work) -> None:
-    """Draw the fixed prompts with the weights written so far."""
-    drawer = pipeline(work).to(device())
-    drawer.set_progress_bar_config(disable=True)
-    generators = [torch.Generator().manual_seed(i) for i in range(len(SHEET))]
-    drawn = drawer(list(SHEET), num_inference_steps=20, guidance_scale=3.0, generator=generators, output_type="pt")
-    sheets.save(sheets.pixels(drawn.images), work.sheet("base"))

@@ -41,6 +41,10 @@ SYMBOLS = re.compile(
 )
 
 
+class FetchError(Exception):
+    """npm is missing or could not fetch a package; the message says why."""
+
+
 @dataclass(frozen=True, slots=True)
 class Icons:
     """An iconify set: SVG bodies by name, names by code points."""
@@ -76,12 +80,19 @@ class Icons:
 
 
 def build(path: Path) -> int:
-    """Write every picture of the packages to ``path``; returns how many there are."""
+    """Write every picture of the packages to ``path``; returns how many there are. Raises ``SystemExit`` if they cannot
+    be fetched."""
+    rows, pictures = [], []
     with tempfile.TemporaryDirectory() as scratch:
-        rows, pictures = [], []
-        for row, picture in _drawn(Path(scratch)):
-            rows.append(row)
-            pictures.append(np.asarray(picture))
+        try:
+            for row, picture in _drawn(Path(scratch)):
+                rows.append(row)
+                pictures.append(np.asarray(picture))
+        except FetchError as error:
+            raise SystemExit(
+                f"{error}\nOr run “python -m training data” on another machine, "
+                f"and copy the file training/work/{path.name} from there to {path}."
+            ) from error
     save(rows, np.stack(pictures), path)
     return len(rows)
 
@@ -136,15 +147,15 @@ def _described(entry: dict[str, Any], style: str) -> Picture:
 
 
 def _unpacked(package: str, scratch: Path) -> Path:
-    """The folder of an npm package, fetched by name with npm itself; raises ``SystemExit`` if that fails."""
+    """The folder of an npm package, fetched by name with npm itself; raises ``FetchError`` if that fails."""
     target = scratch / re.sub(r"\W+", "-", package)
     target.mkdir()
     try:
         done = subprocess.run(["npm", "pack", package], cwd=target, capture_output=True, text=True, check=True)
     except FileNotFoundError:
-        raise SystemExit("The emoji are downloaded with npm, which is not installed. Install Node.js.") from None
+        raise FetchError("The emoji are downloaded with npm, which is not installed. Install Node.js.") from None
     except subprocess.CalledProcessError as error:
-        raise SystemExit(f"npm could not fetch {package}:\n{error.stderr.strip()}") from error
+        raise FetchError(f"npm could not fetch {package}:\n{error.stderr.strip()}") from error
     with tarfile.open(target / done.stdout.strip().splitlines()[-1]) as archive:
         archive.extractall(target, filter="data")
     return target / "package"

@@ -8,7 +8,7 @@ import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
-from torch import nn
+from torch import Tensor, nn
 
 from training.recipe import Recipe
 
@@ -55,8 +55,12 @@ def add_lora(unet: UNet2DConditionModel, rank: int) -> tuple[nn.Parameter, ...]:
     return tuple(parameter for parameter in unet.parameters() if parameter.requires_grad)
 
 
+def lora_of(unet: UNet2DConditionModel) -> dict[str, Tensor]:
+    """The LoRA of ``unet`` with peft's key names, in half precision."""
+    found = get_peft_model_state_dict(unet)  # only one naming: diffusers skips attention if two are mixed
+    return {key: value.to("cpu", torch.float16).contiguous() for key, value in found.items()}
+
+
 def save_lora(unet: UNet2DConditionModel, folder: Path) -> None:
     """Write the LoRA of ``unet`` with diffusers' key names."""
-    found = get_peft_model_state_dict(unet)  # only one naming: diffusers skips attention if two are mixed
-    halved = {key: value.to("cpu", torch.float16).contiguous() for key, value in found.items()}
-    StableDiffusionPipeline.save_lora_weights(folder, unet_lora_layers=halved)
+    StableDiffusionPipeline.save_lora_weights(folder, unet_lora_layers=lora_of(unet))

@@ -16,19 +16,21 @@ pipeline, w - 1 is embedded.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, fields
+from datetime import timedelta
+from functools import partial
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from diffusers import UNet2DConditionModel
 from torch import Tensor
-from tqdm import tqdm
 from transformers import CLIPTextModel
 
-from training import denoiser
+from training import denoiser, samples
 from training.base import choose
 from training.latents import Latents
-from training.loop import Draw, Group, Loop, half, save
+from training.loop import Draw, Group, Loop, bar, half, save
 from training.recipe import TIMESTEPS, Recipe, Stage, device
 from training.schedule import Schedule
 from training.text import Captioner
@@ -108,24 +110,32 @@ def walk(recipe: Recipe, work: Work) -> None:
     captioner, schedule = Captioner(work, latents), Schedule.scaled_linear(where)
     encoder, teacher = _teacher(work, captioner, schedule)
     low, high = recipe.native_scales
-    found: list[tuple[Tensor, ...]] = []
-    began = time.monotonic()
-    for batch in tqdm(range(recipe.ways), desc="ways"):
-        if batch >= 2 and time.monotonic() - began > recipe.ways_limit_s:
-            break
-        generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + batch)
+
+    def batch(number: int) -> tuple[Tensor, ...]:
+        generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + number)
         count = recipe.native.batch
         chosen = choose(len(latents.z), latents.plain, count, generator)
-        said = captioner.ids(chosen, batch, empty=0.0)
+        said = captioner.ids(chosen, number, empty=0.0)
         scales = torch.rand(count, generator=generator) * (high - low) + low
-        if batch % 2 == 0:
+        if number % 2 == 0:
             scales.fill_(recipe.lora_scale)
         noise = torch.randn(count, *latents.z.shape[1:], generator=generator)
         kept = [0, *(torch.randperm(len(TIMES) - 1, generator=generator)[: KEPT - 1] + 1).sort().values.tolist()]
         words = encoder(said.to(where)).last_hidden_state
         points, ends = teacher.walk(noise.to(where), words, scales.to(where), kept)
         times = torch.tensor([TIMES[step] for step in kept]).expand(count, -1)
-        found.append((points.half().cpu(), times, ends.half().cpu(), scales, said))
+        return points.half().cpu(), times, ends.half().cpu(), scales, said
+
+    found: list[tuple[Tensor, ...]] = []
+    began = time.monotonic()
+    progress = seconds = 0.0
+    with bar("ways") as shown:
+        while progress < 1:
+            found.append(batch(len(found)))
+            seconds = time.monotonic() - began
+            progress = recipe.ways_progress(len(found), seconds)
+            shown.update(progress - shown.n)
+    print(f"ways: {len(found)} of {recipe.ways} batches in {timedelta(seconds=round(seconds))}", flush=True)
     names = ("points", "times", "ends", "scales", "said")
     save(dict(zip(names, map(torch.cat, zip(*found, strict=True)), strict=True)), work.ways)
 
@@ -135,7 +145,8 @@ def native(recipe: Recipe, work: Work) -> None:
     unet = UNet2DConditionModel.from_pretrained(work.base / "unet")
     student = denoiser.told_guidance(unet, recipe.guidance_width).to(device())
     ways = Ways.read(work)
-    _train("native", recipe, recipe.native, work, student, tuple(student.parameters()), ways)
+    show = partial(samples.native, student, work)
+    _train("native", recipe, recipe.native, work, student, tuple(student.parameters()), ways, show)
     student.save_pretrained(work.native)
 
 
@@ -147,7 +158,8 @@ def lora(recipe: Recipe, work: Work) -> None:
     ways = Ways.read(work)
     fitting = ways.scales == recipe.lora_scale
     chosen = {field.name: getattr(ways, field.name)[fitting] for field in fields(Ways)}
-    _train("lora", recipe, recipe.lora, work, student, learnt, Ways(**chosen))
+    show = partial(samples.lora, student, work)
+    _train("lora", recipe, recipe.lora, work, student, learnt, Ways(**chosen), show)
     denoiser.save_lora(student, work.lora)
 
 
@@ -159,11 +171,12 @@ def _train(
     student: UNet2DConditionModel,
     learnt: tuple[torch.nn.Parameter, ...],
     ways: Ways,
+    show: Callable[[], None],
 ) -> None:
     where, schedule = device(), Schedule.scaled_linear(device())
     encoder = CLIPTextModel.from_pretrained(work.base / "text_encoder").to(where).requires_grad_(False)
     embedded = student.config.time_cond_proj_dim
-    loop = Loop(name, stage, [Group(parameters=learnt)], work.checkpoint(name), seed=recipe.seed + 1)
+    loop = Loop(name, stage, [Group(parameters=learnt)], work, seed=recipe.seed + 1)
 
     def loss_of(draw: Draw) -> Tensor:
         way = torch.randint(len(ways.ends), (stage.batch,), generator=draw.generator)
@@ -176,7 +189,7 @@ def _train(
             v = student(x, t, words, timestep_cond=told).sample
         return F.mse_loss(schedule.split(x, v.float(), t)[0], ways.ends[way].to(where).float())
 
-    loop.run(loss_of)
+    loop.run(loss_of, show)
 
 
 def _teacher(work: Work, captioner: Captioner, schedule: Schedule) -> tuple[CLIPTextModel, Teacher]:

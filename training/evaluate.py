@@ -16,8 +16,9 @@ from training import forms, sheets
 from training.captions import COLOUR_WORD, Variant, article
 from training.colour import BACKGROUNDS, HUES, apart, border_colour, nearest_background, object_hue
 from training.forms import TEACHER_STEPS, Form
-from training.latents import Latents, picture_of
+from training.latents import picture_of
 from training.pictures import Pictures, load
+from training.shipping import VOCABULARY
 from training.work import Work
 
 STEPS = (1, 2, 4, 8)
@@ -100,9 +101,12 @@ class Vocabulary:
     plain: Tensor
 
     @classmethod
-    def of(cls, pictures: Pictures, latents: Latents) -> Vocabulary:
-        plain = [picture_of(pictures, index, Variant(entry)) for entry, index in enumerate(latents.vocabulary)]
-        return cls(tuple(pictures.rows[index].label for index in latents.vocabulary), torch.stack(plain))
+    def read(cls, models: Path, pictures: Pictures) -> Vocabulary:
+        """That of the model under ``models``."""
+        names = json.loads((models / "emoji" / VOCABULARY).read_text(encoding="utf-8"))
+        places = {row.label: place for place, row in enumerate(pictures.rows) if row.style == "3d"}
+        plain = [picture_of(pictures, places[name], Variant(entry)) for entry, name in enumerate(names)]
+        return cls(tuple(names), torch.stack(plain))
 
     def coloured(self) -> list[tuple[str, str]]:
         """Prompts for things in colours held out from training, with the colours.
@@ -153,7 +157,7 @@ def _figure(value: float | None) -> str:
 
 def run(work: Work, models: Path) -> Report:
     """Evaluate, print the table, write ``evaluation.json`` beside the base model and the sheets in the work folder."""
-    vocabulary = Vocabulary.of(load(work.pictures), Latents.read(work))
+    vocabulary = Vocabulary.read(models, load(work.pictures))
     report = evaluate(vocabulary, models, lambda name, drawn: _sheet(work, vocabulary, name, drawn))
     print(report.table())
     found = asdict(report) | {"margin": {asked: report.margin(asked) for asked in (NAMES, COMBINED)}}
@@ -233,4 +237,4 @@ def _sheet(work: Work, vocabulary: Vocabulary, name: str, drawn: Tensor) -> None
     """Drawn pictures, and below each row of sixteen the training pictures."""
     chosen = torch.linspace(0, len(drawn) - 1, min(SHEET, len(drawn))).long()
     pairs = [pictures[part] for part in torch.split(chosen, 16) for pictures in (drawn.float(), vocabulary.plain)]
-    sheets.save(sheets.pixels(torch.cat(pairs)), work.sheet(name), columns=16)
+    sheets.save(sheets.pixels(torch.cat(pairs)), work.sheet(f"evaluation-{name}"), columns=16)

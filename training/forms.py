@@ -35,7 +35,7 @@ class Form:
     def draw(self, prompts: Sequence[str], steps: int, batch: int = 32) -> Tensor:
         """Pictures (N, 3, H, W) in 0..1; picture i starts from the noise of seed SEED + i, whatever the form."""
         drawn = []
-        for start in tqdm(range(0, len(prompts), batch), desc=f"{self.name}, {steps} steps"):
+        for start in tqdm(range(0, len(prompts), batch), desc=f"{self.name}, {steps} steps", leave=False):
             some = list(prompts[start : start + batch])
             generators = [torch.Generator().manual_seed(SEED + start + i) for i in range(len(some))]
             drawn.append(
@@ -52,25 +52,25 @@ class Form:
 
 def teacher(models: Path) -> Form:
     """The base model with its own sampler."""
-    return Form(name="teacher", pipeline=_quiet(StableDiffusionPipeline.from_pretrained(models / "emoji")),
-                scale=TEACHER_SCALE)  # fmt: skip
+    pipeline = StableDiffusionPipeline.from_pretrained(models / "emoji")
+    return Form(name="teacher", pipeline=quiet(pipeline), scale=TEACHER_SCALE)
 
 
 def undistilled(models: Path) -> Form:
     """The base model with the few-step sampler and no guidance: what distillation has to beat."""
-    return Form(name="undistilled", pipeline=_few_steps(models), scale=1.0)
+    pipeline = StableDiffusionPipeline.from_pretrained(models / "emoji")
+    return Form(name="undistilled", pipeline=few_steps(pipeline), scale=1.0)
 
 
 def native(models: Path) -> Form:
     unet = UNet2DConditionModel.from_pretrained(models / "emoji-lcm")
     pipeline = LatentConsistencyModelPipeline.from_pretrained(models / "emoji", unet=unet)
-    pipeline.scheduler = LCMScheduler.from_config(pipeline.scheduler.config)
-    return Form(name="native", pipeline=_quiet(pipeline), scale=NATIVE_SCALE)
+    return Form(name="native", pipeline=few_steps(pipeline), scale=NATIVE_SCALE)
 
 
 def lora(models: Path, style: str | None = None) -> Form:
     """The base model with its LCM-LoRA and, if given, a style's LoRA."""
-    pipeline = _few_steps(models)
+    pipeline = few_steps(StableDiffusionPipeline.from_pretrained(models / "emoji"))
     pipeline.load_lora_weights(str(models / "emoji-lcm-lora"), adapter_name="lcm")
     if style:
         pipeline.load_lora_weights(str(models / "loras"), weight_name=f"emoji-{style}.safetensors", adapter_name=style)
@@ -79,12 +79,13 @@ def lora(models: Path, style: str | None = None) -> Form:
     return Form(name=style or "lora", pipeline=pipeline, scale=1.0)
 
 
-def _few_steps(models: Path) -> DiffusionPipeline:
-    pipeline = StableDiffusionPipeline.from_pretrained(models / "emoji")
+def few_steps(pipeline: DiffusionPipeline) -> DiffusionPipeline:
+    """``pipeline`` with the few-step sampler, ready to draw."""
     pipeline.scheduler = LCMScheduler.from_config(pipeline.scheduler.config)
-    return _quiet(pipeline)
+    return quiet(pipeline)
 
 
-def _quiet(pipeline: DiffusionPipeline) -> DiffusionPipeline:
+def quiet(pipeline: DiffusionPipeline) -> DiffusionPipeline:
+    """``pipeline`` without progress bars, ready to draw."""
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device(), torch.float32)

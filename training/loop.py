@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
 from training.recipe import Stage
+from training.work import Work, whole
 
 EVERY, PAUSE_S = 500, 30.0
 """Minimum steps and seconds between checkpoints and sample sheets: 500 steps take a GPU less time than a sheet."""
+LOOK = 20
+"""Steps between looks at the loss, for which a GPU has to be waited for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,11 +46,12 @@ class Loop:
     """Trains ``groups`` for a stage and keeps their moving average.
 
     On CUDA a few kernels update all parameters at once: launching some for each takes longer than running them. If
-    there is a ``checkpoint``, perhaps another device's, training resumes from it.
+    ``work`` has a checkpoint of it, perhaps another device's, training resumes from that.
     """
 
-    def __init__(self, name: str, stage: Stage, groups: Iterable[Group], checkpoint: Path, *, seed: int) -> None:
-        self.name, self.stage, self.checkpoint, self.seed = name, stage, checkpoint, seed
+    def __init__(self, name: str, stage: Stage, groups: Iterable[Group], work: Work, *, seed: int) -> None:
+        self.name, self.stage, self.work, self.seed = name, stage, work, seed
+        self.checkpoint = work.checkpoint(name)
         self.groups = tuple(groups)
         self.parameters = [parameter for group in self.groups for parameter in group.parameters]
         self.average = [parameter.detach().clone() for parameter in self.parameters]
@@ -59,34 +63,54 @@ class Loop:
             fused=True if self.parameters[0].is_cuda else None,
         )
         self.step, self.seconds = 0, 0.0
-        if checkpoint.exists():
+        if self.checkpoint.exists():
             self._resume()
 
     def run(self, loss_of: Callable[[Draw], Tensor], on_pause: Callable[[], None] = lambda: None) -> None:
         """Train to the stage's end; the parameters then hold their moving average. ``on_pause`` is called for sample
-        sheets, with the average in place: every ``EVERY`` steps, at least ``PAUSE_S`` seconds apart, and at the end."""
+        sheets, with the average in place: every ``EVERY`` steps, at least ``PAUSE_S`` seconds apart, and at the end.
+
+        Raises ``SystemExit`` if training diverges, before anything of that is saved.
+        """
+        if self.progress < 1:
+            self.work.outdate(self.name)
         with kernels(self.parameters[0].device):
             self._train(loss_of, on_pause)
+        print(f"{self.name}: {self.steps} in {timedelta(seconds=round(self.seconds))}", flush=True)
         self._save()
         self._swap()
         on_pause()
 
     def _train(self, loss_of: Callable[[Draw], Tensor], on_pause: Callable[[], None]) -> None:
-        bar = tqdm(total=self.stage.steps, initial=self.step, desc=self.name)
         before, paused = self.seconds - time.monotonic(), self.seconds
-        while self.progress < 1:
-            loss = self._update(loss_of)
-            self.seconds = before + time.monotonic()
-            bar.update()
-            if self.step % 20 == 0:
-                bar.set_postfix(loss=f"{float(loss):.4f}")
-            if self.step % EVERY == 0 and self.seconds - paused >= PAUSE_S and self.progress < 1:
-                self._save()
-                self._with_average(on_pause)
-                paused = before + time.monotonic()
-        bar.close()
+        with bar(self.name, self.progress) as shown:
+            while self.progress < 1:
+                loss, norm = self._update(loss_of)
+                self.seconds = before + time.monotonic()
+                shown.update(self.progress - shown.n)
+                if self.step % LOOK == 0 or self.progress == 1:
+                    self._check(float(loss), float(norm))
+                    shown.set_postfix_str(f"{self.steps}, loss {float(loss):.4f}")
+                if self.step % EVERY == 0 and self.seconds - paused >= PAUSE_S and self.progress < 1:
+                    self._save()
+                    self._with_average(on_pause)
+                    paused = before + time.monotonic()
 
-    def _update(self, loss_of: Callable[[Draw], Tensor]) -> Tensor:
+    @property
+    def steps(self) -> str:
+        return f"{self.step:,} of {self.stage.steps:,} steps"
+
+    def _check(self, loss: float, norm: float) -> None:
+        """Raise ``SystemExit`` if training has diverged. It is enough to look now and then: no later loss is finite."""
+        if not math.isfinite(loss + norm):
+            raise SystemExit(
+                f"{self.name}: training diverged. At step {self.step:,} the loss is {loss}, the norm of its gradient "
+                f"{norm}. Nothing was saved of this; {self.checkpoint}, if it is there, is from before. "
+                "Give the stage a lower rate in training/recipe.py, and start it again."
+            )
+
+    def _update(self, loss_of: Callable[[Draw], Tensor]) -> tuple[Tensor, Tensor]:
+        """Take a step; returns its loss and the norm of the gradient."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate() * group["share"]
         seed = (self.seed * 1_000_003 + self.step) % 2**63
@@ -94,13 +118,13 @@ class Loop:
         loss = loss_of(Draw(step=self.step, generator=torch.Generator().manual_seed(seed)))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        norm = nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimizer.step()
         keep = min(self.stage.average, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             torch._foreach_lerp_(self.average, list[Tensor](self.parameters), 1 - keep)
         self.step += 1
-        return loss.detach()
+        return loss.detach(), norm
 
     @property
     def progress(self) -> float:
@@ -151,10 +175,13 @@ class Loop:
 
 def save(content: dict[str, Any], path: Path) -> None:
     """Write a checkpoint whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    torch.save(content, partial)
-    os.replace(partial, path)  # noqa: PTH105 - atomic on every platform
+    with whole(path) as partial:
+        torch.save(content, partial)
+
+
+def bar(name: str, done: float = 0.0) -> tqdm:
+    """Shows which share of something is done: where time may end it, its steps do not tell when."""
+    return tqdm(total=1, initial=done, desc=name, bar_format="{l_bar}{bar}| {elapsed}<{remaining}{postfix}")
 
 
 def half(device: torch.device) -> torch.autocast:

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from training.work import whole
+
 SIDE = 128
 
 
@@ -52,8 +54,9 @@ def save(rows: Sequence[Picture], rgba: NDArray[np.uint8], path: Path) -> None:
         packed = list(pool.map(_compressed, rgba))
     ends = np.cumsum([len(blob) for blob in packed])
     names = json.dumps([asdict(row) for row in rows]).encode()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, names=np.frombuffer(names, np.uint8), ends=ends, packed=np.frombuffer(b"".join(packed), np.uint8))
+    blobs = np.frombuffer(b"".join(packed), np.uint8)
+    with whole(path) as partial, partial.open("wb") as file:  # given a path, savez would add an ending to it
+        np.savez(file, names=np.frombuffer(names, np.uint8), ends=ends, packed=blobs)
 
 
 def load(path: Path) -> Pictures:

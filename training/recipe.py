@@ -15,8 +15,9 @@ STYLES = ("flat", "ink")
 class Stage:
     """One optimisation: ``steps`` updates of ``batch`` pictures, cosine decay from ``rate`` after a linear warm-up.
 
-    A machine that cannot do them in ``limit_s`` seconds does fewer, along the same decay; the result then depends on
-    its speed, and otherwise only on the seed.
+    A machine that cannot do them in ``limit_s`` seconds, sample sheets in between included, does fewer, along the same
+    decay. Where the limit ends a stage, the result depends on the machine's speed. Otherwise it depends on the seed,
+    and on the kernels: those of CUDA are chosen anew in every run, by their speed, and round differently.
     """
 
     steps: int
@@ -69,6 +70,10 @@ class Recipe:
     lora: Stage
     style: Stage
 
+    def ways_progress(self, batches: int, seconds: float) -> float:
+        """How much of the teacher's trajectories is done; 1 at their end, but not before two batches."""
+        return min(1.0, max(batches / self.ways, seconds / self.ways_limit_s if batches >= 2 else 0.0))
+
 
 CPU = Recipe(
     name="cpu",
@@ -91,14 +96,15 @@ GPU = Recipe(
     backgrounds=8,
     colours=6,
     ways_limit_s=45,
-    vae=Stage(steps=8000, batch=32, rate=1e-3, limit_s=90),
+    vae=Stage(steps=8000, batch=32, rate=1e-3, limit_s=85),
     text=Stage(steps=2000, batch=256, rate=1e-3, warmup=50, limit_s=25),
-    base=Stage(steps=12_000, batch=384, rate=1.5e-3, warmup=300, average=0.9995, limit_s=170),
+    base=Stage(steps=12_000, batch=384, rate=1.5e-3, warmup=300, average=0.9995, limit_s=160),
     native=Stage(steps=1500, batch=192, rate=3e-4, warmup=50, average=0.995, limit_s=40),
     lora=Stage(steps=1500, batch=192, rate=1e-3, warmup=50, average=0.995, limit_s=40),
-    style=Stage(steps=1000, batch=64, rate=2e-3, warmup=30, average=0.99, limit_s=36),
+    style=Stage(steps=1000, batch=64, rate=2e-3, warmup=30, average=0.99, limit_s=30),
 )
-"""Ten minutes at most: the limits leave nearly two for data, encoding, export and evaluation.
+"""Ten minutes at most: the limits, which are those of training alone, leave more than two for what has none: fetching
+the pictures, encoding, the last sample sheet of each stage, export and evaluation.
 
 The bottleneck is the thread that launches kernels: a step of the base takes it an estimated 40 ms whatever the batch,
 and 384 pictures there are 1 TFLOP, which an H200 does in less. So batches are large in the base, which has the most to

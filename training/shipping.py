@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from pathlib import Path
 
 import torch
@@ -13,16 +14,56 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from training.folding import fold
 from training.kohya import save_kohya
+from training.latents import Latents
 from training.lowrank import truncated
+from training.pictures import load
 from training.work import Work
 
 LORA = "pytorch_lora_weights.safetensors"
+VOCABULARY = "vocabulary.json"
+"""The names of the emoji that were learnt, in their order there."""
+LARGEST = 48_000_000
+"""Bytes that all files together may have."""
 LCM_RANK, STYLE_RANK = 14, 4
-"""Maximum ranks, so that all files together stay under 48 MB."""
+"""Maximum ranks, so that they do."""
+OWN = ("emoji/**/*", "emoji-lcm/**/*", "emoji-lcm-lora/**/*", "loras/emoji-*")
+"""The model's files; beside them may be other people's LoRAs."""
 
 
 def ship(work: Work, models: Path) -> int:
-    """Write all forms that ``work`` holds under ``models``; returns the bytes of all of them together."""
+    """Write all forms that ``work`` holds under ``models``; returns the bytes of all of them together.
+
+    Raises ``SystemExit``, and leaves ``models`` as it was, if some weights are not finite or the files too large.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        made = Path(scratch)
+        _forms(work, made)
+        _check_finite(made)
+        new = _sizes(made)
+        total = sum((_sizes(models) | new).values())
+        if total > LARGEST:
+            raise SystemExit(f"The model would have {total / 1e6:.1f} MB, more than {LARGEST / 1e6:.0f}: not exported.")
+        for name in new:
+            (models / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(made / name, models / name)  # not its mode: safetensors lets only the owner read
+    return total
+
+
+def _sizes(folder: Path) -> dict[Path, int]:
+    """Bytes of each of the model's files under ``folder``."""
+    files = [path for pattern in OWN for path in folder.glob(pattern) if path.is_file()]
+    return {path.relative_to(folder): path.stat().st_size for path in files}
+
+
+def _check_finite(folder: Path) -> None:
+    for path in folder.rglob("*.safetensors"):
+        broken = [name for name, weight in load_file(path).items() if not weight.isfinite().all()]
+        if broken:
+            where = path.relative_to(folder)
+            raise SystemExit(f"{where} would hold weights that are not finite, such as {broken[0]}: not exported.")
+
+
+def _forms(work: Work, models: Path) -> None:
     _base(work, models / "emoji")
     if work.native.exists():
         _native(work, models / "emoji-lcm")
@@ -32,11 +73,6 @@ def ship(work: Work, models: Path) -> int:
         _kohya_lora(flat / LORA, models / "loras" / "emoji-flat.safetensors")
     if (ink := work.style("ink")).exists():
         _lora(ink / LORA, models / "loras" / "emoji-ink.safetensors", STYLE_RANK)
-    folders = [models / name for name in ("emoji", "emoji-lcm", "emoji-lcm-lora", "loras")]
-    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
-    for path in files:
-        path.chmod(0o644)  # safetensors writes files that only their owner can read
-    return sum(path.stat().st_size for path in files)
 
 
 def scheduler() -> DDIMScheduler:
@@ -56,9 +92,9 @@ def scheduler() -> DDIMScheduler:
 
 def pipeline(work: Work) -> StableDiffusionPipeline:
     """The base model in float32 as plain diffusers sees it."""
-    whitening = torch.load(work.latents, weights_only=True)
+    latents = Latents.read(work)
     return StableDiffusionPipeline(
-        vae=fold(AutoencoderKL.from_pretrained(work.vae), whitening["mean"], whitening["std"]),
+        vae=fold(AutoencoderKL.from_pretrained(work.vae), latents.mean, latents.std),
         text_encoder=CLIPTextModel.from_pretrained(work.base / "text_encoder"),
         tokenizer=CLIPTokenizer.from_pretrained(work.tokenizer),
         unet=UNet2DConditionModel.from_pretrained(work.base / "unet"),
@@ -75,6 +111,9 @@ def _base(work: Work, folder: Path) -> None:
         shutil.copyfile(work.tokenizer / name, folder / "tokenizer" / name)
     for config in folder.rglob("config.json"):
         _tidy(config)
+    rows = load(work.pictures).rows
+    names = [rows[index].label for index in Latents.read(work).vocabulary]
+    (folder / VOCABULARY).write_text(json.dumps(names, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _native(work: Work, folder: Path) -> None:

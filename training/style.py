@@ -9,7 +9,7 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel
 
-from training import denoiser
+from training import denoiser, samples
 from training.base import velocity_loss
 from training.captions import Variant
 from training.colour import BACKGROUNDS, inked
@@ -37,7 +37,7 @@ def train(style: str, recipe: Recipe, work: Work) -> None:
     unet = UNet2DConditionModel.from_pretrained(work.base / "unet").to(where)
     learnt = denoiser.add_lora(unet, recipe.style_rank)
     name = f"style-{style}"
-    loop = Loop(name, recipe.style, [Group(parameters=learnt)], work.checkpoint(name), seed=recipe.seed + 2)
+    loop = Loop(name, recipe.style, [Group(parameters=learnt)], work, seed=recipe.seed + 2)
 
     def loss_of(draw: Draw) -> Tensor:
         chosen = torch.randint(len(shown), (recipe.style.batch,), generator=draw.generator)
@@ -47,7 +47,7 @@ def train(style: str, recipe: Recipe, work: Work) -> None:
         with half(where):
             return velocity_loss(unet, schedule, z[chosen.to(where)], t, words)
 
-    loop.run(loss_of)
+    loop.run(loss_of, lambda: samples.style(name, unet, work))
     denoiser.save_lora(unet, work.style(style))
 
 

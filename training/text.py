@@ -99,7 +99,8 @@ def build(recipe: Recipe, tokenizer: CLIPTokenizer) -> CLIPTextModel:
 
 def train(recipe: Recipe, work: Work) -> None:
     """Train the text encoder; writes ``work.text``."""
-    learn_words(recipe, work)
+    if not work.checkpoint("text").exists():  # an encoder in training goes on with the tokenizer it began with
+        learn_words(recipe, work)
     torch.manual_seed(recipe.seed)
     where, latents = device(), Latents.read(work)
     captioner = Captioner(work, latents)
@@ -107,7 +108,7 @@ def train(recipe: Recipe, work: Work) -> None:
     encoder = build(recipe, captioner.tokenizer).to(where)
     heads = Aligner(recipe.text_width, targets.shape[1]).to(where)
     learnt = Group(parameters=(*encoder.parameters(), *heads.parameters()))
-    loop = Loop("text", recipe.text, [learnt], work.checkpoint("text"), seed=recipe.seed)
+    loop = Loop("text", recipe.text, [learnt], work, seed=recipe.seed)
 
     def loss_of(draw: Draw) -> Tensor:
         chosen = torch.randint(len(targets), (recipe.text.batch,), generator=draw.generator)

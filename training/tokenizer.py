@@ -12,17 +12,18 @@ from torch import Tensor
 from transformers import CLIPTokenizer
 
 LENGTH = 32
+SPECIAL = ("<|startoftext|>", "<|endoftext|>")
 WORD = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
-def learn(captions: Iterable[str], folder: Path, size: int = 2600) -> CLIPTokenizer:
-    """Learn byte-pair merges and write the tokenizer to ``folder``, with ``vocab.json`` and ``merges.txt`` beside what
-    transformers writes: diffusers' older readers need them."""
+def learn(captions: Iterable[str], folder: Path, size: int = 2816) -> CLIPTokenizer:
+    """Learn a vocabulary of at most ``size`` tokens and write the tokenizer to ``folder``, with ``vocab.json`` and
+    ``merges.txt`` beside what transformers writes: diffusers' older readers need them."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    merges = _merges(captions, letters, size)
+    endings = [letter + "</w>" for letter in letters]
+    merges = _merges(captions, letters, endings, size - len(SPECIAL))
     vocabulary: dict[str, int] = {}
-    singles = [*letters, *(letter + "</w>" for letter in letters)]
-    for token in (*singles, *(a + b for a, b in merges), "<|startoftext|>", "<|endoftext|>"):
+    for token in (*letters, *endings, *(a + b for a, b in merges), *SPECIAL):
         vocabulary.setdefault(token, len(vocabulary))
     folder.mkdir(parents=True, exist_ok=True)
     names, pairs = folder / "vocab.json", folder / "merges.txt"
@@ -59,7 +60,7 @@ class Reader:
         return torch.tensor(read.input_ids)  # takes half as long as the tokenizer's own conversion to a tensor
 
 
-def _merges(captions: Iterable[str], letters: list[str], size: int) -> list[tuple[str, str]]:
+def _merges(captions: Iterable[str], letters: list[str], endings: list[str], size: int) -> list[tuple[str, str]]:
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>", continuing_subword_prefix=""))
     learner.normalizer = normalizers.Sequence(
         [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
@@ -72,7 +73,7 @@ def _merges(captions: Iterable[str], letters: list[str], size: int) -> list[tupl
     )
     trainer = trainers.BpeTrainer(
         vocab_size=size,
-        special_tokens=[],
+        special_tokens=endings,  # numbered at random otherwise, and the numbers decide between pairs of equal counts
         initial_alphabet=letters,
         end_of_word_suffix="</w>",
         min_frequency=2,

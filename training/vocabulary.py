@@ -53,6 +53,8 @@ DROPPED = (
     r"carousel|wrapped gi|nest with|pensive|arrow|moon face|(raised|lowered) flag"
 )
 KEPT = r"^(sunglasses|house|statue of liberty|wrapped gift)$"
+LEAST = 1000
+"""How many emoji there are at least if none is left out."""
 WHOLE_GROUPS = (3, 4)
 """Animals and nature, food and drink: emojibase's group numbers."""
 CHOSEN = {0: FACES, 5: TRAVEL, 6: ACTIVITIES, 7: OBJECTS, 8: "star"}
@@ -60,9 +62,14 @@ CHOSEN = {0: FACES, 5: TRAVEL, 6: ACTIVITIES, 7: OBJECTS, 8: "star"}
 
 
 def vocabulary(pictures: tuple[Picture, ...], *, everything: bool) -> list[int]:
-    """Indices into ``pictures`` of the 3d pictures to learn, in their order."""
+    """Indices into ``pictures`` of the 3d pictures to learn, in their order; raises ``SystemExit`` if ``everything`` is
+    fewer than ``LEAST``."""
     solid = [i for i, picture in enumerate(pictures) if picture.style == "3d"]
-    return solid if everything else [i for i in solid if _well_known(pictures[i])]
+    if not everything:
+        return [i for i in solid if _well_known(pictures[i])]
+    if len(solid) < LEAST:
+        raise SystemExit(f"There are pictures of {len(solid):,} emoji, and this recipe is for {LEAST:,} or more.")
+    return solid
 
 
 def _well_known(picture: Picture) -> bool:

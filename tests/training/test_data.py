@@ -16,6 +16,12 @@ def test_without_npm_one_is_told_what_to_install(tmp_path: Path, monkeypatch: py
     assert not (tmp_path / "pictures.npz").exists()
 
 
+def test_without_internet_one_is_told_which_file_would_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SystemExit, match=f"another machine, and copy the file .* to {tmp_path / 'pictures.npz'}"):
+        data.build(tmp_path / "pictures.npz")
+
+
 def test_what_npm_says_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     npm = tmp_path / "npm"
     npm.write_text("#!/bin/sh\necho no such package >&2\nexit 1\n")

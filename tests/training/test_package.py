@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,12 +12,15 @@ import numpy as np
 import pytest
 import torch
 from diffusers import LatentConsistencyModelPipeline, LCMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from PIL import Image
 
-from training import autoencoder, base, distil, evaluate, latents, pictures, shipping, style, text
+from training import autoencoder, base, distil, evaluate, forms, latents, pictures, sheets, shipping, style, text
+from training.__main__ import MODELS, main
 from training.captions import Variant, caption
 from training.colour import HUES, apart, border_colour, composite, nearest_background, object_hue, recolour
 from training.lowrank import truncated
 from training.pictures import SIDE, Picture
+from training.prompts import SHEET
 from training.recipe import CPU, STYLES, Recipe, Stage
 from training.shipping import ship
 from training.work import Work
@@ -99,8 +104,112 @@ def test_whitened_latents_are_what_the_shipped_autoencoder_encodes_to(work: Work
     assert (z[0] - known.z[0].float()).abs().mean() < 0.05  # known in half precision, and from bfloat16
 
 
-def test_files_can_be_read_by_others(models: Path) -> None:
-    assert {path.stat().st_mode & 0o777 for path in models.rglob("*.safetensors")} == {0o644}
+def test_files_can_be_read_by_those_who_may_read_new_files(models: Path, tmp_path: Path) -> None:
+    (tmp_path / "new").touch()
+    assert {path.stat().st_mode for path in models.rglob("*.safetensors")} == {(tmp_path / "new").stat().st_mode}
+
+
+@pytest.fixture
+def copied(work: Work, tmp_path: Path) -> Work:
+    """A work folder after every stage, to change."""
+    shutil.copytree(work.root, tmp_path / "work")
+    return Work(tmp_path / "work")
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_network_that_is_not_finite_replaces_nothing(copied: Work, models: Path) -> None:
+    native, before = UNet2DConditionModel.from_pretrained(copied.native), contents(models)
+    torch.nn.init.constant_(native.conv_out.bias, 1e6)  # more than half precision can hold
+    native.save_pretrained(copied.native)
+    with pytest.raises(SystemExit, match=r"emoji-lcm/.* not finite, such as conv_out\.bias"):
+        ship(copied, models)
+    assert contents(models) == before
+
+
+def test_a_model_that_is_too_large_replaces_nothing_and_other_peoples_files_do_not_count(
+    work: Work, tmp_path: Path
+) -> None:
+    mine, old = tmp_path / "loras" / "mine.safetensors", tmp_path / "emoji-lcm" / "old.safetensors"
+    for path in (mine, old):
+        path.parent.mkdir(parents=True)
+        with path.open("wb") as file:
+            file.truncate(48_000_000)  # takes no room on the disk
+    with pytest.raises(SystemExit, match="MB, more than 48"):
+        ship(work, tmp_path)
+    assert not (tmp_path / "emoji").exists()
+    old.unlink()
+    assert ship(work, tmp_path) < 48_000_000
+
+
+Drawn = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
+
+
+def on_sheet(stage: str, work: Work) -> Drawn:
+    """The pictures on a stage's sample sheet."""
+    sheet = np.asarray(Image.open(work.sheet(stage)))
+    return sheet.reshape(3, SIDE, 8, SIDE, 3).swapaxes(1, 2).reshape(-1, SIDE, SIDE, 3)
+
+
+def difference(a: Drawn, b: Drawn) -> float:
+    return float(np.abs(a.astype(float) - b).mean())
+
+
+def test_the_last_sample_sheet_of_a_stage_is_what_the_shipped_form_draws(work: Work, models: Path) -> None:
+    shipped = {"native": forms.native(models), "lora": forms.lora(models)}
+    shipped |= {f"style-{name}": forms.lora(models, name) for name in STYLES}
+    for stage, form in shipped.items():
+        drawn = sheets.pixels(form.draw(SHEET, 4))
+        assert difference(drawn, on_sheet(stage, work)) < 0.3, "of 255: what ships is in half precision"
+
+
+def test_without_an_lcm_lora_a_style_is_drawn_as_the_base_is(work: Work, copied: Work) -> None:
+    shutil.rmtree(copied.lora)
+    copied.checkpoint("style-ink").unlink()
+    style.train("ink", TINY, copied)
+    drawn = on_sheet("style-ink", copied)
+    assert difference(drawn, on_sheet("base", work)) < difference(drawn, on_sheet("style-ink", work))
+
+
+def test_the_tokenizer_of_an_encoder_in_training_is_not_learnt_anew(copied: Work) -> None:
+    merges = copied.tokenizer / "merges.txt"
+    merges.write_text(merges.read_text(encoding="utf-8") + "a zz\n", encoding="utf-8")
+    text.train(replace(TINY, text=replace(FEW, steps=3)), copied)
+    assert merges.read_text(encoding="utf-8").endswith("a zz\n")
+
+
+def test_ways_are_walked_anew_when_the_base_has_trained_on(copied: Work, capsys: pytest.CaptureFixture[str]) -> None:
+    before = distil.Ways.read(copied)
+    longer = replace(TINY, base=replace(FEW, steps=3))
+    base.train(longer, copied)
+    assert not copied.native.exists()
+    distil.walk(longer, copied)
+    after = distil.Ways.read(copied)
+    assert torch.equal(after.points[:, 0], before.points[:, 0])
+    assert not torch.equal(after.ends, before.ends)
+    said = capsys.readouterr()
+    assert "ways: 2 of 3 batches in 0:00:" in said.out
+    assert "ways: 100%" in said.err
+
+
+def test_the_model_in_the_repository_names_the_emoji_that_it_was_evaluated_on() -> None:
+    names, evaluation = (
+        json.loads((MODELS / "emoji" / file).read_text(encoding="utf-8"))
+        for file in (shipping.VOCABULARY, "evaluation.json")
+    )
+    assert len(set(names)) == len(names) == evaluation["vocabulary"]
+
+
+def test_whoever_has_only_the_models_can_evaluate_them(work: Work, models: Path, tmp_path: Path) -> None:
+    fresh = Work(tmp_path)
+    shutil.copyfile(work.pictures, fresh.pictures)
+    assert main(["evaluate", "--work", str(tmp_path), "--models", str(models)]) == 0
+    found = json.loads((models / "emoji" / "evaluation.json").read_text(encoding="utf-8"))
+    assert found["vocabulary"] == len(NAMES)
+    assert {row["form"] for row in found["rows"]} == {"teacher", "undistilled", "native", "lora"}
+    assert fresh.sheet("evaluation-native").exists()
 
 
 def test_the_guidance_embedding_is_diffusers_own() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,6 +35,14 @@ def test_numbers_that_were_given_can_be_changed(learnt: CLIPTokenizer) -> None:
     before = reader.ids(["owl"])
     reader.ids(["owl"]).zero_()
     assert torch.equal(reader.ids(["owl"]), before)
+
+
+def test_the_same_captions_always_give_the_same_tokenizer(tmp_path: Path) -> None:
+    ties = ["".join(pair) for pair in itertools.permutations("abcdefgh", 2)] * 2
+    for attempt in "12345":
+        tokenizer.learn(ties, tmp_path / attempt, size=560)
+    assert len({(tmp_path / attempt / "merges.txt").read_bytes() for attempt in "12345"}) == 1
+    assert len(json.loads((tmp_path / "1" / "vocab.json").read_text(encoding="utf-8"))) == 560
 
 
 class Counted:

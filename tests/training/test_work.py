@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from pathlib import Path
 
 import pytest
 
 from training.__main__ import main
-from training.work import Work
+from training.work import Work, whole
 
 
 @pytest.fixture
@@ -52,6 +54,30 @@ def test_pictures_are_the_same_for_every_recipe(work: Work) -> None:
     assert work.filled_by == "gpu"
 
 
+def test_sheets_and_what_a_crash_left_of_the_pictures_are_no_recipes(work: Work) -> None:
+    work.sheets.mkdir(parents=True)
+    with contextlib.suppress(OSError), whole(work.pictures) as partial:
+        partial.touch()
+        raise OSError
+    assert work.filled_by is None
+
+
+MADE = ("vae", "latents", "tokenizer", "text", "base", "ways", "native", "lora", "style-flat", "style-ink")
+
+
+@pytest.mark.parametrize(("stage", "left"), [("vae", 1), ("text", 4), ("base", 5), ("native", 10), ("style-flat", 10)])
+def test_what_was_made_from_a_network_goes_when_that_changes(stage: str, left: int, work: Work) -> None:
+    paths = {name: [work.root / name / "weights", work.checkpoint(name)] for name in MADE}
+    paths |= {"latents": [work.latents], "tokenizer": [work.tokenizer / "merges.txt"], "ways": [work.ways]}
+    for path in (work.pictures, *itertools.chain(*paths.values())):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    work.outdate(stage)
+    for name in MADE:
+        assert {path.exists() for path in paths[name]} == {name in MADE[:left]}
+    assert work.pictures.exists()
+
+
 @pytest.mark.parametrize("stage", [["vae"], ["style"], ["distil", "native"], ["all"]])
 def test_no_stage_begins_in_another_recipes_folder(stage: list[str], work: Work) -> None:
     made_something(work)
@@ -65,4 +91,12 @@ def test_pictures_are_fetched_whosever_the_folder_is(work: Work, capsys: pytest.
     made_something(work)
     work.pictures.touch()
     assert main(["data", "--recipe", "gpu", "--work", str(work.root)]) == 0
-    assert "there already" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "there already" in said
+    assert "data took 0:00:00." in said
+
+
+def test_an_evaluation_fetches_the_pictures_that_it_needs(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(SystemExit, match="downloaded with npm"):
+        main(["evaluate", "--work", str(work.root)])
