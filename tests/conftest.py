@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from dataclasses import fields
 
@@ -32,3 +33,8 @@ hypothesis.settings.load_profile("untimed")
 def without_the_env_file_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """The command line, called in this process, would keep what it says for the tests that follow."""
     monkeypatch.setattr("inference.__main__.read_env", lambda folders: {})
+
+
+def pytest_collection_finish() -> None:
+    """What has been imported stays: collections of garbage, which some tests ask for all the time, may pass over it."""
+    gc.freeze()

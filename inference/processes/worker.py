@@ -7,6 +7,7 @@ failure is sent as data; only what breaks the process itself ends it.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import threading
@@ -64,6 +65,8 @@ def main(connection: Connection, spec: WorkerSpec) -> None:
     except Exception as error:
         connection.send(StartFailed(failure=_as_failure(error)))
         return
+    gc.collect()
+    gc.freeze()  # the libraries stay: passing over them, a full collection no longer holds up the drawing
     others = engine.sibling_names if spec.device == AUTO else ()
     ready = Ready(device=engine.device_name, precision=engine.precision_name, others=others, unchecked=unchecked)
     try:
