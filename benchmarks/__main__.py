@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help=f"compile our networks, as COMPILE=on does; takes up to {COMPILED:g} times as long",
     )
-    parser.add_argument("--minutes", type=float, help=f"for all rows together; by default {GPU_MINUTES:g} with --gpu")
+    parser.add_argument("--minutes", type=float, help=f"for everything; by default {GPU_MINUTES:g} with --gpu")
     parser.add_argument("--quick", action="store_true", help="one round of each row: whether it runs, not how fast")
     parser.add_argument("--results", type=Path, default=FOLDER, help="the folder that the figures are written to")
     parser.add_argument("--scratch", type=Path, default=SCRATCH, help="where checkpoints with random weights are kept")

@@ -106,11 +106,11 @@ class History:
 
         It counts as an order to those who may not order again at once.
         """
-        self._limits.check_pause(interaction.user.id)
-        self._limits.ordered(interaction.user.id)
         job = await self._jobs.get(job_id)
         if job is None:
             raise order_deleted()
+        self._limits.check_pause(interaction.user.id)
+        self._limits.ordered(interaction.user.id)
         here = place_of(interaction)
         parcel = await self._endings.parcel(replace(job, place=here), alone=True)
         try:

@@ -111,8 +111,8 @@ def layout_on(
 
     channels_last pays off on the CPU and in compiled code; in eager code on CUDA, GroupNorm undoes it at every step.
     Kernels are packed on the CPU, unless compiled code reads them. Stock SDXL's VAE overflows in fp16, as its
-    configuration says (``force_upcast``), and is kept in fp32 instead. VAEs of other families do not overflow, whatever
-    the default of that entry.
+    configuration says (``force_upcast``), and is kept in fp32 instead. VAEs of other families seldom do, whatever the
+    default of that entry; those that do decode again (see ``Stages.decode``).
     """
     channels_last = device.type == "cpu" or compiled
     packs = is_packed if device.type == "cpu" and not compiled else None

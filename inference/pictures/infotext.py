@@ -28,7 +28,6 @@ class Infotext:
     seed: int | None = None
     width: int | None = None
     height: int | None = None
-    model_hash: str = ""
     model: str = ""
     variation: Variation | None = None
     adapters: str = ""
@@ -46,7 +45,6 @@ def write(info: Infotext) -> str:
         ("CFG scale", None if info.guidance is None else f"{info.guidance:g}"),
         ("Seed", info.seed),
         ("Size", f"{info.width}x{info.height}"),
-        ("Model hash", info.model_hash),
         ("Model", info.model),
         ("Variation seed", info.variation and info.variation.seed),
         ("Variation seed strength", info.variation and f"{info.variation.strength:g}"),
@@ -78,7 +76,6 @@ def read(text: str) -> Infotext:
         seed=_whole(settings.get("Seed", "")),
         width=_whole(width),
         height=_whole(height),
-        model_hash=settings.get("Model hash", ""),
         model=settings.get("Model", ""),
         variation=_variation(settings),
         adapters=settings.get("Adapters", ""),

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 
 from inference.loading import load as load_module
-from tests.checkpoints import tiny_models
+from tests.checkpoints import TinyModels, tiny_models
 from tests.hub import hub
 
 __all__ = ["hub", "tiny_models"]
+
+
+@pytest.fixture
+def copied(tiny_models: TinyModels, tmp_path: Path) -> TinyModels:
+    """The tiny checkpoints, to be changed or damaged."""
+    return TinyModels(Path(shutil.copytree(tiny_models.folder, tmp_path / "models")))
 
 
 @pytest.fixture

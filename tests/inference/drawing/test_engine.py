@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -351,16 +349,13 @@ def test_more_rows_than_the_bucket_are_a_mistake_of_the_caller(engine: Engine) -
         engine.draw(batch(row(0), row(1), guided_bucket=1), silent)
 
 
-def test_numbers_that_overflow_are_no_picture_and_the_order_fails_in_words(
-    tiny_models: TinyModels, tmp_path: Path
-) -> None:
-    models = TinyModels(shutil.copytree(tiny_models.folder, tmp_path / "models"))
-    path = models.native / "vae" / "diffusion_pytorch_model.safetensors"
+def test_numbers_that_overflow_are_no_picture_and_the_order_fails_in_words(copied: TinyModels) -> None:
+    path = copied.native / "vae" / "diffusion_pytorch_model.safetensors"
     weights = load_file(path)
     for layer in ("conv_norm_out", "conv_out"):
         weights[f"decoder.{layer}.weight"].fill_(1e25)
     save_file(weights, path)
-    engine = Engine(catalog=Catalog.load(models.catalog), device="cpu", precision="fp32")
+    engine = Engine(catalog=Catalog.load(copied.catalog), device="cpu", precision="fp32")
     fault = NumbersTooLarge(model="tiny", precision="float32")
     assert engine.draw(batch(row(0), row(1)), silent).faults == (fault, fault)
     assert "PRECISION=bfloat16" not in describe(fault)
@@ -368,19 +363,16 @@ def test_numbers_that_overflow_are_no_picture_and_the_order_fails_in_words(
     assert engine.draw(batch(model="tiny-lora"), silent).pixels.std() > 0
 
 
-def test_an_autoencoder_that_overflows_in_half_precision_decodes_in_full(
-    tiny_models: TinyModels, tmp_path: Path
-) -> None:
+def test_an_autoencoder_that_overflows_in_half_precision_decodes_in_full(copied: TinyModels) -> None:
     """As those of many anime checkpoints do. Dividing by a norm hides how large the numbers before it are."""
-    models = TinyModels(shutil.copytree(tiny_models.folder, tmp_path / "models"))
-    path = models.native / "vae" / "diffusion_pytorch_model.safetensors"
+    path = copied.native / "vae" / "diffusion_pytorch_model.safetensors"
     weights = load_file(path)
     weights["decoder.conv_in.weight"] *= 1e5
     weights["decoder.conv_in.bias"] *= 1e5
     save_file(weights, path)
     orders = batch(row(0), row(1, seed=8), bucket=2)
     half, full = (
-        Engine(catalog=Catalog.load(models.catalog), device="cpu", precision=precision).draw(orders, silent)
+        Engine(catalog=Catalog.load(copied.catalog), device="cpu", precision=precision).draw(orders, silent)
         for precision in ("fp16", "fp32")
     )
     assert half.faults == (None, None)

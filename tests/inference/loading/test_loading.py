@@ -53,13 +53,6 @@ def misfit(models: TinyModels, name: str, *adapters: Adapter) -> AdapterUnfit:
     return refused.value.failure
 
 
-@pytest.fixture
-def copy(tiny_models: TinyModels, tmp_path: Path) -> TinyModels:
-    """The tiny checkpoints, to be damaged."""
-    shutil.copytree(tiny_models.folder, tmp_path / "models")
-    return TinyModels(tmp_path / "models")
-
-
 def weight(model: LoadedModel, name: str) -> Tensor:
     weight: Tensor = model.unet.get_submodule(name).weight
     return weight
@@ -76,25 +69,25 @@ def test_weights_are_cast_after_loading_and_their_bytes_counted(tiny_models: Tin
 
 @pytest.mark.parametrize("stored", [torch.float16, torch.bfloat16])
 def test_weights_of_half_precision_stay_so_until_they_are_laid_out_and_merge_to_the_same_bits(
-    copy: TinyModels, tmp_path: Path, stored: torch.dtype
+    copied: TinyModels, tmp_path: Path, stored: torch.dtype
 ) -> None:
-    wide = TinyModels(shutil.copytree(copy.folder, tmp_path / "wide"))
-    for path in copy.base.rglob("*.safetensors"):
+    wide = TinyModels(shutil.copytree(copied.folder, tmp_path / "wide"))
+    for path in copied.base.rglob("*.safetensors"):
         half = {name: tensor.to(stored) for name, tensor in load_file(path).items()}
         save_file(half, path, metadata={"format": "pt"})
         save_wide = {name: tensor.float() for name, tensor in half.items()}
-        save_file(save_wide, wide.folder / path.relative_to(copy.folder), metadata={"format": "pt"})
-    style, catalog = Adapter(name="flat", strength=0.5), Catalog.load(copy.catalog)
+        save_file(save_wide, wide.folder / path.relative_to(copied.folder), metadata={"format": "pt"})
+    style, catalog = Adapter(name="flat", strength=0.5), Catalog.load(copied.catalog)
     read = open_model(catalog, catalog["tiny-lora"], (style,)).networks(lambda: None)
     assert {weight.dtype for part in ("unet", "vae") for weight in read[part].module.parameters()} == {stored}
     for precision in (torch.float32, torch.float16, torch.bfloat16):
-        assert len({digests(load(models, "tiny-lora", style, precision=precision)) for models in (copy, wide)}) == 1
+        assert len({digests(load(models, "tiny-lora", style, precision=precision)) for models in (copied, wide)}) == 1
 
 
 def test_while_a_network_of_half_precision_is_read_others_are_drawn_in_the_default_one(
-    copy: TinyModels, monkeypatch: pytest.MonkeyPatch
+    copied: TinyModels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for path in copy.base.rglob("*.safetensors"):
+    for path in copied.base.rglob("*.safetensors"):
         save_file({name: tensor.half() for name, tensor in load_file(path).items()}, path, metadata={"format": "pt"})
     defaults: set[torch.dtype] = set()
     build = torch.nn.Linear.__init__
@@ -104,16 +97,16 @@ def test_while_a_network_of_half_precision_is_read_others_are_drawn_in_the_defau
         build(*arguments, **options)
 
     monkeypatch.setattr(torch.nn.Linear, "__init__", noted)
-    load(copy, "tiny-lora")
+    load(copied, "tiny-lora")
     assert defaults == {torch.float32}
 
 
-def test_weights_of_several_precisions_are_read_in_one_that_holds_them_all(copy: TinyModels) -> None:
-    path = copy.base / "unet" / "diffusion_pytorch_model.safetensors"
+def test_weights_of_several_precisions_are_read_in_one_that_holds_them_all(copied: TinyModels) -> None:
+    path = copied.base / "unet" / "diffusion_pytorch_model.safetensors"
     tensors = load_file(path)
     mixed = {name: tensor if name.startswith("conv_out") else tensor.half() for name, tensor in tensors.items()}
     save_file(mixed, path, metadata={"format": "pt"})
-    unet = load(copy, "tiny-lora").unet
+    unet = load(copied, "tiny-lora").unet
     assert torch.equal(unet.conv_out.weight, tensors["conv_out.weight"])
     assert torch.equal(unet.conv_in.weight, tensors["conv_in.weight"].half().float())
 
@@ -149,49 +142,49 @@ def test_an_error_of_the_caller_is_not_taken_for_a_damaged_file(tiny_models: Tin
         )
 
 
-def test_the_fingerprint_follows_weights_and_adapters(tiny_models: TinyModels, copy: TinyModels) -> None:
+def test_the_fingerprint_follows_weights_and_adapters(tiny_models: TinyModels, copied: TinyModels) -> None:
     plain = load(tiny_models).fingerprint
-    assert load(copy).fingerprint == plain
+    assert load(copied).fingerprint == plain
     assert load(tiny_models, "tiny-lora", Adapter(name="flat")).fingerprint != plain
     strong, weak = (load(tiny_models, "tiny-lora", Adapter(name="flat", strength=s)).fingerprint for s in (1.0, 0.5))
     assert strong != weak
-    tensors = load_file(copy.lcm_lora)
-    save_file({name: tensor * 1.01 for name, tensor in tensors.items()}, copy.lcm_lora)
-    assert load(copy).fingerprint != plain
+    tensors = load_file(copied.lcm_lora)
+    save_file({name: tensor * 1.01 for name, tensor in tensors.items()}, copied.lcm_lora)
+    assert load(copied).fingerprint != plain
 
 
-def test_a_file_that_is_replaced_while_it_is_read_is_not_taken_for_either(copy: TinyModels) -> None:
-    catalog = Catalog.load(copy.catalog)
-    tensors = load_file(copy.lcm_lora)
+def test_a_file_that_is_replaced_while_it_is_read_is_not_taken_for_either(copied: TinyModels) -> None:
+    catalog = Catalog.load(copied.catalog)
+    tensors = load_file(copied.lcm_lora)
     parts: list[None] = []
 
     def replace_it() -> None:
         parts.append(None)
         if len(parts) == 2:
-            save_file({name: tensor * 1.01 for name, tensor in tensors.items()}, copy.lcm_lora)
+            save_file({name: tensor * 1.01 for name, tensor in tensors.items()}, copied.lcm_lora)
 
     cpu = torch.device("cpu")
     with pytest.raises(InferenceError) as refused:
         load_model(catalog, catalog["tiny-lora"], (), device=cpu, precision=torch.float32, on_part=replace_it)
     assert isinstance(refused.value.failure, WeightsUnreadable)
     assert "replaced while it was being read" in refused.value.failure.reason
-    assert load(copy).fingerprint == load(copy).fingerprint
+    assert load(copied).fingerprint == load(copied).fingerprint
 
 
-def test_a_file_that_is_replaced_before_its_weights_are_copied_is_noticed(copy: TinyModels) -> None:
-    catalog = Catalog.load(copy.catalog)
+def test_a_file_that_is_replaced_before_its_weights_are_copied_is_noticed(copied: TinyModels) -> None:
+    catalog = Catalog.load(copied.catalog)
     files = open_model(catalog, catalog["tiny"], ())
     files.networks(lambda: None)
     files.check_unchanged()
-    path = copy.native / "vae" / "diffusion_pytorch_model.safetensors"
+    path = copied.native / "vae" / "diffusion_pytorch_model.safetensors"
     save_file({name: tensor * 1.01 for name, tensor in load_file(path).items()}, path)
     with pytest.raises(InferenceError, match="replaced while it was being read"):
         files.check_unchanged()
 
 
-def test_what_is_wrong_with_small_files_is_found_before_large_ones_are_read(copy: TinyModels) -> None:
-    shutil.rmtree(copy.native / "tokenizer")
-    catalog, parts = Catalog.load(copy.catalog), list[str]()
+def test_what_is_wrong_with_small_files_is_found_before_large_ones_are_read(copied: TinyModels) -> None:
+    shutil.rmtree(copied.native / "tokenizer")
+    catalog, parts = Catalog.load(copied.catalog), list[str]()
     with pytest.raises(InferenceError, match="tokenizer"):
         open_model(catalog, catalog["tiny"], ()).networks(lambda: parts.append("read"))
     assert parts == []
@@ -394,19 +387,19 @@ def test_strengths_add_up_from_pristine_weights(tiny_models: TinyModels) -> None
 
 
 def test_a_lora_for_another_shape_is_refused_with_the_layer_and_changes_nothing(
-    tiny_models: TinyModels, copy: TinyModels
+    tiny_models: TinyModels, copied: TinyModels
 ) -> None:
     save_file(
         {
             "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q.lora_down.weight": torch.ones(4, 320),
             "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q.lora_up.weight": torch.ones(320, 4),
         },
-        copy.kohya,
+        copied.kohya,
     )
-    assert "attn1_to_q" in misfit(copy, "tiny", Adapter(name="flat")).detail
+    assert "attn1_to_q" in misfit(copied, "tiny", Adapter(name="flat")).detail
     unet = StableDiffusionPipeline.from_pretrained(tiny_models.base, safety_checker=None).unet
     read = ReadNetwork(unet)
-    mixed = {**read_lora(tiny_models.lcm_lora), **read_lora(copy.kohya)}
+    mixed = {**read_lora(tiny_models.lcm_lora), **read_lora(copied.kohya)}
     with pytest.raises(LoraError):
         merge_lora({"unet": read}, mixed, 1.0)
     assert not read.updates
@@ -421,9 +414,9 @@ def test_a_lora_for_another_shape_is_refused_with_the_layer_and_changes_nothing(
         "unet.x.lora_magnitude_vector",
     ],
 )
-def test_an_algorithm_that_is_no_lora_is_refused_by_its_key(copy: TinyModels, key: str) -> None:
-    save_file({key: torch.ones(2, 2)}, copy.kohya)
-    assert key in misfit(copy, "tiny", Adapter(name="flat")).detail
+def test_an_algorithm_that_is_no_lora_is_refused_by_its_key(copied: TinyModels, key: str) -> None:
+    save_file({key: torch.ones(2, 2)}, copied.kohya)
+    assert key in misfit(copied, "tiny", Adapter(name="flat")).detail
 
 
 @pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.float16, torch.bfloat16])
@@ -436,11 +429,11 @@ def test_a_lora_of_few_bits_is_read_however_large_the_sum_of_its_values(tmp_path
 
 
 @pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float16, torch.float32])
-def test_a_lora_that_holds_no_numbers_is_refused(copy: TinyModels, dtype: torch.dtype) -> None:
+def test_a_lora_that_holds_no_numbers_is_refused(copied: TinyModels, dtype: torch.dtype) -> None:
     broken = torch.tensor([[1.0, torch.nan]], dtype=dtype)
     tensors = {"unet.mid.to_q.lora_A.weight": broken, "unet.mid.to_q.lora_B.weight": broken.T.clone()}
-    save_file(tensors, copy.kohya)
-    assert "not finite" in refusal(copy, "tiny", Adapter(name="flat")).reason
+    save_file(tensors, copied.kohya)
+    assert "not finite" in refusal(copied, "tiny", Adapter(name="flat")).reason
 
 
 ODD_RANKS = {
@@ -450,24 +443,24 @@ ODD_RANKS = {
 
 
 @pytest.mark.parametrize("reason", ODD_RANKS)
-def test_a_lora_whose_scale_is_no_number_is_refused(copy: TinyModels, reason: str) -> None:
+def test_a_lora_whose_scale_is_no_number_is_refused(copied: TinyModels, reason: str) -> None:
     names = {"down": "lora_down.weight", "up": "lora_up.weight", "alpha": "alpha"}
     layer = "lora_unet_mid_block_attentions_0_proj_in"
-    save_file({f"{layer}.{names[part]}": tensor for part, tensor in ODD_RANKS[reason].items()}, copy.kohya)
-    assert reason in refusal(copy, "tiny", Adapter(name="flat")).reason
+    save_file({f"{layer}.{names[part]}": tensor for part, tensor in ODD_RANKS[reason].items()}, copied.kohya)
+    assert reason in refusal(copied, "tiny", Adapter(name="flat")).reason
 
 
 @pytest.mark.parametrize("alpha", ["NaN", "-Infinity", "1e400", str(10**400)])
-def test_an_alpha_in_the_metadata_that_is_no_number_is_refused(copy: TinyModels, alpha: str) -> None:
+def test_an_alpha_in_the_metadata_that_is_no_number_is_refused(copied: TinyModels, alpha: str) -> None:
     layer = "unet.mid_block.attentions.0.proj_in"
     tensors = {f"{layer}.lora_A.weight": torch.ones(2, 2), f"{layer}.lora_B.weight": torch.ones(2, 2)}
-    save_file(tensors, copy.kohya, metadata={"lora_adapter_metadata": f'{{"unet.lora_alpha": {alpha}}}'})
-    assert refusal(copy, "tiny", Adapter(name="flat")).path == str(copy.kohya)
+    save_file(tensors, copied.kohya, metadata={"lora_adapter_metadata": f'{{"unet.lora_alpha": {alpha}}}'})
+    assert refusal(copied, "tiny", Adapter(name="flat")).path == str(copied.kohya)
 
 
-def test_half_a_lora_is_refused(copy: TinyModels) -> None:
-    save_file({"unet.mid_block.attentions.0.proj_in.lora_A.weight": torch.ones(2, 2)}, copy.kohya)
-    assert "only down" in refusal(copy, "tiny", Adapter(name="flat")).reason
+def test_half_a_lora_is_refused(copied: TinyModels) -> None:
+    save_file({"unet.mid_block.attentions.0.proj_in.lora_A.weight": torch.ones(2, 2)}, copied.kohya)
+    assert "only down" in refusal(copied, "tiny", Adapter(name="flat")).reason
 
 
 # -- files that cannot be used -----------------------------------------------------------------------------------------
@@ -605,25 +598,25 @@ def garbled_schedule(folder: Path) -> None:
     ],
 )
 def test_damaged_files_are_refused_with_a_reason_and_other_models_still_load(
-    copy: TinyModels, damage: Callable[[Path], None]
+    copied: TinyModels, damage: Callable[[Path], None]
 ) -> None:
-    damage(copy.native)
-    failure = refusal(copy, "tiny")
+    damage(copied.native)
+    failure = refusal(copied, "tiny")
     assert failure.model == "tiny"
-    assert failure.path.startswith(str(copy.native))
+    assert failure.path.startswith(str(copied.native))
     assert failure.reason
-    assert load(copy, "tiny-lora").unet is not None
+    assert load(copied, "tiny-lora").unet is not None
 
 
-def test_a_list_that_is_left_over_beside_a_whole_file_is_heeded_where_the_library_heeds_it(copy: TinyModels) -> None:
+def test_a_list_that_is_left_over_beside_a_whole_file_is_heeded_where_the_library_heeds_it(copied: TinyModels) -> None:
     gone = "{}-00001-of-00002.safetensors"
-    leave_list(copy.native / "text_encoder", "model.safetensors.index.json", gone.format("model"))
-    assert load(copy, "tiny").unet is not None
+    leave_list(copied.native / "text_encoder", "model.safetensors.index.json", gone.format("model"))
+    assert load(copied, "tiny").unet is not None
     name = "diffusion_pytorch_model"
-    leave_list(copy.native / "unet", f"{name}.safetensors.index.json", gone.format(name))
-    assert "names diffusion_pytorch_model-00001-of-00002.safetensors" in refusal(copy, "tiny").reason
+    leave_list(copied.native / "unet", f"{name}.safetensors.index.json", gone.format(name))
+    assert "names diffusion_pytorch_model-00001-of-00002.safetensors" in refusal(copied, "tiny").reason
 
 
-def test_a_damaged_lora_is_refused_by_its_own_path(copy: TinyModels) -> None:
-    copy.kohya.write_bytes(b"nonsense")
-    assert refusal(copy, "tiny", Adapter(name="flat")).path == str(copy.kohya)
+def test_a_damaged_lora_is_refused_by_its_own_path(copied: TinyModels) -> None:
+    copied.kohya.write_bytes(b"nonsense")
+    assert refusal(copied, "tiny", Adapter(name="flat")).path == str(copied.kohya)

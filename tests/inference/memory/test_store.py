@@ -54,12 +54,6 @@ def store_of(tiny_models: TinyModels, budgets: Budgets | None = None) -> ModelSt
 
 
 @pytest.fixture
-def copied(tiny_models: TinyModels, tmp_path: Path) -> TinyModels:
-    """The tiny checkpoints, to be changed or damaged."""
-    return TinyModels(Path(shutil.copytree(tiny_models.folder, tmp_path / "models")))
-
-
-@pytest.fixture
 def store(tiny_models: TinyModels) -> Iterator[ModelStore[ModelKey]]:
     store = store_of(tiny_models)
     yield store

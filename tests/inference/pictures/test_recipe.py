@@ -197,7 +197,6 @@ def test_the_settings_text_reads_back_by_the_web_uis_rules(recipe: Recipe, promp
         seed=7,
         width=512,
         height=768,
-        model_hash="0123456789",
         model='a model, "quoted": twice',
         variation=Variation(seed=77, strength=0.2),
         adapters="flat: 0.8, noto: -1",
