@@ -38,7 +38,7 @@ class TensorSpec:
     """A parameter or buffer: its offset in bytes, its type and shape.
 
     ``dtype`` is torch's name without its prefix. ``packed``: in memory it is kept outside the buffer, in the layout
-    that the CPU's convolutions read (see ``inference.memory.packing``).
+    that the CPU reads (see ``inference.memory.packing``).
     """
 
     name: str
@@ -83,15 +83,17 @@ class Architecture:
     ) -> Architecture:
         """The architecture of ``network`` with its floating-point tensors in ``precision``.
 
-        ``channels_last`` and ``is_packed`` concern convolution kernels; packed ones are laid out last.
+        ``channels_last`` concerns the kernels of convolutions, ``is_packed`` also the weights of linear layers; what is
+        packed is laid out last.
         """
         module = network.module
-        kernels = {f"{path}.weight" for path, layer in module.named_modules() if isinstance(layer, nn.Conv2d)}
+        layers = (path for path, layer in module.named_modules() if isinstance(layer, (nn.Conv2d, nn.Linear)))
+        packable = {f"{path}.weight" for path in layers}
         plain: list[tuple[str, Tensor, torch.dtype]] = []
         packed: list[tuple[str, Tensor, torch.dtype]] = []
         for name, tensor in named_tensors(module):
             dtype = precision if tensor.is_floating_point() else tensor.dtype
-            last = is_packed is not None and name in kernels and is_packed(tuple(tensor.shape), dtype)
+            last = is_packed is not None and name in packable and is_packed(tuple(tensor.shape), dtype)
             (packed if last else plain).append((name, tensor, dtype))
         tensors: list[TensorSpec] = []
         end = 0

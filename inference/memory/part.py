@@ -81,7 +81,7 @@ class Part:
         flat = torch.zeros(self.bytes, dtype=torch.uint8)
         flat[: self.flat.numel()] = self.flat
         for spec in self.label.architecture.packed:
-            spec.of(flat).copy_(unpack(self.packed[spec.name]))
+            spec.of(flat).copy_(unpack(self.packed[spec.name], spec.shape))
         return flat
 
 
@@ -122,8 +122,8 @@ def flatten(network: ReadNetwork, architecture: Architecture, *, pinned: bool = 
                 flat[spec.end : spec.end + gap].zero_()
                 hasher.submit(told.update, flat[spec.offset : spec.end + gap].numpy().data)
             else:
-                kernel = weight.to(getattr(torch, spec.dtype)).contiguous()
-                packed[spec.name] = pack(kernel)
-                hasher.submit(told.update, kernel.flatten().view(torch.uint8).numpy().data)
+                weights = weight.to(getattr(torch, spec.dtype)).contiguous()
+                packed[spec.name] = pack(weights)
+                hasher.submit(told.update, weights.flatten().view(torch.uint8).numpy().data)
                 hasher.submit(told.update, bytes(gap))
     return Part(label=Label(told.hexdigest(), architecture), flat=flat, packed=packed)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from inference.memory.group_norm import normalise_evenly
 from inference.memory.layout import Architecture
-from inference.memory.packing import convolve_packed
+from inference.memory.packing import compute_packed
 from inference.memory.part import Copy, Part
 
 SHAPES = 64
@@ -46,11 +46,11 @@ class Slot:
         }
         self._tensors = _give_memory(self.network, self._nothing if self._pointed else architecture.views(self._memory))
         self.is_compiled = compiler is not None and _compile(self.network, compiler)
-        self._convolutions = {
+        self._packed = {
             spec.name: self.network.get_submodule(spec.name.removesuffix(".weight")) for spec in architecture.packed
         }
-        for convolution in self._convolutions.values():
-            convolve_packed(convolution)
+        for layer in self._packed.values():
+            compute_packed(layer)
 
     @property
     def bytes(self) -> int:
@@ -83,8 +83,8 @@ class Slot:
 
     def _point(self, views: dict[str, Tensor]) -> None:
         for name, tensor in self._tensors.items():
-            if name in self._convolutions:
-                self._convolutions[name].packed = views[name]
+            if name in self._packed:
+                self._packed[name].packed = views[name]
             else:
                 tensor.data = views[name]
 

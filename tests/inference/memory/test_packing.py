@@ -1,4 +1,4 @@
-"""Packed kernels: the same bits, the same bytes on disk, and only where oneDNN wants one order whatever is drawn."""
+"""Packed weights: the same bits, the same bytes on disk, and only where oneDNN wants one order whatever is drawn."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from torch import nn
 
 from inference.catalog import Catalog
 from inference.devices import cpu_computes_bf16
+from inference.drawing import models
 from inference.drawing.engine import Engine
 from inference.drawing.models import layout_on
 from inference.loading import open_model
 from inference.memory import packing
-from inference.memory.packing import convolve_packed, is_packed, pack, unpack
+from inference.memory.packing import compute_packed, is_packed, pack, unpack
 from inference.memory.part import Part, flatten
 from tests.inference.batches import batch, row
 
@@ -37,38 +38,54 @@ def parts() -> dict[str, Part]:
     return {name: flatten(network, architectures[name]) for name, network in networks.items()}
 
 
-@pytest.mark.parametrize("shape", [(128, 128, 3, 3), (640, 128, 3, 3), (64, 320, 3, 3)])
+@pytest.mark.parametrize("shape", [(128, 128, 3, 3), (640, 128, 3, 3), (64, 320, 3, 3), (160, 96, 1, 1), (4, 4, 1, 1)])
 @pytest.mark.parametrize(("rows", "side"), [(1, 4), (1, 16), (8, 8), (2, 33)])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_a_packed_kernel_convolves_to_the_same_bits(shape: tuple[int, ...], rows: int, side: int, stride: int) -> None:
     outputs, inputs, height, _ = shape
-    convolution = nn.Conv2d(inputs, outputs, height, stride=stride, padding=1).to(BF16).requires_grad_(False)
-    convolution = convolution.to(memory_format=torch.channels_last)
+    convolution = nn.Conv2d(inputs, outputs, height, stride=stride if height > 1 else 1, padding=height // 2)
+    convolution = convolution.to(BF16).requires_grad_(False).to(memory_format=torch.channels_last)
     picture = torch.randn(rows, inputs, side, side).to(BF16).to(memory_format=torch.channels_last)
     with torch.inference_mode():
         plain = convolution(picture)
         convolution.packed = pack(convolution.weight)
-        convolve_packed(convolution)
-        assert torch.equal(convolution(picture), plain)
+        compute_packed(convolution)
+        packed = convolution(picture)
+    assert torch.equal(packed, plain)
+    assert packed.stride() == plain.stride()
 
 
-def test_unpacking_gives_the_kernel_back() -> None:
-    kernel = torch.randn(128, 96, 3, 3).to(BF16)
-    assert torch.equal(unpack(pack(kernel)), kernel)
+@pytest.mark.parametrize("shape", [(160, 160), (1280, 320), (768, 77), (3, 5)])
+@pytest.mark.parametrize("rows", [(1,), (77,), (2, 77), (8, 64), (1, 1)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_packed_linear_layer_computes_the_same_bits(
+    shape: tuple[int, ...], rows: tuple[int, ...], bias: bool
+) -> None:
+    outputs, inputs = shape
+    layer = nn.Linear(inputs, outputs, bias=bias).to(BF16).requires_grad_(False)
+    tokens = torch.randn(*rows, inputs).to(BF16)
+    with torch.inference_mode():
+        plain = layer(tokens)
+        layer.packed = pack(layer.weight)
+        compute_packed(layer)
+        assert torch.equal(layer(tokens), plain)
 
 
-@pytest.mark.parametrize(
-    ("shape", "dtype"),
-    [
-        ((128, 128, 3, 3), torch.float32),
-        ((128, 128, 3, 3), torch.float16),
-        ((1280, 1280, 1, 1), BF16),
-        ((1280, 1280), BF16),
-        ((16, 16, 3, 3), BF16),
-    ],
-)
-def test_other_kernels_stay_plain(shape: tuple[int, ...], dtype: torch.dtype) -> None:
-    assert not is_packed(shape, dtype)
+@pytest.mark.parametrize("shape", [(128, 96, 3, 3), (128, 96, 1, 1), (10, 7, 1, 1), (1280, 320), (3, 5)])
+def test_unpacking_gives_the_weights_back(shape: tuple[int, ...]) -> None:
+    weights = torch.randn(shape).to(BF16)
+    assert torch.equal(unpack(pack(weights), shape), weights)
+
+
+@pytest.mark.parametrize("shape", [(128, 128, 3, 3), (1280, 1280, 1, 1), (1280, 1280), (16, 16)])
+def test_only_bf16_is_packed(shape: tuple[int, ...]) -> None:
+    assert is_packed(shape, BF16)
+    assert not is_packed(shape, torch.float32)
+    assert not is_packed(shape, torch.float16)
+
+
+def test_small_kernels_stay_plain() -> None:
+    assert not is_packed((16, 16, 3, 3), BF16)
 
 
 def test_a_kernel_whose_order_follows_what_is_drawn_stays_plain(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +103,9 @@ def test_what_is_packed_is_written_to_disk_as_it_was_read() -> None:
     assert packed.flat.numel() < packed.bytes
     again = Part(label=packed.label, flat=packed.whole()).settled()
     assert torch.equal(again.flat, packed.flat)
-    assert all(torch.equal(unpack(again.packed[name]), unpack(kernel)) for name, kernel in packed.packed.items())
+    for spec in packed.label.architecture.packed:
+        mine, theirs = (unpack(part.packed[spec.name], spec.shape) for part in (again, packed))
+        assert torch.equal(mine, theirs)
 
 
 def test_the_built_in_model_draws_the_same_bits_packed_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,7 +115,6 @@ def test_the_built_in_model_draws_the_same_bits_packed_or_not(monkeypatch: pytes
         return [engine.draw(order, lambda progress: None).pixels for order in orders]
 
     packed = drawn()
-    is_packed.cache_clear()
-    monkeypatch.setattr(packing, "WORTH", 10**12)
+    monkeypatch.setattr(models, "is_packed", lambda shape, dtype: False)
     for mine, plain in zip(packed, drawn(), strict=True):
         assert np.array_equal(mine, plain)
