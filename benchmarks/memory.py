@@ -13,6 +13,8 @@ from pathlib import Path
 
 import torch
 
+from inference.memory.heap import give_back
+
 SHARED_POOL = (0, 0)
 """torch's name for the memory that belongs to no graph."""
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -62,6 +64,7 @@ class Peak:
             return int(torch.cuda.memory_reserved(self._device))
         if not _CLEAR.exists():
             return 0
+        give_back()
         _CLEAR.write_text("5", encoding="ascii")  # the high-water mark starts again at what is resident now
         return _kilobytes("VmRSS")
 

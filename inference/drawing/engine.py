@@ -32,6 +32,7 @@ from inference.drawing.text import PromptCache, unread
 from inference.errors import Failure, InferenceError, NumbersTooLarge
 from inference.loading.checker import Checker
 from inference.memory.budgets import Budgets
+from inference.memory.heap import give_back, keep_freed
 from inference.memory.model import LoadedModel
 from inference.pictures.recipe import Recipe, library_versions
 
@@ -68,6 +69,7 @@ class Engine:
         self._safety = Safety(catalog=catalog, device=self._device, precision=self._precision) if safety_check else None
         if self._device.type == "cpu":
             torch.set_num_threads(threads or steady_threads())
+            keep_freed()
         if self._device.type == "cuda" and torch.version.hip is None:
             torch.backends.cudnn.deterministic = True  # else cuDNN may pick an engine that sums in any order
             torch.backends.cuda.enable_cudnn_sdp(False)  # its attention first plans for every new shape
@@ -114,6 +116,11 @@ class Engine:
         """Raise the device's error if it is dead: after some errors, CUDA never computes again in the same process."""
         if self._device.type != "cpu":
             torch.accelerator.synchronize(self._device)
+
+    def rest(self) -> None:
+        """Give the operating system the memory back that only drawing needs; worth it if nothing is to be drawn."""
+        if self._device.type == "cpu":
+            give_back()
 
     def prefetch(self, model: str, adapters: tuple[Adapter, ...]) -> None:
         """Start loading a model in the background; returns at once. Errors are raised when the model draws."""

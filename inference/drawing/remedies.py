@@ -15,6 +15,7 @@ from inference.drawing.models import ModelKey, key_of
 from inference.drawing.previews import Previews
 from inference.drawing.safety import Safety
 from inference.drawing.sampler import Loop
+from inference.memory.heap import give_back
 from inference.memory.model import LoadedModel
 from inference.memory.store import ModelStore
 
@@ -106,3 +107,5 @@ class Remedies:
         gc.collect()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
+        elif self._device.type == "cpu":
+            give_back()

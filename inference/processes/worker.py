@@ -76,6 +76,10 @@ def main(connection: Connection, spec: WorkerSpec) -> None:
         os._exit(1)  # pictures are saved; a thread still reading weights would delay the exit for minutes
 
 
+REST_AFTER_S = 5.0
+"""Seconds without a message after which memory is given back. It costs time, and so does taking it again."""
+
+
 class _Stopped(Exception):  # noqa: N818 (control flow, not an error)
     """The batch in hand is no longer wanted."""
 
@@ -102,8 +106,10 @@ class Worker:
             while not self._leaving:
                 if self._backlog:
                     self._draw(self._backlog.popleft())
-                else:
-                    self._take_in(self._connection.recv())
+                    continue
+                if not self._connection.poll(REST_AFTER_S):
+                    self._engine.rest()
+                self._take_in(self._connection.recv())
         except (EOFError, BrokenPipeError):
             log.info("the parent is gone")
         finally:

@@ -102,6 +102,24 @@ def losing_its_device(connection: Connection, spec: WorkerSpec) -> None:
     draw_for_parent(connection, spec)
 
 
+def hoarding(connection: Connection, spec: WorkerSpec) -> None:
+    """The real worker, which takes another 300 MB for every drawing, and rests soon."""
+    import torch
+
+    from inference.drawing.engine import Engine
+    from inference.processes import worker
+
+    draw = Engine.draw
+
+    def with_much_memory(*arguments: object) -> object:
+        torch.ones(300_000_000, dtype=torch.uint8)
+        return draw(*arguments)  # type: ignore[arg-type]
+
+    Engine.draw = with_much_memory  # type: ignore[method-assign, assignment]
+    worker.REST_AFTER_S = 0.2
+    draw_for_parent(connection, spec)
+
+
 def slow_to_draw(connection: Connection, spec: WorkerSpec) -> None:
     """The real worker on a machine on which every step takes more than a second."""
     from diffusers import UNet2DConditionModel

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -31,11 +32,13 @@ from inference.errors import (
     WeightsUnreadable,
     WorkerDied,
 )
+from inference.messages import Draw, JobSaved
 from inference.pictures.recipe import Recipe, read_recipe
 from inference.processes.handle import WorkerGone, WorkerMain, WorkerProcess, WorkerSpec, draw_for_parent
 from tests.checkers import save_classifier
 from tests.checkpoints import TinyModels
 from tests.inference import sinners
+from tests.inference.batches import batch, row
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -219,6 +222,23 @@ async def test_a_worker_that_was_started_ahead_of_time_is_not_started_again(
     await worker.kill()
     await worker.start()
     assert worker.pid != pid
+    await worker.stop()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="others give back what is freed at once")
+async def test_an_idle_worker_gives_memory_back(tiny_models: TinyModels, tmp_path: Path) -> None:
+    spec = WorkerSpec(catalog_path=tiny_models.catalog, pictures_dir=tmp_path, device="cpu", precision="float32")
+    worker = WorkerProcess(spec=spec, main=sinners.hoarding)
+    await worker.start()
+    memory = psutil.Process(worker.pid).memory_info
+    fresh = memory().rss
+    for _ in range(2):
+        worker.send(Draw(batch=batch(row(), model="tiny")))
+        while not isinstance(await worker.receive(timeout_s=60), JobSaved):
+            pass
+        async with asyncio.timeout(30):
+            while memory().rss > fresh + 200_000_000:  # noqa: ASYNC110 (the kernel tells nobody)
+                await asyncio.sleep(0.05)
     await worker.stop()
 
 
