@@ -23,8 +23,8 @@ from inference.whole_files import UNFINISHED, draft_of, replace_file
 log = logging.getLogger(__name__)
 
 FLAT = "weights"
-FORMAT = 3
-"""Incremented whenever files are read, merged or cast differently than before."""
+FORMAT = 4
+"""Incremented whenever files are read, merged, cast or laid out differently than before."""
 
 ABANDONED_S = 3600.0
 """Seconds after which an unfinished file counts as abandoned."""
