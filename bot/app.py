@@ -91,7 +91,7 @@ async def _run(settings: Settings, store: Store, catalog: Catalog) -> None:
     dispatcher = make_dispatcher(settings, catalog, workers)
     bot = make_bot(settings, store, catalog, dispatcher)
     await remove_strangers(settings, store, bot.models.examples.known())
-    bot.background.begin("removing old pictures", remove_old(settings, bot.models.examples.known()))
+    bot.background.begin("removing old pictures", remove_old, settings, bot.models.examples.known())
     if settings.discord_token is None:
         await store.jobs.forget_cards()  # the preview's channel starts empty
     await bot.follower.resume()

@@ -85,15 +85,15 @@ class Follower:
         if card is not None:
             jobs = [replace(job, place=replace(job.place, message_id=card)) for job in jobs]
         for job, ticket in zip(jobs, tickets, strict=True):
-            self._background.begin(f"job {job.id}", self._follow(job, ticket, new_card=None if noted else card))
+            self._background.begin(f"job {job.id}", self._follow, job, ticket, new_card=None if noted else card)
         if jobs[0].comparison_id is not None:
-            self._background.begin(f"card of {jobs[0].comparison_id}", self._keep_fresh(jobs[0], tickets))
+            self._background.begin(f"card of {jobs[0].comparison_id}", self._keep_fresh, jobs[0], tickets)
 
     async def resume(self) -> None:
         """Take up what an earlier run left behind. Must be called before the bot can be reached: orders that come in
         meanwhile would be taken up as well."""
         for job in await self._jobs.undelivered():
-            self._background.begin(f"job {job.id}", self._show_end(job))
+            self._background.begin(f"job {job.id}", self._show_end, job)
         cards: dict[str, list[Job]] = {}
         for job in await self._jobs.wait_again():
             cards.setdefault(job.comparison_id or job.id, []).append(job)

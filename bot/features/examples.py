@@ -71,7 +71,7 @@ class Examples:
             request = _request(entry)
             ticket = self._dispatcher.submit(job_id=_job(request), owner=OWNER, request=request, resumed=True)
             self._tickets[entry.name] = ticket
-            self._background.begin(f"example of {entry.name}", self.ending(entry, ticket))
+            self._background.begin(f"example of {entry.name}", self.ending, entry, ticket)
         return self._tickets[entry.name]
 
     async def ending(self, entry: ModelEntry, ticket: Ticket) -> None:

@@ -240,7 +240,7 @@ class ReallyDelete(VerbButton, template=rf"history_delete:{ID}"):
         await acknowledge(interaction)
         job = await bot.history.own(interaction, self.subject)
         reposts = await bot.generator.forget(job)
-        bot.background.begin(f"card of {job.id}", bot.endings.take_down(job, reposts))
+        bot.background.begin(f"card of {job.id}", bot.endings.take_down, job, reposts)
         await bot.history.show(interaction, _page_of(interaction.message))
 
 

@@ -90,7 +90,7 @@ class Models:
         ticket = None if example else await self.examples.order(entry)
         await self._show_info(interaction, entry, example, drawing=ticket is not None)
         if ticket is not None:
-            self._background.begin(f"example of {entry.name}", self._add_example(interaction, entry, ticket))
+            self._background.begin(f"example of {entry.name}", self._add_example, interaction, entry, ticket)
 
     async def _add_entry(
         self, interaction: discord.Interaction, container: ui.Container[ui.LayoutView], entry: ModelEntry, mark: str

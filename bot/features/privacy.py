@@ -94,7 +94,7 @@ class Privacy:
         shown = [*(job.place for job in person.jobs), *person.reposts]
         cards = {place.message_id: place for place in shown if place.message_id is not None}
         near = [place for place in cards.values() if within_reach(place)]
-        self._background.begin(f"{len(near)} cards of somebody forgotten", self._delivery.remove_cards(near))
+        self._background.begin(f"{len(near)} cards of somebody forgotten", self._delivery.remove_cards, near)
         view = layout(GREY, _forgotten(person, removed=len(near), kept=len(cards) - len(near)), rows=[])
         await interaction.edit_original_response(view=view, allowed_mentions=NOBODY)
 

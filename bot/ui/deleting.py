@@ -53,7 +53,7 @@ async def withdraw(
     left = [job.place for job in elsewhere[:1]]  # a comparison whose card was sent again
     for job in jobs:
         left += await bot.generator.forget(job)
-    bot.background.begin(f"cards of {jobs[0].id}", bot.delivery.remove_cards(left))
+    bot.background.begin(f"cards of {jobs[0].id}", bot.delivery.remove_cards, left)
     return None
 
 
