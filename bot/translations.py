@@ -20,15 +20,14 @@ from inference.errors import FIELDS
 
 ROOT = Path(__file__).resolve().parent.parent
 KEYWORDS = {"_": None, "N_": None, "say": None}
+SOURCES = [("cli/**.py", "ignore"), ("**.py", "python")]  # what the command line says is in English
 
 
 def sentences() -> set[str]:
     """Everything that the sources of the bot, and of the errors that it reports, mark for translation."""
     found: set[str] = set()
     for folder in (ROOT / "bot", ROOT / "inference"):
-        for _file, _line, message, _comments, _context in extract_from_dir(
-            folder, method_map=[("**.py", "python")], keywords=KEYWORDS
-        ):
+        for _file, _line, message, _comments, _context in extract_from_dir(folder, SOURCES, keywords=KEYWORDS):
             found.add(message if isinstance(message, str) else message[0])
     return found | set(FIELDS)
 

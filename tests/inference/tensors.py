@@ -12,8 +12,8 @@ from torch.nn import Parameter
 def alive(*, collect: bool = True) -> list[Tensor]:
     """Every tensor with storage of its own kind; what compilers trace with and leave behind has none. Without
     ``collect``, those in cycles of references as well, which nobody else can reach."""
-    if collect:
-        gc.collect()
+    while collect and gc.collect():  # what a cycle lets go when it is collected can be part of another one
+        pass
     return [thing for thing in gc.get_objects() if type(thing) in {Tensor, Parameter}]
 
 
