@@ -54,7 +54,7 @@ $(VENV)/.constraints: FORCE
 	@test "$$(cat $@ 2>/dev/null)" = "$(CONSTRAINTS)" || echo "$(CONSTRAINTS)" > $@
 
 define install
-	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info < (3, 15) or sys.exit("Python 3.11 to 3.14 is needed, and this is " + sys.version.split()[0] + ". Name another one: make $(or $(MAKECMDGOALS),run) PYTHON=python3.14")'
 	@$(BIN)/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip
 	@echo "Installing into $(VENV) (a few minutes the first time) …"
