@@ -29,8 +29,8 @@ def is_packed(shape: tuple[int, ...], dtype: torch.dtype) -> bool:
     """Whether weights of this shape are kept packed on this machine: (outputs, inputs) of a linear layer, or (outputs,
     inputs, height, width) of a kernel.
 
-    Only in bf16, where packed and plain weights give the same bits, and only where the layout is the same for every
-    input: weights in the wrong layout are converted at every call, and slowly.
+    Only in bf16, where packed and plain weights give the same bits (from torch 2.11 on), and only where the layout is
+    the same for every input: weights in the wrong layout are converted at every call, and slowly.
     """
     if dtype is not torch.bfloat16 or not (_is_linear(shape) or math.prod(shape) >= WORTH):
         return False

@@ -16,7 +16,7 @@ weights of 5 GB took 8, which no budget counted."""
 
 
 def take_exact_sizes() -> None:
-    """Make torch pin exactly as much memory as requested, and free it; older versions of torch still round up."""
+    """Make torch pin exactly as much memory as requested, and free it; torch before 2.13 still rounds up."""
     with contextlib.suppress(AttributeError, RuntimeError, ValueError):
         told = torch._C._accelerator_getAllocatorSettings()
         if "pinned_max_cached_size_mb" not in told:

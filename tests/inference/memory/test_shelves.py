@@ -396,6 +396,7 @@ def test_where_no_memory_can_be_page_locked_weights_lie_in_other_memory(caplog: 
     assert "5 MB could not be page-locked" in caplog.text
 
 
+@pytest.mark.skipif(torch.__version__ < "2.13", reason="this torch rounds pinned memory up in any case")
 def test_what_somebody_has_told_torchs_allocator_stays_told() -> None:
     told = torch._C._accelerator_getAllocatorSettings()
     try:
