@@ -40,9 +40,10 @@ class Workload:
     """What is drawn, and how much of it.
 
     ``main`` is drawn at ``side``; ``many`` is for the rows with several models, ``models`` of them; ``compiled`` for
-    those that compile. Per round, ours draws all ``waiting`` orders and the baseline ``theirs`` of them, one after the
-    other; of the ``requests`` for several models, the baseline draws ``slice`` per round. ``merges`` is how many styles
-    are merged anew; ``repeats`` is how often the baseline draws each point of the growth rows.
+    those that compile, with ``compiler``, a backend of ``torch.compile``, where graphs are counted. Per round, ours
+    draws all ``waiting`` orders and the baseline ``theirs`` of them, one after the other; of the ``requests`` for
+    several models, the baseline draws ``slice`` per round. ``merges`` is how many styles are merged anew; ``repeats``
+    is how often the baseline draws each point of the growth rows.
     """
 
     main: Architecture
@@ -64,6 +65,7 @@ class Workload:
     merges: int = 3
     repeats: int = 3
     cache_bytes: int | None = None
+    compiler: str = "inductor"
 
 
 def workload_for(device: torch.device) -> Workload:

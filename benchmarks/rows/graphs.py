@@ -19,7 +19,7 @@ from benchmarks.timing import Sample
 def _second_checkpoint(session: Session) -> Measured:
     files = session.files(session.workload.compiled, 2)
     session.without_engine()
-    engine = Ours(session.catalog(), session.device, compiler="inductor")
+    engine = Ours(session.catalog(), session.device, compiler=session.workload.compiler)
     with _counting() as captures:
         before = _graphs()
         _draw_often(session, engine, files.name(0))

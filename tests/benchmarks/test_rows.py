@@ -15,7 +15,6 @@ from benchmarks.rows.many_models import zipf_orders
 from benchmarks.rows.row import Needs, Row
 from benchmarks.run import run_rows
 from benchmarks.session import Session
-from tests.compiler import needs_a_compiler
 
 FAST = [row for row in ROWS if "cpu" in row.bound_s and not row.name.startswith("event-loop")]
 LIKE = {"throughput", "throughput-tiny-vae", "latency", "switch", "zipf", "style"}
@@ -28,10 +27,7 @@ def measured(row: Row, session: Session, folder: Path) -> Results:
     return read_results(folder / "cpu.json")
 
 
-@pytest.mark.parametrize(
-    "row",
-    [pytest.param(row, id=row.name, marks=[needs_a_compiler] if row.name == "graphs" else []) for row in FAST],
-)
+@pytest.mark.parametrize("row", [pytest.param(row, id=row.name) for row in FAST])
 def test_a_row_measures_both_sides_and_is_kept(row: Row, session: Session, tmp_path: Path) -> None:
     figures = measured(row, session, tmp_path).rows[row.name]
     assert not figures.measured.skipped
