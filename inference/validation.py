@@ -93,7 +93,7 @@ def known_as(typed: Iterable[Adapter], catalog: Catalog, entry: ModelEntry) -> t
 
 def parse_size(text: str) -> tuple[int, int]:
     """Width and height, in pixels, from “512x768”; raises ``InferenceError(SizeUnreadable)``."""
-    match = re.fullmatch(r"\s*(\d{1,5})\s*[x×*:]\s*(\d{1,5})\s*", text, flags=re.IGNORECASE | re.ASCII)
+    match = re.fullmatch(r"\s*0*([1-9]\d{0,4})\s*[x×*:]\s*0*([1-9]\d{0,4})\s*", text, flags=re.IGNORECASE | re.ASCII)
     if match is None:
         raise InferenceError(SizeUnreadable(text=text[:50]))
     return int(match[1]), int(match[2])

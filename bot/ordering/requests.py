@@ -14,7 +14,7 @@ from bot.words import _
 from inference.catalog import Catalog
 from inference.catalog.entries import Limits, ModelEntry
 from inference.contract import SIZE_MULTIPLE, ImageRequest, Variation
-from inference.errors import InferenceError, SizeUnreadable
+from inference.errors import InferenceError
 from inference.pictures.infotext import Infotext
 from inference.pictures.recipe import Recipe
 from inference.validation import check, known_as, parse_size, takes_size
@@ -33,7 +33,7 @@ def imagine(
     """The order that ``options`` ask of ``entry``, with the model's own defaults for the rest.
 
     ``seed`` and ``variation_seed`` are used if ``options`` has none, or ``RANDOM``. Raises ``InferenceError``, and
-    ``Refused`` for a variation's seed without its strength.
+    ``Refused`` for a variation's seed without its strength and for an aspect that cannot be read.
     """
     width, height = size(options, entry)
     request = ImageRequest(
@@ -181,18 +181,23 @@ def _possible(value: float | None, limits: Limits) -> bool:
 
 def size(options: Options, entry: ModelEntry) -> tuple[int, int]:
     """Width and height in pixels: as given, or the shape asked for at about the area that ``entry`` draws best. If a
-    shape and one side are given, the other side follows."""
+    shape and one side are given, the other side follows. Raises ``Refused`` if neither can be read."""
     width, height = entry.width, entry.height
     if options.aspect is not None:
         shape = options.aspect.strip(QUOTES).replace(FULL_WIDTH_COLON, ":")
-        match = re.fullmatch(r"\s*(\d{1,4})\s*:\s*(\d{1,4})\s*", shape, re.ASCII)
-        if match is None:
-            width, height = parse_size(shape)
-        elif 0 in (int(match[1]), int(match[2])):
-            raise InferenceError(SizeUnreadable(text=options.aspect))
+        if ratio := re.fullmatch(r"\s*0*([1-9]\d{0,3})\s*:\s*0*([1-9]\d{0,3})\s*", shape, re.ASCII):
+            width, height = _sides(int(ratio[1]) / int(ratio[2]), options, entry)
         else:
-            width, height = _sides(int(match[1]) / int(match[2]), options, entry)
+            width, height = _pixels(shape)
     return width if options.width is None else options.width, height if options.height is None else options.height
+
+
+def _pixels(shape: str) -> tuple[int, int]:
+    try:
+        return parse_size(shape)
+    except InferenceError:
+        sentence = _("“{text}” is neither a shape nor a size. Write for example 3:2, or 512x512.", text=shape[:50])
+        raise Refused(sentence) from None
 
 
 def _sides(ratio: float, options: Options, entry: ModelEntry) -> tuple[int, int]:

@@ -253,7 +253,7 @@ def test_a_size_is_read_as_people_write_it(text: str) -> None:
     assert parse_size(text) == (512, 768)
 
 
-@pytest.mark.parametrize("text", ["", "512", "x", "512x", "-8x8", "8x8x8", "999999x8", "٨x٨"])
+@pytest.mark.parametrize("text", ["", "512", "x", "512x", "-8x8", "8x8x8", "999999x8", "٨x٨", "0x8", "8x0"])
 def test_a_size_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(InferenceError) as refusal:
         parse_size(text)
