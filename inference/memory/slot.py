@@ -14,6 +14,7 @@ import torch._dynamo
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from torch import Tensor, nn
 
+from inference.memory.attention import attend_in_rows
 from inference.memory.group_norm import normalise_evenly
 from inference.memory.layout import Architecture
 from inference.memory.packing import compute_packed
@@ -39,6 +40,7 @@ class Slot:
         self._pointed = pointed
         if device.type == "cpu":
             normalise_evenly(self.network)
+            attend_in_rows(self.network)
         sizes = [] if self._pointed else [piece.stop - piece.start for piece in architecture.pieces]
         self._memory = [torch.zeros(size, dtype=torch.uint8, device=device) for size in sizes]
         self._nothing = {
