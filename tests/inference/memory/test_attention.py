@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from inference.memory import attention
@@ -82,6 +83,10 @@ def denoiser(*, upcast: bool = False) -> UNet2DConditionModel:
     )
 
 
+def autoencoder() -> AutoencoderKL:
+    return AutoencoderKL(block_out_channels=(32,), norm_num_groups=8)
+
+
 def predicted(network: UNet2DConditionModel) -> Tensor:
     precision = network.dtype
     latents, text = (
@@ -98,27 +103,17 @@ def decoded(network: AutoencoderKL) -> Tensor:
 
 
 @pytest.mark.usefixtures("on_a_fit_processor")
-def test_a_denoiser_predicts_what_it_does_with_torchs_attention() -> None:
+@pytest.mark.parametrize(("make", "drawn"), [(denoiser, predicted), (autoencoder, decoded)])
+def test_a_network_computes_what_it_does_with_torchs_attention(
+    make: Callable[[], nn.Module], drawn: Callable[[nn.Module], Tensor]
+) -> None:
     torch.manual_seed(1)
-    exact = denoiser().eval()
+    exact = make().eval()
     stock = copy.deepcopy(exact).to(BF16)
     ours = copy.deepcopy(stock)
     attend_in_rows(ours)
     with torch.inference_mode():
-        truth, theirs, mine = predicted(exact), predicted(stock), predicted(ours)
-    assert not torch.equal(mine, theirs), "torch's own attention was used"
-    assert error(mine, truth) < 1.2 * error(theirs, truth)
-
-
-@pytest.mark.usefixtures("on_a_fit_processor")
-def test_an_autoencoder_decodes_what_it_does_with_torchs_attention() -> None:
-    torch.manual_seed(1)
-    exact = AutoencoderKL(block_out_channels=(32,), norm_num_groups=8).eval()
-    stock = copy.deepcopy(exact).to(BF16)
-    ours = copy.deepcopy(stock)
-    attend_in_rows(ours)
-    with torch.inference_mode():
-        truth, theirs, mine = decoded(exact), decoded(stock), decoded(ours)
+        truth, theirs, mine = drawn(exact), drawn(stock), drawn(ours)
     assert not torch.equal(mine, theirs), "torch's own attention was used"
     assert error(mine, truth) < 1.2 * error(theirs, truth)
 
